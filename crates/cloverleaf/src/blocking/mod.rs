@@ -1,0 +1,250 @@
+//! Threads for calls that can only block.
+//!
+//! A closure is run once, on some thread of the pool, in the order of [`BlockingPool::submit`]; how its answer reaches
+//! the loop is its own affair, and usually an [injected](crate::Injector::inject) job. A thread is started only when
+//! no other is free, and ends when it has had nothing to do for a while, so a program that never blocks has none.
+//!
+//! [`BlockingPool::close`] drops the closures that have not begun, and ends the threads and waits for them. A thread
+//! inside a call cannot be interrupted: after a short grace it is detached, finishes its closure and ends.
+
+mod threads;
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::threads::Shared;
+use crate::error::{Error, Result, ignore};
+use crate::limits::{BLOCKING_GRACE_MS, BLOCKING_IDLE_SECS, BLOCKING_THREADS};
+
+/// Threads that run closures, each of which may block.
+pub struct BlockingPool {
+    shared: Arc<Shared>,
+    process: u32,
+}
+
+impl fmt::Debug for BlockingPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("BlockingPool")
+            .field("threads", &state.threads.len())
+            .field("idle", &state.idle)
+            .field("waiting", &state.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for BlockingPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BlockingPool {
+    /// A pool with no thread yet, and the bounds of [`limits`](crate::limits).
+    pub fn new() -> Self {
+        Self::with_limits(BLOCKING_THREADS, Duration::from_secs(BLOCKING_IDLE_SECS))
+    }
+
+    /// A pool of at most `max_threads` threads (at least one), each of which ends after `idle_for` without work.
+    pub fn with_limits(max_threads: usize, idle_for: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                work: Condvar::new(),
+                rest: Condvar::new(),
+                max_threads: max_threads.max(1),
+                idle_for,
+            }),
+            process: std::process::id(),
+        }
+    }
+
+    /// Runs `task` on a thread of the pool, as soon as one is free. A panic in it ends only the task.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`close`](Self::close), and [`Error::Io`] if the pool has no thread and none can be
+    /// started. The closure is dropped then.
+    pub fn submit(&self, task: impl FnOnce() + Send + 'static) -> Result<()> {
+        let ended = std::mem::take(&mut self.shared.lock().ended);
+        join(ended);
+        let mut state = self.shared.lock();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        state.tasks.push_back(Box::new(task));
+        if state.tasks.len() <= state.idle {
+            drop(state);
+            self.shared.work.notify_one();
+            return Ok(());
+        }
+        if state.threads.len() >= self.shared.max_threads {
+            return Ok(());
+        }
+        match Shared::start_thread(&self.shared, &mut state) {
+            Ok(()) => Ok(()),
+            // A thread that is busy now takes the closure later.
+            Err(_) if !state.threads.is_empty() => Ok(()),
+            Err(error) => {
+                let refused = state.tasks.pop_back();
+                drop(state);
+                drop(refused);
+                Err(Error::Io(error))
+            }
+        }
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.shared.lock().threads.len()
+    }
+
+    /// Refuses closures from now on, drops those that have not begun, ends the threads and waits for them.
+    ///
+    /// A thread that is inside a closure for longer than a short grace is left to end with it.
+    pub fn close(&self) {
+        if self.process != std::process::id() {
+            // A forked child has none of the threads, and a lock that one of them may have held.
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.tasks);
+        drop(state);
+        self.shared.work.notify_all();
+        // Foreign destructors run here, under no lock.
+        drop(dropped);
+        let grace = Duration::from_millis(BLOCKING_GRACE_MS);
+        let (mut state, _) = self
+            .shared
+            .rest
+            .wait_timeout_while(self.shared.lock(), grace, |state| !state.threads.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let detached = std::mem::take(&mut state.threads);
+        let ended = std::mem::take(&mut state.ended);
+        drop(state);
+        drop(detached);
+        join(ended);
+    }
+
+    /// Blocks until no closure waits, and as many threads exist and are free as is asked for.
+    #[cfg(test)]
+    fn wait_until(&self, mut reached: impl FnMut(usize, usize) -> bool) {
+        let mut state = self.shared.lock();
+        while !(state.tasks.is_empty() && reached(state.threads.len(), state.idle)) {
+            state = self
+                .shared
+                .rest
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for BlockingPool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn join(ended: Vec<JoinHandle<()>>) {
+    for thread in ended {
+        // A panic of a worker outside of its closures would have reached the panic hook already.
+        ignore(thread.join());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn a_pool_that_was_given_nothing_has_no_thread() {
+        assert_eq!(BlockingPool::new().threads(), 0);
+    }
+
+    #[test]
+    fn every_closure_runs_once_and_threads_stay_within_the_bound() {
+        let pool = BlockingPool::with_limits(3, DAY);
+        let (sender, receiver) = channel();
+        for number in 0..200 {
+            let sender = sender.clone();
+            pool.submit(move || sender.send(number).unwrap()).unwrap();
+            assert!(pool.threads() <= 3);
+        }
+        drop(sender);
+        let mut seen: Vec<i32> = receiver.iter().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_free_thread_is_used_before_another_is_started() {
+        let pool = BlockingPool::with_limits(8, DAY);
+        for _ in 0..5 {
+            pool.submit(|| ()).unwrap();
+            pool.wait_until(|_, idle| idle == 1);
+        }
+        assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn an_idle_thread_ends() {
+        let pool = BlockingPool::with_limits(8, Duration::ZERO);
+        let (sender, receiver) = channel();
+        pool.submit(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+        pool.wait_until(|threads, _| threads == 0);
+        let (sender, receiver) = channel();
+        pool.submit(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+    }
+
+    #[test]
+    fn a_panic_does_not_cost_a_thread() {
+        let pool = BlockingPool::with_limits(1, DAY);
+        pool.submit(|| panic!("on purpose")).unwrap();
+        let (sender, receiver) = channel();
+        pool.submit(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+        assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn close_drops_what_has_not_begun_and_refuses_more() {
+        let pool = BlockingPool::with_limits(1, DAY);
+        let (hold, release) = channel::<()>();
+        let (sender, begun) = channel();
+        pool.submit(move || {
+            sender.send(()).unwrap();
+            ignore(release.recv());
+        })
+        .unwrap();
+        begun.recv().unwrap();
+        let (sender, receiver) = channel::<()>();
+        pool.submit(move || sender.send(()).unwrap()).unwrap();
+        pool.close();
+        assert!(receiver.recv().is_err(), "the closure was dropped, not run");
+        assert!(matches!(pool.submit(|| ()), Err(Error::Closed)));
+        drop(hold);
+    }
+
+    #[test]
+    fn close_waits_for_threads_that_can_end() {
+        let pool = BlockingPool::with_limits(2, DAY);
+        let (sender, receiver) = channel();
+        pool.submit(|| ()).unwrap();
+        pool.wait_until(|_, idle| idle == 1);
+        pool.submit(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+        let shared = Arc::clone(&pool.shared);
+        pool.close();
+        // Each thread has let its share go, even the one that still looked busy.
+        assert_eq!(Arc::strong_count(&shared), 2);
+    }
+}

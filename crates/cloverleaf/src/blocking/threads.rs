@@ -1,0 +1,86 @@
+//! The threads of a pool: what they share, and the life of each.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::error::ignore;
+
+pub(super) type Task = Box<dyn FnOnce() + Send>;
+
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    /// A closure waits, or the pool was closed.
+    pub(super) work: Condvar,
+    /// A thread has become free, or has ended.
+    pub(super) rest: Condvar,
+    pub(super) max_threads: usize,
+    pub(super) idle_for: Duration,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) tasks: VecDeque<Task>,
+    pub(super) threads: HashMap<u64, JoinHandle<()>>,
+    /// Threads that have nothing to do any more but to exit.
+    pub(super) ended: Vec<JoinHandle<()>>,
+    pub(super) idle: usize,
+    next_id: u64,
+    pub(super) closed: bool,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // No foreign code runs under the lock, and no change under it can stop half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn start_thread(shared: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let id = state.next_id;
+        let its_shared = Arc::clone(shared);
+        let handle = thread::Builder::new()
+            .name(format!("cloverleaf-blocking-{id}"))
+            .spawn(move || its_shared.work(id))?;
+        state.next_id += 1;
+        state.threads.insert(id, handle);
+        Ok(())
+    }
+
+    /// The life of one thread.
+    fn work(&self, id: u64) {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                drop(state);
+                // The panic hook has reported it; whoever waits for the answer sees that the closure is gone.
+                ignore(catch_unwind(AssertUnwindSafe(task)));
+                state = self.lock();
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            self.rest.notify_all();
+            let (rested, timeout) = self
+                .work
+                .wait_timeout_while(state, self.idle_for, |state| {
+                    state.tasks.is_empty() && !state.closed
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+            state = rested;
+            state.idle -= 1;
+            if timeout.timed_out() && state.tasks.is_empty() {
+                break;
+            }
+        }
+        // There is no handle if `close` was not willing to wait any longer.
+        let own = state.threads.remove(&id);
+        state.ended.extend(own);
+        drop(state);
+        self.rest.notify_all();
+    }
+}

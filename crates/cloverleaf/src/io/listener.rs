@@ -1,0 +1,104 @@
+//! Accepting: one connection at a time, non-blocking and close-on-exec from the start.
+//!
+//! [`accept`] tells apart what a listener must do next, so that neither a peer that has gone again nor a full
+//! descriptor table ends a server.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use super::address::Address;
+
+/// What one attempt to accept has brought.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, and who it comes from.
+    Connection(OwnedFd, Address),
+    /// Nobody waits; ask again when the listener is readable.
+    WouldBlock,
+    /// Who waited has gone again; ask again at once.
+    Transient(io::Error),
+    /// The process or the kernel is out of descriptors or memory. Who waits still waits, so the listener stays
+    /// readable: pause before the next attempt.
+    OutOfResources(io::Error),
+    /// The listener is broken.
+    Failed(io::Error),
+}
+
+/// Accepts one connection (`accept4(2)`).
+pub fn accept(listener: impl AsFd) -> Accepted {
+    loop {
+        match acceptfrom_with(
+            listener.as_fd(),
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        ) {
+            Ok((fd, peer)) => {
+                return Accepted::Connection(fd, peer.map_or(Address::Other, Address::from));
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return refused(error),
+        }
+    }
+}
+
+/// `accept(2)`, "Error handling": Linux passes on errors of the new connection, which are the peer's own affair.
+fn refused(error: Errno) -> Accepted {
+    match error {
+        Errno::AGAIN => Accepted::WouldBlock,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+            Accepted::OutOfResources(error.into())
+        }
+        Errno::CONNABORTED
+        | Errno::PROTO
+        | Errno::PERM
+        | Errno::NETDOWN
+        | Errno::NOPROTOOPT
+        | Errno::HOSTDOWN
+        | Errno::NONET
+        | Errno::HOSTUNREACH
+        | Errno::NETUNREACH => Accepted::Transient(error.into()),
+        _ => Accepted::Failed(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_comes_without_blocking_and_close_on_exec() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let Accepted::Connection(fd, peer) = accept(&listener) else {
+            panic!("a client waits");
+        };
+        assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
+        assert!(fcntl_getfl(&fd).unwrap().contains(OFlags::NONBLOCK));
+        assert!(fcntl_getfd(&fd).unwrap().contains(FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn with_nobody_waiting_it_would_block() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert!(matches!(accept(&listener), Accepted::WouldBlock));
+    }
+
+    #[test]
+    fn every_kind_of_error_asks_for_its_own_answer() {
+        assert!(matches!(refused(Errno::MFILE), Accepted::OutOfResources(_)));
+        assert!(matches!(
+            refused(Errno::CONNABORTED),
+            Accepted::Transient(_)
+        ));
+        let (not_a_listener, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(matches!(accept(&not_a_listener), Accepted::Failed(_)));
+    }
+}

@@ -1,0 +1,268 @@
+//! Bytes that the kernel has not taken, in the order in which they were written.
+//!
+//! [`WriteQueue::send_to`] offers as many pieces as one gathered send can take and forgets what the kernel took; a
+//! piece that went only in part stays with its rest. Small pieces are copied together, so that a thousand short writes
+//! to a slow peer do not become a thousand allocations.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+
+use crate::limits::{COALESCE_BYTES, PIECES_PER_SEND};
+
+/// What became of one attempt to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took this many bytes.
+    Bytes(usize),
+    /// The kernel takes nothing now; ask again when the descriptor is writable.
+    WouldBlock,
+}
+
+/// Bytes in order, waiting for the kernel.
+#[derive(Debug, Default)]
+pub struct WriteQueue {
+    pieces: VecDeque<Vec<u8>>,
+    /// How much of the first piece has gone.
+    offset: usize,
+    len: usize,
+    /// The descriptor is known not to be a socket.
+    plain: bool,
+}
+
+impl WriteQueue {
+    /// Nothing to send.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no byte waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many pieces wait.
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Appends bytes without copying them, unless they are so few that copying costs less than a piece of their own.
+    pub fn push(&mut self, piece: Vec<u8>) {
+        if !self.coalesce(&piece) && !piece.is_empty() {
+            self.len += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Appends a copy of these bytes.
+    pub fn push_slice(&mut self, bytes: &[u8]) {
+        if !self.coalesce(bytes) && !bytes.is_empty() {
+            self.len += bytes.len();
+            self.pieces.push_back(bytes.to_vec());
+        }
+    }
+
+    /// Forgets every byte.
+    pub fn clear(&mut self) {
+        self.pieces = VecDeque::new();
+        self.offset = 0;
+        self.len = 0;
+    }
+
+    /// Offers the kernel as much as one call can take.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)` (`writev(2)` for what is not a socket) but "would block", and `EINTR`, upon which it
+    /// tries again. A closed peer is an error here, never a `SIGPIPE`, if the descriptor is a socket.
+    pub fn send_to(&mut self, fd: impl AsFd) -> io::Result<Sent> {
+        if self.is_empty() {
+            return Ok(Sent::Bytes(0));
+        }
+        match self.offer(fd.as_fd()) {
+            Ok(count) => {
+                self.take_sent(count);
+                Ok(Sent::Bytes(count))
+            }
+            Err(Errno::AGAIN) => Ok(Sent::WouldBlock),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn coalesce(&mut self, bytes: &[u8]) -> bool {
+        match self.pieces.back_mut() {
+            Some(last) if last.len() + bytes.len() <= COALESCE_BYTES => {
+                last.extend_from_slice(bytes);
+                self.len += bytes.len();
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn offer(&mut self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+        loop {
+            let result = if self.plain {
+                rustix::io::writev(fd, &self.slices())
+            } else {
+                self.offer_socket(fd)
+            };
+            match result {
+                Err(Errno::INTR) => {}
+                Err(Errno::NOTSOCK) if !self.plain => self.plain = true,
+                result => return result,
+            }
+        }
+    }
+
+    fn offer_socket(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
+        if self.pieces.len() == 1 {
+            return rustix::net::send(fd, &self.pieces[0][self.offset..], SendFlags::NOSIGNAL);
+        }
+        let mut nothing = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(fd, &self.slices(), &mut nothing, SendFlags::NOSIGNAL)
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices: Vec<IoSlice<'_>> = self
+            .pieces
+            .iter()
+            .take(PIECES_PER_SEND)
+            .map(|piece| IoSlice::new(piece))
+            .collect();
+        if let Some(first) = slices.first_mut() {
+            first.advance(self.offset);
+        }
+        slices
+    }
+
+    fn take_sent(&mut self, count: usize) {
+        self.len -= count;
+        self.offset += count;
+        while let Some(first) = self.pieces.front() {
+            if self.offset < first.len() {
+                return;
+            }
+            self.offset -= first.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    fn piece(number: usize) -> Vec<u8> {
+        let byte = u8::try_from(number % 251).unwrap();
+        vec![byte; COALESCE_BYTES - 7 + number % 13]
+    }
+
+    /// Reads all that is there.
+    fn read_some(peer: &mut UnixStream, into: &mut Vec<u8>) {
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = peer.read(&mut buffer) {
+            into.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_in_order_through_a_full_socket() {
+        let (ours, mut theirs) = pair();
+        let mut queue = WriteQueue::new();
+        let mut expected = Vec::new();
+        for number in 0..500 {
+            expected.extend(piece(number));
+            queue.push(piece(number));
+        }
+        let (mut received, mut blocked) = (Vec::new(), false);
+        while !queue.is_empty() {
+            match queue.send_to(&ours).unwrap() {
+                Sent::Bytes(count) => assert!(count > 0),
+                Sent::WouldBlock => {
+                    blocked = true;
+                    read_some(&mut theirs, &mut received);
+                }
+            }
+        }
+        read_some(&mut theirs, &mut received);
+        assert!(blocked, "the socket was never full");
+        assert!(received == expected, "bytes were lost or changed places");
+        assert_eq!((queue.len(), queue.pieces()), (0, 0));
+    }
+
+    #[test]
+    fn more_pieces_than_one_send_can_gather_all_go() {
+        let (ours, mut theirs) = pair();
+        let mut queue = WriteQueue::new();
+        let mut expected = Vec::new();
+        for number in 0..PIECES_PER_SEND + 50 {
+            let piece = vec![u8::try_from(number % 256).unwrap(); 1 + COALESCE_BYTES / 2];
+            expected.extend_from_slice(&piece);
+            queue.push(piece);
+        }
+        assert!(queue.pieces() > PIECES_PER_SEND);
+        let mut received = Vec::new();
+        while !queue.is_empty() {
+            queue.send_to(&ours).unwrap();
+            read_some(&mut theirs, &mut received);
+        }
+        assert!(received == expected, "bytes were lost or changed places");
+    }
+
+    #[test]
+    fn short_writes_share_a_piece() {
+        let mut queue = WriteQueue::new();
+        for _ in 0..1000 {
+            queue.push_slice(b"x");
+        }
+        queue.push(b"y".to_vec());
+        queue.push(Vec::new());
+        assert_eq!((queue.len(), queue.pieces()), (1001, 1));
+    }
+
+    #[test]
+    fn a_pipe_is_written_as_well() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut queue = WriteQueue::new();
+        queue.push_slice(b"through ");
+        queue.push(vec![b'p'; COALESCE_BYTES]);
+        let len = queue.len();
+        assert_eq!(queue.send_to(&writer).unwrap(), Sent::Bytes(len));
+        drop(writer);
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        assert!(received.starts_with(b"through ppp"));
+        assert_eq!(received.len(), len);
+    }
+
+    #[test]
+    fn a_closed_peer_is_an_error_and_no_signal() {
+        let (ours, theirs) = pair();
+        drop(theirs);
+        let mut queue = WriteQueue::new();
+        queue.push_slice(b"lost");
+        let error = queue.send_to(&ours).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(queue.len(), 4, "what was not sent is still there");
+        queue.clear();
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,108 @@
+//! Every tuning constant of the loop, each with its reason.
+
+/// Events that one wait can report.
+///
+/// A full batch costs 16 KiB of memory once; what does not fit is reported by the next wait, which follows at
+/// once. Larger batches gain nothing: the cost of a wait is spread over a thousand events already.
+pub const EVENTS_PER_WAIT: usize = 1024;
+
+/// Bytes of the read buffer that a loop lends to one source at a time.
+///
+/// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is
+/// allocated once per loop, so its size costs nothing per connection.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes of the last receive from which on the next one goes straight into a `bytes` object.
+///
+/// Below, a copy out of the shared buffer costs less than shrinking an object: measured, they break even between
+/// 1 and 4 KiB.
+pub const DIRECT_READ_BYTES: usize = 4 * 1024;
+
+/// Bytes that a receive straight into a `bytes` object asks for at most: what asyncio asks for.
+pub const LARGEST_DIRECT_READ_BYTES: usize = 256 * 1024;
+
+/// Pieces that one gathered send may take, the kernel's own limit (`IOV_MAX`, see `sendmsg(2)`).
+pub const PIECES_PER_SEND: usize = 1024;
+
+/// Datagrams that one system call receives or sends, and that one socket may receive in one turn.
+///
+/// Most of what a call for many saves is saved by then, and a peer that sends without a pause holds the others up for
+/// a fraction of a millisecond.
+pub const DATAGRAMS_PER_CALL: usize = 64;
+
+/// Bytes of the longest datagram of an IP socket: the length field of IP has 16 bits.
+pub const LONGEST_IP_DATAGRAM_BYTES: usize = 64 * 1024;
+
+/// Bytes of the longest datagram of any other socket; what is longer is cut, as asyncio cuts it.
+pub const LONGEST_DATAGRAM_BYTES: usize = READ_BUFFER_BYTES;
+
+/// Bytes by which the slots of a batch are set off against each other.
+///
+/// Slots that all began at a multiple of 64 KiB would share a few lines of the processor's cache.
+pub const SLOT_STAGGER_BYTES: usize = 64;
+
+/// Bytes of the room that a loop has for a batch of datagrams: a slot for each of as many IP datagrams as one call
+/// receives. The system gives the pages that are written to and no others, and none to a loop without datagrams.
+pub const DATAGRAM_BATCH_BYTES: usize =
+    DATAGRAMS_PER_CALL * (LONGEST_IP_DATAGRAM_BYTES + SLOT_STAGGER_BYTES);
+
+/// Events with a single datagram after which a socket is asked once more whether it has another.
+///
+/// A batch for one datagram costs 0.3 to 0.4 µs more than a plain receive, which a conversation of one datagram at a
+/// time would pay on every turn; like this a burst is noticed after a few turns.
+pub const SINGLES_BEFORE_PROBE: u32 = 8;
+
+/// Connections that a listener accepts in one turn when its user names no backlog.
+pub const ACCEPTS_PER_TURN: usize = 128;
+
+/// Dead timers that are kept before the first compaction is considered.
+///
+/// Below this, sweeping costs more than the memory that it gives back.
+pub const DEAD_TIMERS_KEPT: usize = 64;
+
+/// Longest sleep of a driver, in seconds: a day, as asyncio's own limit.
+///
+/// `epoll_wait(2)` takes milliseconds in an `int`; a loop that wakes once a day to find nothing due goes back to
+/// sleep.
+pub const LONGEST_SLEEP_SECS: u64 = 24 * 3600;
+
+/// Threads that a blocking pool starts at most when its owner names no number.
+///
+/// Enough for name lookups to overlap; each is started only when all others are busy.
+pub const BLOCKING_THREADS: usize = 8;
+
+/// Threads that the binding starts at most to wait for children, one each, where the kernel gives no pidfd.
+///
+/// Each does nothing but sleep in the kernel, and a child beyond these is reaped when another one has ended.
+pub const WAITING_THREADS: usize = 1024;
+
+/// Seconds after which an idle thread of a blocking pool ends.
+pub const BLOCKING_IDLE_SECS: u64 = 10;
+
+/// Bytes up to which waiting writes are copied together into one piece.
+///
+/// Copying this much costs about as much as one allocation and one more entry in a gathered send.
+pub const COALESCE_BYTES: usize = 4096;
+
+/// Operations on one descriptor that the Rust API lets a future begin in one turn before others get theirs.
+///
+/// A peer that sends without a pause would otherwise keep its task from ever waiting. The price of a detour through
+/// the ready queue is small beside this many system calls.
+pub const OPERATIONS_PER_TURN: usize = 64;
+
+/// Clients that may wait for a listener of the Rust API to accept them; the kernel caps it (`listen(2)`).
+///
+/// A waiting client costs the kernel little, and one that is turned away tries again only after a second.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// Milliseconds for which a listener of the Rust API pauses when descriptors or memory have run out.
+///
+/// Long enough not to burn the processor, short enough that clients do not give up meanwhile; asyncio waits a second,
+/// which is felt.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Milliseconds for which a blocking pool that closes waits for its busy threads.
+///
+/// A thread tells its answer from within its closure, so one whose answer is known may still look busy; this is time
+/// enough for it to end even on a crowded machine, and little to wait when a name server does not answer.
+pub const BLOCKING_GRACE_MS: u64 = 100;

@@ -1,0 +1,206 @@
+//! What runs next: the ready queue, the timers, and the order of one turn.
+//!
+//! The order is asyncio's. A turn collects jobs from other threads, from events and from due timers, puts them behind
+//! those already ready, and then runs exactly the jobs that were ready at that moment, first in, first out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::injector::Injector;
+use crate::timers::{TimerKey, Timers};
+
+/// Jobs of any type, in the order in which they run.
+#[derive(Debug)]
+pub struct Scheduler<J> {
+    ready: VecDeque<J>,
+    timers: Timers<J>,
+    injector: Arc<Injector<J>>,
+    clock: Clock,
+    stopping: bool,
+}
+
+impl<J> Scheduler<J> {
+    /// Nothing to do, on this clock; other threads end the loop's sleep by `waker`.
+    pub fn new(clock: Clock, waker: Waker) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            timers: Timers::new(),
+            injector: Arc::new(Injector::new(waker)),
+            clock,
+            stopping: false,
+        }
+    }
+
+    /// The queue by which other threads reach this scheduler.
+    pub fn injector(&self) -> &Arc<Injector<J>> {
+        &self.injector
+    }
+
+    /// The clock of the timers.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Appends a job, behind all that other threads have injected before.
+    #[inline]
+    pub fn push(&mut self, job: J) {
+        if self.injector.has_pending() {
+            self.injector.drain_into(&mut self.ready);
+        }
+        self.ready.push_back(job);
+    }
+
+    /// Appends a job that runs when `deadline` has come.
+    pub fn push_at(&mut self, deadline: Time, job: J) -> TimerKey {
+        self.timers.insert(deadline, job)
+    }
+
+    /// Takes a timer's job back; `None` if it is due, has run or was cancelled already.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<J> {
+        self.timers.cancel(key)
+    }
+
+    /// The timers that wait.
+    pub fn timers(&self) -> &Timers<J> {
+        &self.timers
+    }
+
+    /// How many jobs are ready.
+    pub fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Asks for the end of the run after the present turn.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether the run ends after the present turn; a new run begins with a new question.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Forgets that a stop was asked for.
+    pub fn clear_stop(&mut self) {
+        self.stopping = false;
+    }
+
+    /// How long the loop may sleep: not at all if a job is ready, else until the next timer; `None` is for ever.
+    pub fn sleep_limit(&mut self) -> Option<Duration> {
+        if self.stopping || !self.ready.is_empty() || self.injector.has_pending() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.timers.next_deadline()?;
+        Some(deadline.saturating_since(self.clock.now()))
+    }
+
+    /// Takes what other threads have injected.
+    pub fn collect_injected(&mut self) {
+        self.injector.drain_into(&mut self.ready);
+    }
+
+    /// Takes the timers that are due.
+    pub fn collect_due(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        while let Some(job) = self.timers.pop_due(now) {
+            self.ready.push_back(job);
+        }
+    }
+
+    /// The next job of a run phase. The phase takes as many as were [ready](Self::ready_len) when it began.
+    #[inline]
+    pub fn pop(&mut self) -> Option<J> {
+        self.ready.pop_front()
+    }
+
+    /// Puts a job back at the front: it was taken and has not begun.
+    pub fn unpop(&mut self, job: J) {
+        self.ready.push_front(job);
+    }
+
+    /// The jobs that are ready, in order.
+    pub fn ready(&self) -> impl Iterator<Item = &J> {
+        self.ready.iter()
+    }
+
+    /// Refuses other threads' jobs and takes every job there is; their owner drops them when nothing is borrowed.
+    pub fn close(&mut self) -> Vec<J> {
+        let mut jobs: Vec<J> = std::mem::take(&mut self.ready).into();
+        jobs.append(&mut self.timers.take_all());
+        jobs.append(&mut self.injector.close());
+        jobs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn steered() -> (Scheduler<&'static str>, ManualClock) {
+        let clock = ManualClock::new();
+        (
+            Scheduler::new(Clock::Manual(clock.clone()), Waker::noop().clone()),
+            clock,
+        )
+    }
+
+    #[test]
+    fn a_job_from_another_thread_keeps_its_place_before_later_ones() {
+        let (mut scheduler, _) = steered();
+        scheduler.push("a");
+        scheduler.injector().inject("b").expect("open");
+        scheduler.push("c");
+        let order: Vec<_> = std::iter::from_fn(|| scheduler.pop()).collect();
+        assert_eq!(order, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn due_timers_come_behind_the_jobs_already_ready() {
+        let (mut scheduler, clock) = steered();
+        scheduler.push_at(Time::from_nanos(5), "timer");
+        clock.advance(Duration::from_nanos(5));
+        scheduler.push("ready");
+        scheduler.collect_due();
+        let order: Vec<_> = std::iter::from_fn(|| scheduler.pop()).collect();
+        assert_eq!(order, ["ready", "timer"]);
+    }
+
+    #[test]
+    fn the_loop_sleeps_until_the_next_timer_and_not_at_all_with_a_job() {
+        let (mut scheduler, _) = steered();
+        assert_eq!(scheduler.sleep_limit(), None);
+        scheduler.push_at(Time::from_nanos(7), "timer");
+        assert_eq!(scheduler.sleep_limit(), Some(Duration::from_nanos(7)));
+        scheduler.push("ready");
+        assert_eq!(scheduler.sleep_limit(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn stopping_forbids_sleep() {
+        let (mut scheduler, _) = steered();
+        scheduler.stop();
+        assert_eq!(scheduler.sleep_limit(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn close_takes_ready_jobs_timers_and_injected_jobs() {
+        let (mut scheduler, _) = steered();
+        scheduler.push("ready");
+        scheduler.push_at(Time::from_nanos(1), "timer");
+        scheduler.injector().inject("injected").expect("open");
+        assert_eq!(scheduler.close(), ["ready", "timer", "injected"]);
+        assert_eq!(scheduler.injector().inject("late"), Err("late"));
+    }
+}

@@ -1,0 +1,101 @@
+//! `epoll_wait(2)` into a buffer that can be sent between threads, with nanoseconds where the kernel has them.
+#![expect(
+    unsafe_code,
+    reason = "rustix has epoll_pwait2 only without a fallback for kernels before 5.11, and its events are not Send"
+)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+/// What the kernel reports of one descriptor.
+pub(crate) type KernelEvent = libc::epoll_event;
+
+/// Whether the kernel, or a filter before it, has refused `epoll_pwait2`.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Fills the spare capacity of `events`, after a sleep of at most `timeout`; `None` has no limit.
+///
+/// Never returns before the timeout is over without an event, a signal (`EINTR`) or an error. Before Linux 5.11, and
+/// under filters that do not know `epoll_pwait2`, the timeout is rounded up to a millisecond.
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut Vec<KernelEvent>,
+    timeout: Option<Duration>,
+) -> Result<(), Errno> {
+    if let Some(timeout) = timeout
+        && timeout.subsec_nanos() % 1_000_000 != 0
+        && !REFUSED.load(Ordering::Relaxed)
+    {
+        match wait_nanos(epoll, events, timeout) {
+            Err(Errno::NOSYS | Errno::PERM) => REFUSED.store(true, Ordering::Relaxed),
+            result => return result,
+        }
+    }
+    wait_millis(epoll, events, timeout)
+}
+
+fn room(events: &[std::mem::MaybeUninit<KernelEvent>]) -> libc::c_int {
+    libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX)
+}
+
+fn wait_millis(
+    epoll: BorrowedFd<'_>,
+    events: &mut Vec<KernelEvent>,
+    timeout: Option<Duration>,
+) -> Result<(), Errno> {
+    let timeout = timeout.map_or(-1, |timeout| {
+        libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+    });
+    let spare = events.spare_capacity_mut();
+    // SAFETY: the kernel writes at most `room` events, which is no more than the spare capacity has.
+    let count = unsafe {
+        libc::epoll_wait(
+            epoll.as_raw_fd(),
+            spare.as_mut_ptr().cast(),
+            room(spare),
+            timeout,
+        )
+    };
+    accept_events(events, count.into())
+}
+
+fn wait_nanos(
+    epoll: BorrowedFd<'_>,
+    events: &mut Vec<KernelEvent>,
+    timeout: Duration,
+) -> Result<(), Errno> {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let spare = events.spare_capacity_mut();
+    // SAFETY: the kernel writes at most `room` events, which is no more than the spare capacity has; it reads one
+    // timespec, which lives through the call, and no signal mask (a null pointer means to leave it).
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait2,
+            epoll.as_raw_fd(),
+            spare.as_mut_ptr(),
+            room(spare),
+            &raw const timeout,
+            std::ptr::null::<libc::sigset_t>(),
+            0_usize,
+        )
+    };
+    accept_events(events, count)
+}
+
+/// Takes the events that the kernel has just written, or the error that it left.
+fn accept_events(events: &mut Vec<KernelEvent>, count: libc::c_long) -> Result<(), Errno> {
+    let Ok(count) = usize::try_from(count) else {
+        let error = std::io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    };
+    let len = events.len() + count.min(events.spare_capacity_mut().len());
+    // SAFETY: both callers let the kernel write `count` events behind the first `events.len()`, within the capacity.
+    unsafe { events.set_len(len) };
+    Ok(())
+}

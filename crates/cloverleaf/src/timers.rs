@@ -1,0 +1,292 @@
+//! Deadlines in order: by time, and among equal times by age.
+//!
+//! A binary heap holds `(deadline, age, slot)`; the payload lies in the slot. Cancelling empties the slot at once, so
+//! that nothing keeps the payload alive, and leaves a dead entry in the heap. Dead entries are swept when they
+//! outnumber the living, so `n` live timers never keep more than `2 n + DEAD_TIMERS_KEPT` entries, and cancelling
+//! costs O(1) on average.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::clock::Time;
+use crate::limits::DEAD_TIMERS_KEPT;
+
+/// The name of one timer; a key that was cancelled or has fired names nothing ever after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey {
+    age: u64,
+    slot: u32,
+}
+
+impl TimerKey {
+    /// The key as two numbers, for storage.
+    pub const fn to_parts(self) -> (u64, u32) {
+        (self.age, self.slot)
+    }
+
+    /// The key that [`to_parts`](Self::to_parts) gave.
+    pub const fn from_parts(age: u64, slot: u32) -> Self {
+        Self { age, slot }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    deadline: Time,
+    age: u64,
+    slot: u32,
+}
+
+#[derive(Debug)]
+enum Slot<J> {
+    Free { next: u32 },
+    Live { age: u64, payload: J },
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
+/// Payloads of type `J`, each with its deadline.
+#[derive(Debug)]
+pub struct Timers<J> {
+    heap: BinaryHeap<Reverse<Entry>>,
+    slots: Vec<Slot<J>>,
+    first_free: u32,
+    live: usize,
+    next_age: u64,
+}
+
+impl<J> Default for Timers<J> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            slots: Vec::new(),
+            first_free: NO_SLOT,
+            live: 0,
+            next_age: 0,
+        }
+    }
+}
+
+impl<J> Timers<J> {
+    /// No timers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many timers wait.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether no timer waits.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// How many entries of cancelled timers are still held; their payloads are gone.
+    pub fn dead(&self) -> usize {
+        self.heap.len() - self.live
+    }
+
+    /// Adds a timer that is due at `deadline`.
+    ///
+    /// # Panics
+    /// If four billion timers wait already.
+    pub fn insert(&mut self, deadline: Time, payload: J) -> TimerKey {
+        let age = self.next_age;
+        self.next_age += 1;
+        let slot = self.occupy(Slot::Live { age, payload });
+        self.heap.push(Reverse(Entry {
+            deadline,
+            age,
+            slot,
+        }));
+        self.live += 1;
+        TimerKey { age, slot }
+    }
+
+    /// Takes a timer back before it fires; `None` if it has fired or was cancelled already.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<J> {
+        let payload = self.vacate(key.slot, key.age)?;
+        if self.dead() > self.live + DEAD_TIMERS_KEPT {
+            self.sweep();
+        }
+        Some(payload)
+    }
+
+    /// The payload of a timer that still waits.
+    pub fn get(&self, key: TimerKey) -> Option<&J> {
+        match self.slots.get(key.slot as usize)? {
+            Slot::Live { age, payload } if *age == key.age => Some(payload),
+            Slot::Live { .. } | Slot::Free { .. } => None,
+        }
+    }
+
+    /// When the next timer is due.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        self.drop_dead_head();
+        self.heap.peek().map(|Reverse(entry)| entry.deadline)
+    }
+
+    /// Takes the earliest timer whose deadline is not after `now`.
+    pub fn pop_due(&mut self, now: Time) -> Option<J> {
+        if self.next_deadline()? > now {
+            return None;
+        }
+        let Reverse(entry) = self.heap.pop()?;
+        self.vacate(entry.slot, entry.age)
+    }
+
+    /// Takes every payload, in no order, and forgets all deadlines.
+    pub fn take_all(&mut self) -> Vec<J> {
+        self.heap = BinaryHeap::new();
+        self.first_free = NO_SLOT;
+        self.live = 0;
+        std::mem::take(&mut self.slots)
+            .into_iter()
+            .filter_map(|slot| match slot {
+                Slot::Live { payload, .. } => Some(payload),
+                Slot::Free { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Every payload that waits, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &J> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Live { payload, .. } => Some(payload),
+            Slot::Free { .. } => None,
+        })
+    }
+
+    fn occupy(&mut self, content: Slot<J>) -> u32 {
+        if self.first_free == NO_SLOT {
+            let slot = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
+            assert!(slot != NO_SLOT, "four billion timers wait already");
+            self.slots.push(content);
+            return slot;
+        }
+        let slot = self.first_free;
+        match std::mem::replace(&mut self.slots[slot as usize], content) {
+            Slot::Free { next } => self.first_free = next,
+            Slot::Live { .. } => unreachable!("invariant: the free list names free slots only"),
+        }
+        slot
+    }
+
+    fn vacate(&mut self, slot: u32, age: u64) -> Option<J> {
+        let place = self.slots.get_mut(slot as usize)?;
+        if !matches!(place, Slot::Live { age: its_age, .. } if *its_age == age) {
+            return None;
+        }
+        let content = std::mem::replace(
+            place,
+            Slot::Free {
+                next: self.first_free,
+            },
+        );
+        self.first_free = slot;
+        self.live -= 1;
+        match content {
+            Slot::Live { payload, .. } => Some(payload),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    fn is_live(slots: &[Slot<J>], entry: &Entry) -> bool {
+        matches!(&slots[entry.slot as usize], Slot::Live { age, .. } if *age == entry.age)
+    }
+
+    fn drop_dead_head(&mut self) {
+        while self.dead() > 0 {
+            match self.heap.peek() {
+                Some(Reverse(entry)) if !Self::is_live(&self.slots, entry) => self.heap.pop(),
+                Some(_) | None => return,
+            };
+        }
+    }
+
+    fn sweep(&mut self) {
+        let slots = &self.slots;
+        self.heap
+            .retain(|Reverse(entry)| Self::is_live(slots, entry));
+        if self.heap.capacity() > 4 * self.heap.len() + DEAD_TIMERS_KEPT {
+            self.heap.shrink_to(2 * self.heap.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
+
+    #[test]
+    fn timers_come_by_deadline_and_then_by_age() {
+        let mut timers = Timers::new();
+        for (deadline, name) in [(5, "c"), (3, "a"), (5, "d"), (3, "b"), (5, "e")] {
+            timers.insert(at(deadline), name);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(5))).collect();
+        assert_eq!(order, ["a", "b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn a_timer_is_not_due_before_its_deadline() {
+        let mut timers = Timers::new();
+        timers.insert(at(7), ());
+        assert_eq!(timers.pop_due(at(6)), None);
+        assert_eq!(timers.pop_due(at(7)), Some(()));
+    }
+
+    #[test]
+    fn a_cancelled_timer_never_fires_and_is_freed_at_once() {
+        let mut timers = Timers::new();
+        let payload = Rc::new(());
+        let key = timers.insert(at(1), Rc::clone(&payload));
+        drop(timers.cancel(key));
+        assert_eq!(Rc::strong_count(&payload), 1);
+        assert!(timers.pop_due(at(2)).is_none());
+        assert!(timers.cancel(key).is_none());
+    }
+
+    #[test]
+    fn a_key_does_not_name_the_timer_that_reuses_its_slot() {
+        let mut timers = Timers::new();
+        let old = timers.insert(at(1), "old");
+        timers.cancel(old);
+        let new = timers.insert(at(1), "new");
+        assert_eq!(timers.cancel(old), None);
+        assert_eq!(timers.get(new), Some(&"new"));
+    }
+
+    #[test]
+    fn dead_entries_are_bounded_by_the_living() {
+        let mut timers = Timers::new();
+        for deadline in 0..100 {
+            timers.insert(at(1_000_000 + deadline), ());
+        }
+        for deadline in 0..100_000 {
+            let key = timers.insert(at(deadline), ());
+            timers.cancel(key);
+            assert!(timers.dead() <= timers.len() + DEAD_TIMERS_KEPT);
+        }
+        assert_eq!(timers.len(), 100);
+    }
+
+    #[test]
+    fn take_all_leaves_nothing_behind() {
+        let mut timers = Timers::new();
+        let key = timers.insert(at(1), 1);
+        timers.insert(at(2), 2);
+        timers.cancel(key);
+        assert_eq!(timers.take_all(), [2]);
+        assert!(timers.is_empty());
+        assert_eq!(timers.next_deadline(), None);
+    }
+}
