@@ -1,0 +1,59 @@
+"""The loops that are compared: what to install for each, and how to make one."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from dataclasses import dataclass
+
+from benchmarks.suite.workload import LoopFactory
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A loop, by the module that makes it."""
+
+    name: str
+    #: What pip installs; None for what is there anyway or is built here.
+    requirement: str | None
+    #: Whether it runs when no loops are named.
+    default: bool = True
+
+    def factory(self) -> LoopFactory:
+        """The function that makes a loop. Raises ImportError where it is not installed."""
+        module = importlib.import_module(self.name)
+        factory: LoopFactory = module.new_event_loop
+        return factory
+
+
+OURS = "cloverleaf"
+
+#: The plain epoll echo server of the load generator: no loop, but a row of the table.
+FLOOR = "floor"
+
+CANDIDATES = (
+    Candidate("asyncio", None),
+    Candidate("uvloop", "uvloop==0.23.*"),
+    Candidate("rloop", "rloop==0.5.*"),
+    Candidate("rsloop", "rsloop", default=False),
+    Candidate("zuvloop", "zuvloop", default=False),
+    Candidate(OURS, None),
+)
+
+NAMES = tuple(candidate.name for candidate in CANDIDATES)
+
+
+def candidate(name: str) -> Candidate:
+    """The candidate of that name."""
+    for each in CANDIDATES:
+        if each.name == name:
+            return each
+    raise KeyError(f"no loop is named {name!r}")
+
+
+def make(name: str) -> tuple[asyncio.AbstractEventLoop, LoopFactory]:
+    """A new loop of that name, set as the current one, and its factory."""
+    factory = candidate(name).factory()
+    loop = factory()
+    asyncio.set_event_loop(loop)
+    return loop, factory

@@ -1,0 +1,113 @@
+"""The command line: sets up, measures, prints and saves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.suite import environment, machine, processor, report
+from benchmarks.suite.loops import CANDIDATES, NAMES, OURS
+from benchmarks.suite.results import Results
+from benchmarks.suite.rounds import Rounds
+from benchmarks.suite.session import Bench
+from benchmarks.workloads import registry
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEFAULT_LOOPS = [candidate.name for candidate in CANDIDATES if candidate.default]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = argparse.ArgumentParser(
+        prog="benchmarks/run.py",
+        description="Compares Cloverleaf with other event loops on this machine.",
+    )
+    add = options.add_argument
+    add("--quick", action="store_true", help="about three minutes: 3 rounds of 200 ms each")
+    add("--only", action="append", default=[], metavar="PATTERN", help="workloads by name")
+    add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (default: {','.join(DEFAULT_LOOPS)})")
+    add("--rounds", type=int, help="how often each loop is measured (default: 7)")
+    add("--window", type=int, metavar="MS", help="how long each time (default: 1000)")
+    add("--python", default=sys.executable, help="the CPython for all loops: PGO and LTO, please")
+    add("--cloverleaf", default=str(ROOT), help="a wheel, or a directory to build from")
+    add("--venv", type=Path, default=ROOT / "benchmarks" / ".venv", help="where to install")
+    add("--no-install", action="store_true", help="take the venv as it is")
+    add("--load", type=Path, metavar="BINARY", help="a load generator that is built already")
+    add("--pin", choices=("split", "same", "none"), default="split", help="loops and load on cores")
+    add("--no-prime", action="store_true", help="leave the C library's allocator as it starts")
+    add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "local", help="for files")
+    add("--list", action="store_true", help="name the workloads, and stop")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmarks; 0 when everything asked for was measured or is known to be lacking."""
+    options = parser().parse_args(arguments)
+    workloads = registry.matching(options.only)
+    if options.list:
+        sys.stdout.writelines(f"{each.name:28} {each.title}\n" for each in workloads)
+        return 0
+    loops = options.loops.split(",") if options.loops else DEFAULT_LOOPS
+    unknown = [loop for loop in loops if loop not in NAMES]
+    if unknown or not workloads:
+        parser().error(f"no such loop: {unknown}" if unknown else "no workload matches --only")
+    try:
+        results, bench = set_up(options, loops)
+    except environment.SetupError as problem:
+        environment.say(str(problem))
+        return 1
+    present = [loop for loop in loops if not results.loops[loop].startswith("not installed")]
+    settings = results.settings
+    rounds = Rounds(bench, settings["rounds"], settings["window_ms"], keep=settings["keep"])
+    for workload in workloads:
+        results.rows.append(rounds.run(workload, present))
+    publish(results, options.output)
+    return 0 if OURS not in loops or OURS in present else 1
+
+
+def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Bench]:
+    """Everything that precedes the first measurement."""
+    # First of all: what we build ourselves below is no reason to distrust the machine.
+    found = machine.machine()
+    if options.no_install:
+        python, problems = options.venv / "bin" / "python", {}
+    else:
+        python = environment.virtual_environment(options.python, options.venv)
+        problems = environment.install(python, loops, options.cloverleaf)
+    load = (options.load or environment.load_generator(ROOT)).resolve()
+    built = machine.interpreter(python)
+    cores = processor.choose(options.pin)
+    warnings = machine.warnings(found, built)
+    for warning in warnings:
+        environment.say(f"warning: {warning}")
+    environment.say(f"CPython {built['version']} is {built['optimisation']}")
+    environment.say(f"its build flags: {built['decisive_flags']}")
+    bench = Bench(python, load, ROOT, cores, not options.no_prime, warmup_ms=100)
+    settings = {
+        "loops": ["floor", *loops],
+        "rounds": options.rounds or (3 if options.quick else 7),
+        "window_ms": options.window or (200 if options.quick else 1000),
+        "keep": options.quick,
+        "prime": bench.prime,
+        "pinning": options.pin,
+        "loop_cores": sorted(cores.loops),
+        "load_cores": sorted(cores.load),
+        "warnings": warnings,
+    }
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    versions = environment.versions(python, loops, problems)
+    os.sched_setaffinity(0, cores.load)
+    return Results(when, found, built, versions, settings), bench
+
+
+def publish(results: Results, directory: Path) -> None:
+    """Prints the report, and saves it beside the raw results."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = report.markdown(results)
+    results.save(directory / "raw.json")
+    (directory / "table.md").write_text(text)
+    sys.stdout.write(text)
+    environment.say(f"saved in {directory}")

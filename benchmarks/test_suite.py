@@ -1,0 +1,92 @@
+"""The benchmarks' own arithmetic and listings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.suite import report, summary
+from benchmarks.suite.results import Results, Row, load
+from benchmarks.workloads import registry
+
+
+def row(cpu_ns: dict[str, list[int]]) -> Row:
+    """A row in which every measurement is of 1,000 operations in a millisecond."""
+    made = Row("name", "title", "operation", "loop")
+    for loop, values in cpu_ns.items():
+        made.measurements[loop] = [
+            {"operations": 1000, "cpu_ns": value, "wall_ns": 1_000_000} for value in values
+        ]
+    return made
+
+
+def test_the_best_peer_is_the_cheapest_loop_that_is_neither_ours_nor_the_floor() -> None:
+    made = row({"floor": [1], "cloverleaf": [2], "uvloop": [30, 4, 5], "rloop": [6, 6, 6]})
+    assert summary.best_peer(made) == "uvloop"
+    assert summary.best_peer(row({"cloverleaf": [2]})) is None
+
+
+def test_a_ratio_compares_within_rounds_so_that_a_slow_round_does_not_count() -> None:
+    made = row({"cloverleaf": [500, 5000, 500], "uvloop": [1000, 10_000, 1000]})
+    assert summary.ratio(made, "cloverleaf", "uvloop") == 0.5
+    assert summary.ratio(made, "cloverleaf", "rloop") is None
+
+
+def test_a_figure_has_the_median_and_the_whole_spread() -> None:
+    figure = summary.over_rounds(
+        row({"uvloop": [4_000_000, 5_000_000, 7_000_000]}), "uvloop", summary.cpu_us
+    )
+    assert figure == summary.Figure(5.0, 0.6)
+
+
+def test_a_loop_held_back_by_the_generator_in_most_rounds_is_marked() -> None:
+    made = row({"uvloop": [1, 1, 1]})
+    for measurement in made.measurements["uvloop"][:2]:
+        measurement["generator_is_bottleneck"] = True
+    assert summary.bottlenecked(made, "uvloop")
+    made.measurements["uvloop"][0]["generator_is_bottleneck"] = False
+    assert not summary.bottlenecked(made, "uvloop")
+
+
+def test_names_are_unique_and_patterns_find_them() -> None:
+    names = [workload.name for workload in registry.WORKLOADS]
+    assert len(set(names)) == len(names)
+    assert [each.name for each in registry.matching(["echo-unix-1k-8"])] == ["echo-unix-1k-8"]
+    assert {each.name for each in registry.matching(["timer-*"])} == {
+        "timer-cancel",
+        "timer-cancel-1m",
+        "timer-fire-100k",
+    }
+    assert registry.matching(["no such thing"]) == []
+
+
+def test_a_failure_shows_in_the_table_and_with_its_reason_and_results_read_back(
+    tmp_path: Path,
+) -> None:
+    made = row({"uvloop": [5_000_000], "cloverleaf": [2_500_000]})
+    made.failures["rloop"] = "not supported: NotImplementedError"
+    machine = {"processor": "p", "cores": 2, "kernel": "k", "load_average": 0.0}
+    python = {
+        "version": "3",
+        "libc": "l",
+        "optimisation": "o",
+        "decisive_flags": "-O3",
+        "yardstick_ns": 20.0,
+    }
+    settings = {
+        "loops": ["uvloop", "rloop", "cloverleaf"],
+        "rounds": 1,
+        "window_ms": 1,
+        "keep": True,
+        "prime": True,
+        "pinning": "split",
+        "loop_cores": [1],
+        "load_cores": [0],
+        "warnings": [],
+    }
+    results = Results("now", machine, python, {"uvloop": "1"}, settings, [made])
+    text = report.markdown(results)
+    assert "| cannot |" in text
+    assert "- rloop, title: not supported: NotImplementedError" in text
+    assert "0.50 (uvloop)" in text
+    results.save(tmp_path / "raw.json")
+    assert load(tmp_path / "raw.json") == results

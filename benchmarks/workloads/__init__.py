@@ -1,0 +1,1 @@
+"""The workloads: a module for each kind, all of them listed in `registry`."""

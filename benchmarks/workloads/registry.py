@@ -1,0 +1,55 @@
+"""Every workload, in the order of the report."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from benchmarks.suite.workload import Workload
+from benchmarks.workloads import (
+    callbacks,
+    connections,
+    coroutines,
+    echo,
+    executor,
+    loops,
+    names,
+    sockets,
+    streams,
+    threads,
+    timers,
+    web,
+)
+
+WORKLOADS: tuple[Workload, ...] = (
+    *echo.WORKLOADS,
+    *streams.WORKLOADS,
+    *sockets.WORKLOADS,
+    *connections.WORKLOADS,
+    *web.WORKLOADS,
+    *callbacks.WORKLOADS,
+    *timers.WORKLOADS,
+    *coroutines.WORKLOADS,
+    *threads.WORKLOADS,
+    *executor.WORKLOADS,
+    *names.WORKLOADS,
+    *loops.WORKLOADS,
+)
+
+
+def by_name(name: str) -> Workload:
+    """The workload of that exact name."""
+    for workload in WORKLOADS:
+        if workload.name == name:
+            return workload
+    raise KeyError(f"no workload is named {name!r}")
+
+
+def matching(patterns: list[str]) -> list[Workload]:
+    """The workloads whose name matches one of the patterns, or contains it; all without any."""
+    if not patterns:
+        return list(WORKLOADS)
+    return [
+        workload
+        for workload in WORKLOADS
+        if any(fnmatchcase(workload.name, p) or p in workload.name for p in patterns)
+    ]

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::error::Error;
+
+/// What `--help` prints.
+pub(crate) const USAGE: &str = "\
+usage: cloverleaf-load serve ADDRESS
+       cloverleaf-load echo  ADDRESS [--connections N] [--depth N] [--size BYTES] [--lines]
+       cloverleaf-load http  ADDRESS [--connections N] [--depth N] [--path PATH] [--body TEXT]
+       cloverleaf-load churn ADDRESS [--connections N] [--size BYTES] [--most N]
+ADDRESS is tcp:IP:PORT or unix:PATH; every driver takes --warmup MILLISECONDS (100).
+  serve   an echo server on plain epoll; prints the address that it listens on
+  echo    keeps --depth messages of --size bytes in flight on each connection, checks every byte
+  http    the same with GET requests of --path, each answered 200 with --body
+  churn   connects, exchanges one message, closes, and again; at most --most times per window
+A driver prints `ready`, then reads windows in milliseconds and answers each with a line of JSON.";
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Print the usage.
+    Help,
+    /// Be the floor.
+    Serve(Address),
+    /// Drive connections that last.
+    Exchange(Load),
+    /// Drive connections that carry one message each.
+    Churn(Load),
+}
+
+/// What the messages are.
+#[derive(Debug)]
+pub(crate) enum Dialogue {
+    /// Random bytes that come back as they are.
+    Echo {
+        /// Whether each message is a line.
+        lines: bool,
+    },
+    /// GET requests.
+    Http {
+        /// The path that is asked for.
+        path: String,
+        /// The body of every response.
+        body: String,
+    },
+}
+
+/// A load on one server.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Where the server is.
+    pub(crate) address: Address,
+    /// How many connections are open at a time.
+    pub(crate) connections: usize,
+    /// How many messages each connection keeps in flight.
+    pub(crate) depth: usize,
+    /// The size of an echo message.
+    pub(crate) size: usize,
+    /// How long to load the server before the first window.
+    pub(crate) warmup: Duration,
+    /// At most this many operations in a window (churn only).
+    pub(crate) most: usize,
+    /// What the messages are.
+    pub(crate) dialogue: Dialogue,
+}
+
+/// Reads the command line, without the program's name.
+pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, Error> {
+    let verb = words.next().unwrap_or_default();
+    if matches!(verb.as_str(), "-h" | "--help" | "help") {
+        return Ok(Command::Help);
+    }
+    let address = words
+        .next()
+        .ok_or_else(|| Error::Usage("an address is missing".into()))?;
+    let address = address.parse()?;
+    let mut load = Load {
+        address,
+        connections: 1,
+        depth: 1,
+        size: 1024,
+        warmup: Duration::from_millis(100),
+        most: usize::MAX,
+        dialogue: match verb.as_str() {
+            "http" => Dialogue::Http {
+                path: "/".into(),
+                body: String::new(),
+            },
+            _ => Dialogue::Echo { lines: false },
+        },
+    };
+    while let Some(option) = words.next() {
+        set(&mut load, &option, &mut words)?;
+    }
+    match verb.as_str() {
+        "serve" => Ok(Command::Serve(load.address)),
+        "echo" | "http" => Ok(Command::Exchange(load)),
+        "churn" => Ok(Command::Churn(load)),
+        _ => Err(Error::Usage(format!("no such command: {verb:?}"))),
+    }
+}
+
+fn set(
+    load: &mut Load,
+    option: &str,
+    words: &mut dyn Iterator<Item = String>,
+) -> Result<(), Error> {
+    let mut value = || {
+        words
+            .next()
+            .ok_or_else(|| Error::Usage(format!("{option} needs a value")))
+    };
+    match (option, &mut load.dialogue) {
+        ("--connections", _) => load.connections = number(option, &value()?)?,
+        ("--depth", _) => load.depth = number(option, &value()?)?,
+        ("--size", Dialogue::Echo { .. }) => load.size = number(option, &value()?)?,
+        ("--most", _) => load.most = number(option, &value()?)?,
+        ("--warmup", _) => load.warmup = Duration::from_millis(number(option, &value()?)? as u64),
+        ("--lines", Dialogue::Echo { lines }) => *lines = true,
+        ("--path", Dialogue::Http { path, .. }) => *path = value()?,
+        ("--body", Dialogue::Http { body, .. }) => *body = value()?,
+        _ => return Err(Error::Usage(format!("no such option here: {option:?}"))),
+    }
+    Ok(())
+}
+
+fn number(option: &str, text: &str) -> Result<usize, Error> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(Error::Usage(format!(
+            "{option} takes a number above 0, not {text:?}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Command, Error> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_of_an_echo_load_are_taken() {
+        let line = "echo tcp:127.0.0.1:7 --connections 64 --depth 8 --size 64 --lines";
+        let Ok(Command::Exchange(load)) = parse_line(line) else {
+            panic!("not an exchange")
+        };
+        assert_eq!((load.connections, load.depth, load.size), (64, 8, 64));
+        assert!(matches!(load.dialogue, Dialogue::Echo { lines: true }));
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused_by_name() {
+        for (line, named) in [
+            ("echo tcp:127.0.0.1:7 --path /", "--path"),
+            ("http tcp:127.0.0.1:7 --lines", "--lines"),
+            ("echo tcp:127.0.0.1:7 --size 0", "--size"),
+            ("echo tcp:127.0.0.1:7 --size", "--size"),
+            ("shout tcp:127.0.0.1:7", "shout"),
+            ("echo", "address"),
+        ] {
+            let error = parse_line(line).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Load for the benchmarks, and the floor that they are measured against.
+//!
+//! `cloverleaf-load echo|http|churn` drives a server in a closed loop: every connection keeps a fixed
+//! number of messages in flight, every byte that comes back is compared, and every latency goes into
+//! a histogram. `cloverleaf-load serve` is the floor: an echo server with nothing but epoll, `recv`
+//! and `send`.
+//!
+//! A driver talks to the benchmark over its standard streams. It prints `ready`, then answers each
+//! line (a number of milliseconds) with one line of JSON, and ends when its input does. It is silent
+//! on the network between two answers, so that whoever reads the server's CPU clock then reads it
+//! exactly.
+
+mod address;
+mod arguments;
+mod churn;
+mod clock;
+mod connection;
+mod drive;
+mod error;
+mod histogram;
+mod http;
+mod outcome;
+mod ring;
+mod serve;
+
+use std::env;
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use arguments::Command;
+use error::Error;
+use outcome::Outcome;
+
+fn main() -> ExitCode {
+    match arguments::parse(env::args().skip(1)).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when even standard error is closed.
+            drop(writeln!(io::stderr(), "cloverleaf-load: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    match command {
+        Command::Help => Ok(writeln!(io::stdout(), "{}", arguments::USAGE)?),
+        Command::Serve(listen) => serve::serve(&listen),
+        Command::Exchange(load) => {
+            let mut driver = drive::Driver::connect(&load)?;
+            driver.run(load.warmup)?;
+            answer(|window| driver.run(window))
+        }
+        Command::Churn(load) => {
+            let mut churn = churn::Churn::new(&load)?;
+            churn.run(load.warmup)?;
+            answer(|window| churn.run(window))
+        }
+    }
+}
+
+/// Says `ready`, then measures once for each line of standard input.
+fn answer(mut measure: impl FnMut(Duration) -> Result<Outcome, Error>) -> Result<(), Error> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "ready")?;
+    output.flush()?;
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let window = line
+            .trim()
+            .parse()
+            .map(Duration::from_millis)
+            .map_err(|_| Error::Usage(format!("a window in milliseconds, not {line:?}")))?;
+        writeln!(output, "{}", measure(window)?)?;
+        output.flush()?;
+    }
+    Ok(())
+}
