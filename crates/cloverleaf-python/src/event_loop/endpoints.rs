@@ -1,0 +1,108 @@
+//! Transports and servers on sockets that are ready for them.
+
+use crate::ffi::Reach;
+use std::os::fd::RawFd;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::Loop;
+use crate::listener::Listener;
+use crate::transport::{self, Company, Correspondents, Endpoint, Peer};
+
+/// A transport on a connected, non-blocking Python socket, which it owns from now on.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed; what the socket, the protocol or the server raise.
+pub(super) fn make_stream_transport<'py>(
+    slf: &Bound<'py, Loop>,
+    sock: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    company: Company<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    slf.get().check_open()?;
+    let endpoint = Endpoint::of_socket(sock)?;
+    endpoint.send_without_delay();
+    transport::start(slf.as_any(), endpoint, protocol, Peer::Ask, company)
+}
+
+/// A transport on a non-blocking Python socket for datagrams, which it owns from now on.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed; what the socket or the protocol raise.
+pub(super) fn make_datagram_transport<'py>(
+    slf: &Bound<'py, Loop>,
+    sock: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    correspondents: Correspondents<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    slf.get().check_open()?;
+    transport::start_datagrams(slf.as_any(), sock, protocol, correspondents)
+}
+
+/// The company of a transport that no server knows of.
+pub(super) const fn alone<'py>(
+    waiter: Option<Bound<'py, PyAny>>,
+    extra: Option<Bound<'py, PyAny>>,
+) -> Company<'py> {
+    Company {
+        waiter,
+        extra,
+        server: None,
+    }
+}
+
+/// Accepts the clients of a listening, non-blocking socket from now on.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed, `OSError` if the kernel cannot report on the socket.
+pub(super) fn start_serving<'py>(
+    slf: &Bound<'py, Loop>,
+    protocol_factory: &Bound<'py, PyAny>,
+    sock: &Bound<'py, PyAny>,
+    server: &Bound<'py, PyAny>,
+    backlog: i64,
+) -> PyResult<()> {
+    slf.get().check_open()?;
+    Listener::start(slf, protocol_factory, sock, server, backlog)
+}
+
+/// Accepts no more clients from this descriptor; the socket stays open. Nothing happens if it was not accepting.
+///
+/// # Errors
+/// `RuntimeError` from a thread that is not the loop's.
+pub(super) fn stop_serving(slf: &Bound<'_, Loop>, fd: RawFd) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let listener = this.state().with(|state| state.served(py, fd))?;
+    match listener.map(|hold| hold.object(py)).transpose()?.flatten() {
+        Some(listener) => Listener::stop(&listener),
+        None => Ok(()),
+    }
+}
+
+/// The name under which a context shows a listener's socket.
+///
+/// # Errors
+/// What importing asyncio raises.
+pub(crate) fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = sock.py();
+    let class = py
+        .import(intern!(py, "asyncio.trsock"))?
+        .getattr(intern!(py, "TransportSocket"))?;
+    class.invoke((sock,))
+}
+
+/// The inode of the Unix socket at a path; None if something else is there.
+///
+/// Native, because the loop's thread asks: tools that look for blocking calls in Python code are right about those of
+/// other files, and a look at one inode of a socket's directory is what every Unix server does at its start.
+///
+/// # Errors
+/// `FileNotFoundError` if nothing is there; other `OSError`s of `stat(2)`.
+#[pyfunction]
+pub(super) fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>> {
+    let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
+    let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
+    Ok(is_socket.then_some(found.st_ino))
+}

@@ -1,0 +1,436 @@
+//! `Loop`: the native half of `cloverleaf.EventLoop`.
+
+mod blocking;
+mod endpoints;
+mod resolve;
+mod run;
+mod schedule;
+mod watch;
+
+pub(crate) use endpoints::transport_socket;
+pub(crate) use resolve::socket_address;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use cloverleaf::{BlockingPool, Injector, TimerKey, limits};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::PyType;
+
+use crate::error::os_error;
+use crate::ffi::{Known, Slot, traverse_with};
+use crate::job::{Internal, Job};
+use crate::owner::OwnerCell;
+use crate::state::LoopState;
+
+/// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
+#[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+pub(crate) struct Loop {
+    cell: OwnerCell<LoopState>,
+    injector: Arc<Injector<Job>>,
+    pool: BlockingPool,
+    /// Threads that each wait for one child, where the kernel has no other way.
+    waiting: BlockingPool,
+    debug: AtomicBool,
+    closed: AtomicBool,
+    /// The thread that runs the loop, or zero.
+    thread: AtomicU64,
+    /// The process that made the loop.
+    process: u32,
+    /// The handle that runs now, in debug mode only.
+    current: Slot,
+}
+
+/// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
+static FINAL: Known<Loop> = Known::new();
+
+impl Loop {
+    /// The native half of a loop.
+    #[inline]
+    pub(crate) fn of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a Self> {
+        FINAL.get(object)
+    }
+
+    /// Whether debug mode is on.
+    #[inline]
+    pub(crate) fn debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn is_running_now(&self) -> bool {
+        self.thread.load(Ordering::Acquire) != 0
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// What the loop owns, for its own thread, or for anybody while it does not run.
+    pub(crate) fn state(&self) -> &OwnerCell<LoopState> {
+        &self.cell
+    }
+
+    /// Queues a job from any thread, in one order with all others.
+    ///
+    /// # Errors
+    /// `RuntimeError` if the loop is closed.
+    #[inline]
+    pub(crate) fn push(&self, job: Job) -> PyResult<()> {
+        self.check_open()?;
+        let mut job = Some(job);
+        let queued = self.cell.with(|state| {
+            if let Some(job) = job.take() {
+                state.scheduler.push(job);
+            }
+        });
+        match (queued, job) {
+            (Err(_), Some(job)) => self.inject(job),
+            (Ok(()) | Err(_), _) => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn inject(&self, job: Job) -> PyResult<()> {
+        self.injector
+            .inject(job)
+            .map_err(|_| PyRuntimeError::new_err("Event loop is closed"))
+    }
+
+    /// Queues something that the loop does for itself.
+    ///
+    /// # Errors
+    /// `RuntimeError` if the loop is closed.
+    pub(crate) fn push_call(
+        &self,
+        call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+    ) -> PyResult<()> {
+        self.push(Job::Internal(Internal::Call(Box::new(call))))
+    }
+
+    /// Takes a timer back, from any thread.
+    pub(crate) fn cancel_timer(&self, key: TimerKey) {
+        match self.cell.with(|state| state.scheduler.cancel(key)) {
+            // The job goes here, with nothing borrowed.
+            Ok(job) => drop(job),
+            // A closed loop has no timers.
+            Err(_) => cloverleaf::ignore(
+                self.injector
+                    .inject(Job::Internal(Internal::CancelTimer(key))),
+            ),
+        }
+    }
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let state = LoopState::new().map_err(|error| os_error(py, &error))?;
+        let injector = Arc::clone(state.scheduler.injector());
+        Ok(Self {
+            cell: OwnerCell::new(state),
+            injector,
+            pool: BlockingPool::new(),
+            waiting: BlockingPool::with_limits(
+                limits::WAITING_THREADS,
+                Duration::from_secs(limits::BLOCKING_IDLE_SECS),
+            ),
+            debug: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            thread: AtomicU64::new(0),
+            process: std::process::id(),
+            current: Slot::default(),
+        })
+    }
+
+    fn _set_debug(&self, enabled: bool) {
+        self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.
+    #[getter]
+    fn _thread_id(&self) -> Option<u64> {
+        Some(self.thread.load(Ordering::Acquire)).filter(|thread| *thread != 0)
+    }
+
+    fn _is_owner_thread(&self) -> bool {
+        self.thread.load(Ordering::Acquire) == crate::ffi::thread_ident()
+    }
+
+    /// The handle whose callback runs now, while debug mode is on; else None.
+    fn _current_handle<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        slf.get()
+            .current
+            .get(slf.as_any())
+            .map(|handle| handle.into_bound(slf.py()))
+    }
+
+    /// Runs until `stop()` is called or a callback raises what no handler may have.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::run(slf)
+    }
+
+    /// Drops everything that is scheduled or registered and gives back what the kernel lent; more than once is fine.
+    ///
+    /// # Errors
+    /// `RuntimeError` while the loop runs.
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        // In a forked child the loop of the parent may be on the stack; it is not running there.
+        if self.is_running_now() && self.process == std::process::id() {
+            return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
+        }
+        self.closed.store(true, Ordering::Release);
+        let held = self.cell.with(LoopState::take_all)?;
+        drop(held);
+        self.cell.with(LoopState::close_driver)?;
+        // Waits a moment for threads that are about to end.
+        py.detach(|| {
+            self.pool.close();
+            self.waiting.close();
+        });
+        Ok(())
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        watch::add_public(slf, fd, crate::source::Direction::Read, callback, args)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        watch::add_public(slf, fd, crate::source::Direction::Write, callback, args)
+    }
+
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove_public(slf, fd, crate::source::Direction::Read)
+    }
+
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        watch::remove_public(slf, fd, crate::source::Direction::Write)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_internal_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: i32,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch::add(slf, fd, crate::source::Direction::Read, callback, args)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_internal_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: i32,
+        callback: &Bound<'py, PyAny>,
+        args: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        watch::add(slf, fd, crate::source::Direction::Write, callback, args)
+    }
+
+    fn _remove_internal_reader(slf: &Bound<'_, Self>, fd: i32) -> PyResult<bool> {
+        watch::remove(slf, fd, crate::source::Direction::Read)
+    }
+
+    fn _remove_internal_writer(slf: &Bound<'_, Self>, fd: i32) -> PyResult<bool> {
+        watch::remove(slf, fd, crate::source::Direction::Write)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parameters of getaddrinfo")]
+    fn _getaddrinfo<'py>(
+        slf: &Bound<'py, Self>,
+        host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
+        family: i32,
+        kind: i32,
+        proto: i32,
+        flags: i32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parameters of asyncio's own constructor"
+    )]
+    fn _make_stream_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+        server: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        endpoints::make_stream_transport(
+            slf,
+            sock,
+            protocol,
+            crate::transport::Company {
+                waiter,
+                extra,
+                server,
+            },
+        )
+    }
+
+    fn _make_datagram_transport<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        address: Option<Bound<'py, PyAny>>,
+        waiter: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        endpoints::make_datagram_transport(
+            slf,
+            sock,
+            protocol,
+            crate::transport::Correspondents { address, waiter },
+        )
+    }
+
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_read_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().check_open()?;
+        let company = endpoints::alone(waiter, extra);
+        crate::transport::make_read_pipe(slf.as_any(), pipe, protocol, company)
+    }
+
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_write_pipe_transport<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        extra: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().check_open()?;
+        let company = endpoints::alone(waiter, extra);
+        crate::transport::make_write_pipe(slf.as_any(), pipe, protocol, company)
+    }
+
+    fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {
+        slf.get().check_open()?;
+        crate::child::watch(slf, pid, callback)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parameters of asyncio's own constructor"
+    )]
+    fn _make_tls_transport<'py>(
+        slf: &Bound<'py, Self>,
+        protocol: &Bound<'py, PyAny>,
+        sslcontext: Bound<'py, PyAny>,
+        waiter: Option<Bound<'py, PyAny>>,
+        server_side: bool,
+        server_hostname: Option<Bound<'py, PyAny>>,
+        ssl_handshake_timeout: Option<Bound<'py, PyAny>>,
+        ssl_shutdown_timeout: Option<Bound<'py, PyAny>>,
+        call_connection_made: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = crate::tls::Options {
+            context: sslcontext,
+            server_hostname,
+            server_side,
+            is_new: call_connection_made,
+            handshake_timeout: ssl_handshake_timeout,
+            shutdown_timeout: ssl_shutdown_timeout,
+            waiter: waiter.map_or(crate::tls::Waiter::Accepted, crate::tls::Waiter::Future),
+        };
+        crate::tls::new_transport(slf.as_any(), protocol, options)
+    }
+
+    fn _start_serving<'py>(
+        slf: &Bound<'py, Self>,
+        protocol_factory: &Bound<'py, PyAny>,
+        sock: &Bound<'py, PyAny>,
+        server: &Bound<'py, PyAny>,
+        backlog: i64,
+    ) -> PyResult<()> {
+        endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
+    }
+
+    fn _stop_serving(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
+        endpoints::stop_serving(slf, fd)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A loop that is running, or in the middle of a change, is not garbage, and neither is what it holds.
+        match self
+            .cell
+            .with(|state| traverse_with(&visit, |visitor| state.traverse(visitor)))
+        {
+            Ok(result) => result,
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        // Only a loop that nobody runs is cleared; what it holds goes with nothing borrowed.
+        if let Ok(held) = self.cell.with(LoopState::take_all) {
+            drop(held);
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Jobs and sources hold Python objects, which other owners of the injector must not be left with.
+        if let Ok(held) = self.cell.with(LoopState::take_all) {
+            drop(held);
+        }
+    }
+}
+
+/// Puts the methods that run for every callback on the final class, where they are found at once.
+///
+/// # Errors
+/// `TypeError` if the class does not derive from `Loop`.
+#[pyfunction]
+pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
+    if !cls.is_subclass_of::<Loop>()? {
+        return Err(PyTypeError::new_err(
+            "the class does not derive from cloverleaf's native loop",
+        ));
+    }
+    FINAL.set(cls)?;
+    crate::ffi::attach_methods(cls, &schedule::METHODS)
+}
+
+/// The methods of `Loop` itself, for whoever derives from it alone.
+///
+/// # Errors
+/// What setting an attribute of a type raises.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add_class::<Loop>()?;
+    crate::ffi::attach_methods(&py.get_type::<Loop>(), &schedule::METHODS)?;
+    module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
+}

@@ -1,0 +1,217 @@
+//! Running: one turn after the other, and when to let go of Python.
+//!
+//! The thread detaches from Python only to sleep. While a job is ready the kernel is asked with Python held, which
+//! takes 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cloverleaf::{Clock, Injector, Interest, Time, Token};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::Loop;
+use crate::error::{ends_the_run, os_error};
+use crate::ffi::{Owned, Reach, detached, thread_ident};
+use crate::handle::{self, AnyHandle};
+use crate::job::{Internal, Job};
+use crate::owner::{Ownership, Refused};
+use crate::report;
+use crate::source::{Hold, Source};
+use crate::state::LoopState;
+
+/// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
+struct Run<'a> {
+    this: &'a Loop,
+    _ownership: Ownership<'a>,
+}
+
+impl<'a> Run<'a> {
+    fn begin(this: &'a Loop) -> PyResult<Self> {
+        let ownership = loop {
+            match this.state().own() {
+                Ok(ownership) => break ownership,
+                // Somebody has it for a moment, unless the loop runs.
+                Err(Refused::Foreign) if !this.is_running_now() => std::hint::spin_loop(),
+                Err(_) => {
+                    return Err(PyRuntimeError::new_err(
+                        "This event loop is already running",
+                    ));
+                }
+            }
+        };
+        this.thread.store(thread_ident(), Ordering::Release);
+        Ok(Self {
+            this,
+            _ownership: ownership,
+        })
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.this.thread.store(0, Ordering::Release);
+        // Not borrowed: a run ends between two jobs.
+        cloverleaf::ignore(self.this.state().with(|state| state.scheduler.clear_stop()));
+    }
+}
+
+/// Runs the loop until it is stopped.
+///
+/// # Errors
+/// What a callback raises and no handler may have, and what the kernel says of a broken driver.
+pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
+    let this = slf.get();
+    this.check_open()?;
+    let _run = Run::begin(this)?;
+    loop {
+        turn(slf, this)?;
+        if this.state().with(|state| state.scheduler.is_stopping())? {
+            return Ok(());
+        }
+    }
+}
+
+/// One turn: ask the kernel, collect, and run exactly what was ready then.
+fn turn(slf: &Bound<'_, Loop>, this: &Loop) -> PyResult<()> {
+    let py = slf.py();
+    let waited = this.state().with(|state| wait(py, state, &this.injector))?;
+    waited.map_err(|error| os_error(py, &error))?;
+    // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
+    py.check_signals()?;
+    let ready = this.state().with(|state| {
+        state.collect(py);
+        state.scheduler.ready_len()
+    })?;
+    for _ in 0..ready {
+        let Some(job) = this.state().with(|state| state.scheduler.pop())? else {
+            break;
+        };
+        run_job(slf, this, job)?;
+    }
+    Ok(())
+}
+
+fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
+    let limit = state.scheduler.sleep_limit();
+    if limit != Some(Duration::ZERO) && injector.before_sleep() {
+        let result = detached(py, || state.wait(limit));
+        injector.after_sleep();
+        return result;
+    }
+    if state.hears_anything() {
+        return state.wait(Some(Duration::ZERO));
+    }
+    Ok(())
+}
+
+#[inline]
+fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
+    match job {
+        Job::Callback(handle) => run_callback(slf, this, handle),
+        Job::Io(token, interest) => serve(slf, this, token, interest),
+        Job::Internal(Internal::CancelTimer(key)) => {
+            drop(this.state().with(|state| state.scheduler.cancel(key))?);
+            Ok(())
+        }
+        Job::Internal(Internal::Stop) => {
+            this.state().with(|state| state.scheduler.stop())?;
+            Ok(())
+        }
+        Job::Internal(Internal::RemoveSource(fd, token)) => {
+            drop(this.state().with(|state| state.remove_source(fd, token))?);
+            Ok(())
+        }
+        Job::Internal(Internal::Call(call)) => call(slf.py())
+            .or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[])),
+    }
+}
+
+#[inline]
+fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<()> {
+    let object = handle.into_bound(slf.py());
+    let Some(handle) = AnyHandle::of(&object) else {
+        return Ok(());
+    };
+    if handle.is_cancelled() {
+        return Ok(());
+    }
+    handle.mark_fired();
+    if this.debug() {
+        return run_watched(slf, this, &object, handle);
+    }
+    match handle::run(&object, handle) {
+        Ok(()) => Ok(()),
+        Err(error) => report::callback_failed(slf.as_any(), &object, error),
+    }
+}
+
+/// Runs a callback in debug mode: its handle is known meanwhile, and it is reported if it takes long.
+#[cold]
+fn run_watched(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    object: &Bound<'_, PyAny>,
+    handle: AnyHandle<'_>,
+) -> PyResult<()> {
+    let before = this
+        .current
+        .replace(slf.as_any(), Some(object.clone().into()));
+    let began = Clock::monotonic().now();
+    let result = match handle::run(object, handle) {
+        Ok(()) => Ok(()),
+        Err(error) => report::callback_failed(slf.as_any(), object, error),
+    };
+    drop(this.current.replace(slf.as_any(), before));
+    result?;
+    report_if_slow(slf, object, began)
+}
+
+/// Reports a handle, or an object that was served, that has held the loop up.
+#[cold]
+fn report_if_slow(slf: &Bound<'_, Loop>, object: &Bound<'_, PyAny>, began: Time) -> PyResult<()> {
+    let py = slf.py();
+    let took = Clock::monotonic()
+        .now()
+        .saturating_since(began)
+        .as_secs_f64();
+    let limit: f64 = slf
+        .getattr(intern!(py, "slow_callback_duration"))?
+        .extract()?;
+    if took >= limit {
+        slf.reach(intern!(py, "_report_slow_callback"), (object, took))?;
+    }
+    Ok(())
+}
+
+/// Tells a source that it is ready, unless it has gone meanwhile.
+#[inline]
+fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -> PyResult<()> {
+    let py = slf.py();
+    let found = this.state().with(|state| match state.reactor.get(token) {
+        Some(Source::Served(Hold::Strong(object), serve)) => Some((object.clone_ref(py), *serve)),
+        // What hears of nothing any more is not told of what was heard before.
+        Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
+    })?;
+    let Some((object, serve)) = found else {
+        return Ok(());
+    };
+    let object = object.into_bound(py);
+    let began = this.debug().then(|| Clock::monotonic().now());
+    let served = serve(&object, interest);
+    if let Some(began) = began {
+        report_if_slow(slf, &object, began)?;
+    }
+    match served {
+        Ok(()) => Ok(()),
+        Err(error) if ends_the_run(py, &error) => Err(error),
+        Err(error) => report::failed(
+            slf.as_any(),
+            "Exception in event loop",
+            error,
+            &[("transport", &object)],
+        ),
+    }
+}

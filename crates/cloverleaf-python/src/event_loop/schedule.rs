@@ -1,0 +1,357 @@
+//! `call_soon` and its kin: the methods that run for every callback.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyFloat, PyString, PyTuple};
+use pyo3::{Borrowed, intern};
+
+use super::Loop;
+use crate::ffi::{Arguments, Method, Owned, Reach, copy_context, raw_fastcall, raw_noargs};
+use crate::handle::{self, Guard};
+use crate::job::{Internal, Job};
+
+/// How a method is called.
+#[derive(Clone, Copy)]
+struct Signature {
+    /// Its name, for its messages.
+    name: &'static str,
+    /// The name of its argument before the callback, if it has one.
+    first: Option<&'static str>,
+    /// It is for the loop's own thread.
+    checks_thread: bool,
+}
+
+const CALL_SOON: Signature = Signature {
+    name: "call_soon",
+    first: None,
+    checks_thread: true,
+};
+const CALL_SOON_THREADSAFE: Signature = Signature {
+    name: "call_soon_threadsafe",
+    first: None,
+    checks_thread: false,
+};
+const CALL_LATER: Signature = Signature {
+    name: "call_later",
+    first: Some("delay"),
+    checks_thread: true,
+};
+const CALL_AT: Signature = Signature {
+    name: "call_at",
+    first: Some("when"),
+    checks_thread: true,
+};
+
+impl Signature {
+    /// What another thread that cancels its handle must wait for.
+    const fn guard(self) -> Guard {
+        if self.checks_thread {
+            Guard::none()
+        } else {
+            Guard::of_threadsafe()
+        }
+    }
+}
+
+/// The arguments of a call, but for those of the callback.
+struct Request<'a, 'py> {
+    first: Option<Borrowed<'a, 'py, PyAny>>,
+    callback: Borrowed<'a, 'py, PyAny>,
+    context: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
+impl<'a, 'py> Request<'a, 'py> {
+    #[inline]
+    fn parse(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
+        let mut first = if method.first.is_some() {
+            args.get(0)
+        } else {
+            None
+        };
+        let mut callback = args.get(usize::from(method.first.is_some()));
+        let mut context = None;
+        for (name, value) in args.named() {
+            if name.is(intern!(py, "context")) || name.eq("context") {
+                context = Some(value).filter(|context| !context.is_none());
+            } else if callback.is_none() && name.eq("callback") {
+                callback = Some(value);
+            } else if first.is_none() && method.first.is_some_and(|first| name.eq(first)) {
+                first = Some(value);
+            } else {
+                return Err(unexpected(method, &name));
+            }
+        }
+        if let (Some(name), None) = (method.first, first) {
+            return Err(missing(method, name));
+        }
+        let Some(callback) = callback else {
+            return Err(missing(method, "callback"));
+        };
+        Ok(Self {
+            first,
+            callback,
+            context,
+        })
+    }
+
+    #[inline]
+    fn context(&self, py: Python<'py>) -> PyResult<Owned> {
+        match self.context {
+            Some(context) => Ok(context.into()),
+            None => copy_context(py),
+        }
+    }
+}
+
+#[cold]
+fn unexpected(method: Signature, argument: &Bound<'_, PyString>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{}() got an unexpected keyword argument '{argument}'",
+        method.name
+    ))
+}
+
+#[cold]
+fn missing(method: Signature, argument: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{}() missing 1 required positional argument: '{argument}'",
+        method.name
+    ))
+}
+
+#[cold]
+fn debug_checks(
+    slf: &Bound<'_, PyAny>,
+    method: Signature,
+    callback: Borrowed<'_, '_, PyAny>,
+) -> PyResult<()> {
+    let py = slf.py();
+    if method.checks_thread {
+        slf.reach0(intern!(py, "_check_thread"))?;
+    }
+    slf.reach(intern!(py, "_check_callback"), (callback, method.name))?;
+    Ok(())
+}
+
+#[inline]
+fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = Loop::of(slf)?;
+    let request = Request::parse(py, method, &args)?;
+    this.check_open()?;
+    if this.debug() {
+        debug_checks(slf, method, request.callback)?;
+    }
+    let handle = handle::new_handle(
+        slf,
+        request.callback,
+        &args,
+        request.context(py)?,
+        method.guard(),
+    )?;
+    this.push(Job::Callback(handle.clone().into()))?;
+    Ok(handle.into())
+}
+
+fn call_soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    soon(slf, args, CALL_SOON)
+}
+
+fn call_soon_threadsafe(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    soon(slf, args, CALL_SOON_THREADSAFE)
+}
+
+#[inline]
+fn at(
+    slf: &Bound<'_, PyAny>,
+    request: &Request<'_, '_>,
+    when: f64,
+    args: &Arguments<'_, '_>,
+) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = Loop::of(slf)?;
+    this.check_open()?;
+    if this.debug() {
+        // asyncio's call_later is its call_at, which is the name in its messages.
+        debug_checks(slf, CALL_AT, request.callback)?;
+    }
+    let handle = handle::new_timer_handle(slf, when, request.callback, args, request.context(py)?)?;
+    let mut job = Some(Job::Callback(handle.clone().into()));
+    let key = this.state().with(|state| {
+        job.take()
+            .map(|job| state.scheduler.push_at(handle::deadline(when), job))
+    });
+    match key {
+        Ok(Some(key)) => handle::set_timer_key(&handle, key),
+        // Another thread's timer: the loop itself queues it, on its thread.
+        Ok(None) | Err(_) => at_from_elsewhere(this, &handle, when)?,
+    }
+    Ok(handle.into())
+}
+
+#[cold]
+fn at_from_elsewhere(this: &Loop, handle: &Bound<'_, PyAny>, when: f64) -> PyResult<()> {
+    let handle = handle.clone().unbind();
+    this.push_call(move |py| {
+        let handle = handle.into_bound(py);
+        let event_loop = handle.getattr(intern!(py, "_loop"))?;
+        let this = Loop::of(&event_loop)?;
+        let job = Job::Callback(handle.clone().into());
+        let key = this
+            .state()
+            .with(|state| state.scheduler.push_at(handle::deadline(when), job))?;
+        handle::set_timer_key(&handle, key);
+        if handle::AnyHandle::of(&handle).is_some_and(handle::AnyHandle::is_cancelled) {
+            this.cancel_timer(key);
+        }
+        Ok(())
+    })
+}
+
+fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let request = Request::parse(py, CALL_LATER, &args)?;
+    let Some(delay) = request.first.filter(|delay| !delay.is_none()) else {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    };
+    let now = now(slf)?;
+    let when = match delay.extract::<f64>() {
+        Ok(delay) => now + delay,
+        // Any number that can be added to a float, and asyncio's own message for what cannot.
+        Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
+    };
+    at(slf, &request, when, &args)
+}
+
+fn call_at(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let request = Request::parse(slf.py(), CALL_AT, &args)?;
+    let Some(when) = request.first.filter(|when| !when.is_none()) else {
+        return Err(PyTypeError::new_err("when cannot be None"));
+    };
+    at(slf, &request, when.extract()?, &args)
+}
+
+/// The loop's time in seconds, as its `time()` says, which a subclass may define anew.
+#[inline]
+fn now(slf: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if super::FINAL.is_exactly(slf) {
+        Ok(cloverleaf::Clock::monotonic().now().as_secs())
+    } else {
+        slf.reach0(intern!(slf.py(), "time"))?.extract()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every method")]
+fn time(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(PyFloat::new(slf.py(), cloverleaf::Clock::monotonic().now().as_secs()).into())
+}
+
+fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(PyBool::new(slf.py(), Loop::of(slf)?.is_running_now())
+        .to_owned()
+        .into())
+}
+
+fn is_closed(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(
+        PyBool::new(slf.py(), Loop::of(slf)?.closed.load(Ordering::Acquire))
+            .to_owned()
+            .into(),
+    )
+}
+
+fn get_debug(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(PyBool::new(slf.py(), Loop::of(slf)?.debug())
+        .to_owned()
+        .into())
+}
+
+fn stop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = Loop::of(slf)?;
+    if this.state().with(|state| state.scheduler.stop()).is_err() {
+        // A closed loop has stopped already.
+        cloverleaf::ignore(this.injector.inject(Job::Internal(Internal::Stop)));
+    }
+    Ok(slf.py().None().into_bound(slf.py()).into())
+}
+
+/// asyncio's Future class and the name of its one argument, looked up once.
+static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
+
+/// A new `asyncio.Future` of this loop.
+///
+/// # Errors
+/// What making one raises.
+pub(super) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let (class, names) = FUTURE.get_or_try_init(py, || {
+        let class = py
+            .import(intern!(py, "asyncio"))?
+            .getattr(intern!(py, "Future"))?;
+        PyResult::Ok((
+            class.unbind(),
+            PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
+        ))
+    })?;
+    crate::ffi::call_with_one_name(class.bind(py), slf, names.bind(py)).map(Into::into)
+}
+
+pub(super) const METHODS: [Method; 10] = [
+    Method {
+        name: c"call_soon",
+        doc: c"call_soon($self, callback, *args, context=None)\n--\n\nRun the callback in the next turn of the loop; \
+             returns its Handle. Not for other threads.",
+        kind: raw_fastcall!(call_soon),
+    },
+    Method {
+        name: c"call_soon_threadsafe",
+        doc: c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon, from any thread, \
+             and wakes the loop if it sleeps.",
+        kind: raw_fastcall!(call_soon_threadsafe),
+    },
+    Method {
+        name: c"call_later",
+        doc: c"call_later($self, delay, callback, *args, context=None)\n--\n\nRun the callback when delay seconds \
+             have passed, never earlier; returns its TimerHandle.",
+        kind: raw_fastcall!(call_later),
+    },
+    Method {
+        name: c"call_at",
+        doc: c"call_at($self, when, callback, *args, context=None)\n--\n\nRun the callback when time() is when \
+             seconds, never earlier; returns its TimerHandle.",
+        kind: raw_fastcall!(call_at),
+    },
+    Method {
+        name: c"time",
+        doc: c"time($self, /)\n--\n\nThe loop's time in seconds: CLOCK_MONOTONIC, as time.monotonic().",
+        kind: raw_noargs!(time),
+    },
+    Method {
+        name: c"create_future",
+        doc: c"create_future($self, /)\n--\n\nA new asyncio.Future of this loop.",
+        kind: raw_noargs!(create_future),
+    },
+    Method {
+        name: c"is_running",
+        doc: c"is_running($self, /)\n--\n\nWhether the loop runs now.",
+        kind: raw_noargs!(is_running),
+    },
+    Method {
+        name: c"is_closed",
+        doc: c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
+        kind: raw_noargs!(is_closed),
+    },
+    Method {
+        name: c"get_debug",
+        doc: c"get_debug($self, /)\n--\n\nWhether debug mode is on.",
+        kind: raw_noargs!(get_debug),
+    },
+    Method {
+        name: c"stop",
+        doc: c"stop($self, /)\n--\n\nEnd the run after the present turn.",
+        kind: raw_noargs!(stop),
+    },
+];

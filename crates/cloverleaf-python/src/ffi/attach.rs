@@ -1,0 +1,48 @@
+//! Letting go of Python for a while, and the number of a thread.
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use pyo3::Python;
+use pyo3::ffi;
+
+/// Attaches again when it goes, whether by return or by a panic.
+struct Reattach(*mut ffi::PyThreadState);
+
+impl Drop for Reattach {
+    fn drop(&mut self) {
+        // SAFETY: this thread state was saved by `detached` on this thread, and nothing has attached since, because
+        // `detached` lets no `Python` into its closure and the closure is plain Rust that knows nothing of Python.
+        unsafe { ffi::PyEval_RestoreThread(self.0) };
+    }
+}
+
+/// Runs `blocking` while other threads may run Python.
+///
+/// Unlike [`Python::detach`] this lets a borrowed loop state in. No Python object may be touched or dropped in the
+/// closure: it is for system calls.
+pub(crate) fn detached<R>(py: Python<'_>, blocking: impl FnOnce() -> R) -> R {
+    // The token is the proof that this thread is attached; it is of no use while it is not.
+    let _: Python<'_> = py;
+    // SAFETY: the thread is attached, as `py` proves.
+    let state = unsafe { ffi::PyEval_SaveThread() };
+    let _reattach = Reattach(state);
+    blocking()
+}
+
+/// The number that `threading.get_ident()` gives on this thread; never zero.
+#[inline]
+pub(crate) fn thread_ident() -> u64 {
+    // SAFETY: `pthread_self(3)` has no precondition and cannot fail. Python's `get_ident` is this number.
+    unsafe { libc::pthread_self() }
+}
+
+/// A descriptor that belongs to somebody else, by its number.
+///
+/// What is done with it must be safe even if the number names another file by now, or none: registering it with a
+/// driver, asking its name, or using it while its owner is known to keep it open.
+pub(crate) fn borrow_fd<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    debug_assert!(fd >= 0, "a descriptor is never negative");
+    // SAFETY: no memory depends on the descriptor. Every use in this crate is of the kinds that the comment above
+    // allows, and -1, the one value that the type forbids, is refused where numbers come in.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}

@@ -1,0 +1,115 @@
+//! Bytes that Python objects lend: to be read while they are sent, or to be filled by a receive.
+
+use std::ops::Deref;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// The bytes of an object, which stay where they are for as long as this is held.
+#[derive(Debug)]
+pub(crate) enum Bytes<'a> {
+    /// Those of a `bytes`, which never change.
+    Immutable(&'a [u8]),
+    /// Those of another object, which cannot be resized while they are lent.
+    Lent(Lent),
+}
+
+impl<'a> Bytes<'a> {
+    /// The bytes of any object with a contiguous buffer.
+    ///
+    /// # Errors
+    /// `TypeError` if it has none, `BufferError` if its bytes are not contiguous.
+    #[inline]
+    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        match object.cast::<PyBytes>() {
+            Ok(bytes) => Ok(Self::Immutable(bytes.as_bytes())),
+            Err(_) => Lent::of(object, ffi::PyBUF_SIMPLE).map(Self::Lent),
+        }
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Immutable(bytes) => bytes,
+            Self::Lent(lent) => lent.bytes(),
+        }
+    }
+}
+
+/// A buffer on loan; given back when dropped, which may run Python code.
+pub(crate) struct Lent(Box<ffi::Py_buffer>);
+
+impl std::fmt::Debug for Lent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lent").field(&self.0.len).finish()
+    }
+}
+
+impl Lent {
+    fn of(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the object is live, and `view` is a place for the answer that does not move (it is boxed).
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self(view))
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: the owner has lent `len` contiguous bytes and keeps them where they are until the release. With the
+        // GIL nobody changes them while this thread looks, as it does not let go of the GIL meanwhile; without, a
+        // program that changes what it sends gets one or the other byte sent, as from the socket module.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast(), self.len()) }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once, on an attached thread: it is held
+        // by functions that have a `Bound`.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+    }
+}
+
+/// A buffer to be filled.
+///
+/// # Errors
+/// `TypeError` if the object lends none, `BufferError` if it cannot be written or is not contiguous.
+pub(crate) fn writable_buffer(object: &Bound<'_, PyAny>) -> PyResult<Lent> {
+    Lent::of(object, ffi::PyBUF_WRITABLE)
+}
+
+/// Lets `receive` fill a buffer.
+pub(crate) fn recv_into_buffer<R>(
+    _py: Python<'_>,
+    buffer: &mut Lent,
+    receive: impl FnOnce(&mut [u8]) -> R,
+) -> R {
+    if buffer.0.buf.is_null() {
+        return receive(&mut []);
+    }
+    // SAFETY: the owner has lent `len` contiguous bytes for writing. The slice lives for this call, in which no Python
+    // code runs on this thread, and the system call that fills it does not look at what else it holds.
+    receive(unsafe { std::slice::from_raw_parts_mut(buffer.0.buf.cast(), buffer.len()) })
+}
+
+/// Copies as many bytes into a buffer as it has room for, and says how many.
+pub(crate) fn copy_into_buffer(py: Python<'_>, buffer: &mut Lent, bytes: &[u8]) -> usize {
+    recv_into_buffer(py, buffer, |room| {
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        count
+    })
+}

@@ -1,0 +1,220 @@
+//! Calling Python with arguments that lie ready, and entering a `contextvars.Context`.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, ffi};
+
+use super::guarded;
+use super::object::Owned;
+
+/// Arguments that a handle keeps without a tuple.
+pub(crate) const INLINE_ARGS: usize = 3;
+
+/// A call that is ready to be made: the callable and its arguments, each held.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What is called.
+    pub(crate) callable: Owned,
+    /// Its arguments, from the front; or the tuple of all of them in the first place, if `in_tuple`.
+    pub(crate) args: [Option<Owned>; INLINE_ARGS],
+    /// Whether the first argument is a tuple of all arguments.
+    pub(crate) in_tuple: bool,
+}
+
+impl Call {
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// What it raises.
+    #[inline]
+    pub(crate) fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let result = if self.in_tuple {
+            self.call_with_tuple()
+        } else {
+            self.call_with_array()
+        };
+        // SAFETY: a call gives a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, result) }
+    }
+
+    #[inline]
+    fn call_with_array(&self) -> *mut ffi::PyObject {
+        // The first place is scratch room that the callee may use for `self`.
+        let mut array = [std::ptr::null_mut(); INLINE_ARGS + 1];
+        let mut count = 0;
+        for arg in self.args.iter().map_while(Option::as_ref) {
+            count += 1;
+            array[count] = arg.as_ptr();
+        }
+        // SAFETY: `array` has one place before the arguments, as the offset flag promises.
+        let first = unsafe { array.as_mut_ptr().add(1) };
+        // SAFETY: the callable and the arguments are held by `self`; the thread is attached, since `make` has a token.
+        unsafe {
+            guarded::vectorcall(
+                self.callable.as_ptr(),
+                first,
+                count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            )
+        }
+    }
+
+    fn call_with_tuple(&self) -> *mut ffi::PyObject {
+        let tuple = self.args[0]
+            .as_ref()
+            .map_or(std::ptr::null_mut(), Owned::as_ptr);
+        // SAFETY: the callable and the tuple are held by `self`; the thread is attached, since `make` has a token.
+        unsafe { guarded::call_tuple(self.callable.as_ptr(), tuple) }
+    }
+}
+
+/// A copy of the current context, as `contextvars.copy_context()` makes it.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
+    // SAFETY: the thread is attached, as `py` proves.
+    let context = unsafe { ffi::PyContext_CopyCurrent() };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, context) }?;
+    Ok(context.into())
+}
+
+/// Runs `inside` with this context entered, as `Context.run` does.
+///
+/// # Errors
+/// `RuntimeError` if the context is entered already, `TypeError` if it is none; else what `inside` gives.
+#[inline]
+pub(crate) fn with_context<R>(
+    py: Python<'_>,
+    context: Borrowed<'_, '_, PyAny>,
+    inside: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: the argument is a live object of any type, which the call checks; the thread is attached.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let result = inside();
+    // SAFETY: this context was entered above, and whoever entered another one inside has left it.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    result
+}
+
+/// Calls with one argument that is given by name.
+///
+/// # Errors
+/// What it raises.
+#[inline]
+pub(crate) fn call_with_one_name<'py>(
+    callable: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+    names: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    debug_assert_eq!(names.len(), 1, "one name for one value");
+    let values = [value.as_ptr()];
+    // SAFETY: no positional argument and one value for the one name; all are held by the caller.
+    let result =
+        unsafe { guarded::vectorcall(callable.as_ptr(), values.as_ptr(), 0, names.as_ptr()) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// Calls that may run Python code, for where a tuple of arguments costs too little to matter.
+///
+/// PyO3's own `call_method` and its kin cannot be unwound when a daemon thread ends within them (see `guarded`).
+pub(crate) trait Reach<'py> {
+    /// Calls the object without arguments.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn invoke0(&self) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Calls the object with these arguments.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn invoke(
+        &self,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Calls a method without arguments.
+    ///
+    /// # Errors
+    /// What it raises, and `AttributeError` if there is none.
+    fn reach0(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Calls a method with these arguments.
+    ///
+    /// # Errors
+    /// What it raises, and `AttributeError` if there is none.
+    fn reach(
+        &self,
+        name: &Bound<'py, PyString>,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+}
+
+impl<'py, T> Reach<'py> for Bound<'py, T> {
+    fn invoke0(&self) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: no argument; the callable is held, and a `Bound` proves that the thread is attached.
+        let result = unsafe {
+            guarded::vectorcall(self.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
+        };
+        // SAFETY: a call gives a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
+    }
+
+    fn invoke(
+        &self,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let args = args.into_pyobject(self.py()).map_err(Into::into)?;
+        // SAFETY: the callable and the tuple are held, and a `Bound` proves that the thread is attached.
+        let result = unsafe { guarded::call_tuple(self.as_ptr(), args.as_ptr()) };
+        // SAFETY: a call gives a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
+    }
+
+    fn reach0(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        call_method(self.as_any(), name, [])
+    }
+
+    fn reach(
+        &self,
+        name: &Bound<'py, PyString>,
+        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.as_any().getattr(name)?.invoke(args)
+    }
+}
+
+/// Calls a method with these arguments.
+///
+/// The method is looked up at each call, as asyncio does: programs replace methods of protocols that are in use.
+///
+/// # Errors
+/// What it raises, and `AttributeError` if there is none.
+#[inline]
+pub(crate) fn call_method<'py, const N: usize>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut array = [std::ptr::null_mut(); MOST_METHOD_ARGS + 1];
+    array[0] = object.as_ptr();
+    for (place, arg) in array[1..].iter_mut().zip(args) {
+        *place = arg.as_ptr();
+    }
+    const { assert!(N <= MOST_METHOD_ARGS, "no method of ours takes more") };
+    // SAFETY: the object and `N` arguments, held by the caller, who has a `Bound` to prove that the thread is attached.
+    let result = unsafe { guarded::vectorcall_method(name.as_ptr(), array.as_ptr(), N + 1) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(object.py(), result) }
+}
+
+/// Arguments that [`call_method`] can take.
+const MOST_METHOD_ARGS: usize = 4;

@@ -1,0 +1,452 @@
+//! Python types with a value of Rust inside that derive from a class written in Python.
+//!
+//! PyO3's classes cannot derive from `asyncio.Handle` or `asyncio.Transport`, so that `isinstance` holds; a type made
+//! by `PyType_FromSpecWithBases` can. Its objects lay out as the base's fields, then ours, at an offset that is known
+//! only when the base is.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::freelist::{FreeList, nesting};
+use super::object::{Owned, Slot};
+
+/// A value of Rust that lives in a Python object.
+pub(crate) trait Native: Send + Sync + Sized + 'static {
+    /// The type's name with its module.
+    const NAME: &'static CStr;
+    /// Whether Python may derive from it.
+    const SUBCLASSABLE: bool;
+    /// How many freed objects are kept for reuse.
+    const KEPT: usize;
+    /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
+    const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
+
+    /// The one type of such objects.
+    fn class() -> &'static NativeClass;
+    /// Shows the collector every reference that is held. No Python code may run.
+    fn traverse(&self, visitor: &mut Visitor);
+    /// Drops the references that can be part of a cycle.
+    fn clear(&self, holder: &Bound<'_, PyAny>);
+}
+
+/// The collector's hand: each reference is shown to it.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+    stopped: c_int,
+}
+
+impl Visitor {
+    /// Shows an object.
+    pub(crate) fn object(&mut self, object: &Owned) {
+        self.pointer(object.as_ptr());
+    }
+
+    /// Shows what a slot holds, if it holds anything.
+    pub(crate) fn slot(&mut self, slot: &Slot) {
+        self.pointer(slot.peek());
+    }
+
+    fn pointer(&mut self, object: *mut ffi::PyObject) {
+        if self.stopped == 0 && !object.is_null() {
+            // SAFETY: this runs within `tp_traverse`, and the object is alive, since its holder is.
+            self.stopped = unsafe { (self.visit)(object, self.arg) };
+        }
+    }
+}
+
+/// A type, filled once when the module is made, and the class of its instances.
+#[derive(Debug)]
+pub(crate) struct NativeClass {
+    own: AtomicPtr<ffi::PyTypeObject>,
+    instances: AtomicPtr<ffi::PyTypeObject>,
+    offset: AtomicUsize,
+    base_size: AtomicUsize,
+    kept: FreeList,
+}
+
+impl NativeClass {
+    /// A type that is still to be made.
+    pub(crate) const fn new() -> Self {
+        Self {
+            own: AtomicPtr::new(ptr::null_mut()),
+            instances: AtomicPtr::new(ptr::null_mut()),
+            offset: AtomicUsize::new(0),
+            base_size: AtomicUsize::new(0),
+            kept: FreeList::new(),
+        }
+    }
+
+    /// Makes the type with this base.
+    ///
+    /// # Errors
+    /// What making a type raises.
+    pub(crate) fn create<'py, T: Native>(
+        &self,
+        base: &Bound<'py, PyType>,
+    ) -> PyResult<Bound<'py, PyType>> {
+        let py = base.py();
+        // SAFETY: a type object is live and its size is set once.
+        let base_size = unsafe { (*base.as_type_ptr()).tp_basicsize };
+        let base_size = usize::try_from(base_size).unwrap_or(0);
+        let offset = base_size.next_multiple_of(align_of::<T>());
+        self.offset.store(offset, Ordering::Relaxed);
+        self.base_size.store(base_size, Ordering::Relaxed);
+        let mut slots = vec![
+            slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
+            slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
+            slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
+            slot(ffi::Py_tp_new, refuse_new as *mut c_void),
+        ];
+        if T::FINALIZE.is_some() {
+            slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
+        }
+        slots.push(slot(0, ptr::null_mut()));
+        let subclassable = if T::SUBCLASSABLE {
+            ffi::Py_TPFLAGS_BASETYPE
+        } else {
+            0
+        };
+        let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable;
+        let mut spec = ffi::PyType_Spec {
+            name: T::NAME.as_ptr(),
+            basicsize: c_int::try_from(offset + size_of::<T>()).unwrap_or(c_int::MAX),
+            itemsize: 0,
+            flags: u32::try_from(flags).unwrap_or(0),
+            slots: slots.as_mut_ptr(),
+        };
+        // SAFETY: the specification and its slots live through the call, which copies them; the name lives for ever.
+        let made = unsafe { ffi::PyType_FromSpecWithBases(&raw mut spec, base.as_ptr()) };
+        // SAFETY: the call gave a new reference, or null with an exception set.
+        let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?.cast_into::<PyType>()?;
+        let pointer = made.clone().into_ptr().cast();
+        self.own.store(pointer, Ordering::Release);
+        self.instances.store(pointer, Ordering::Release);
+        Ok(made)
+    }
+
+    /// Makes instances objects of this class, derived in Python, from now on.
+    ///
+    /// # Errors
+    /// `TypeError` if it does not derive from this type, or changes the layout.
+    pub(crate) fn set_instance_class(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        if !self.is_class_of(class.as_type_ptr()) {
+            return Err(PyTypeError::new_err(
+                "the class does not derive from its native type",
+            ));
+        }
+        let kept = class.clone().into_ptr().cast();
+        self.instances.store(kept, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a class derives from this type.
+    pub(crate) fn is_base_of(&self, class: &Bound<'_, PyType>) -> bool {
+        self.is_class_of(class.as_type_ptr())
+    }
+
+    #[inline]
+    fn is_class_of(&self, class: *mut ffi::PyTypeObject) -> bool {
+        class == self.instances.load(Ordering::Relaxed) || {
+            let own = self.own.load(Ordering::Acquire);
+            // SAFETY: both are live type objects; `own` is kept for ever once it is set.
+            !own.is_null() && unsafe { ffi::PyType_IsSubtype(class, own) } != 0
+        }
+    }
+
+    #[inline]
+    fn place<T: Native>(&self, object: *mut ffi::PyObject) -> *mut T {
+        object
+            .cast::<u8>()
+            .wrapping_add(self.offset.load(Ordering::Relaxed))
+            .cast()
+    }
+
+    /// A new object with this value.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub(crate) fn instantiate<'py, T: Native>(
+        &self,
+        py: Python<'py>,
+        value: T,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let class = self.instances.load(Ordering::Acquire);
+        if let Some(object) = self.kept.take() {
+            // SAFETY: the memory is an object of exactly this type that was finished by `dealloc`, with its base's
+            // fields empty; `KEPT` is zero for types whose instances' class can change.
+            unsafe { ffi::PyObject_Init(object, class) };
+            // SAFETY: the place for the value is within the object, and empty since `dealloc` dropped what was there.
+            unsafe { self.place::<T>(object).write(value) };
+            // SAFETY: the object is complete and not tracked.
+            unsafe { ffi::PyObject_GC_Track(object.cast()) };
+            // SAFETY: the new reference is ours.
+            return Ok(unsafe { Bound::from_owned_ptr(py, object) });
+        }
+        // SAFETY: the class is live; its memory comes zeroed, tracked by the collector, which cannot run before the
+        // value is there because nothing is allocated in between.
+        let object = unsafe { ffi::PyType_GenericAlloc(class, 0) };
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: the place for the value is within the new object.
+        unsafe { self.place::<T>(object).write(value) };
+        // SAFETY: the new reference is ours.
+        Ok(unsafe { Bound::from_owned_ptr(py, object) })
+    }
+
+    /// The value in an object, if it is one of this type.
+    #[inline]
+    pub(crate) fn get<'a, T: Native>(&self, object: &'a Bound<'_, PyAny>) -> Option<&'a T> {
+        // SAFETY: the object is live.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        if !self.is_class_of(class) {
+            return None;
+        }
+        // SAFETY: every object of this type was made by `instantiate` (there is no other way: `refuse_new`), so the
+        // value is there, and stays until the object is freed, which the borrow outlives not.
+        Some(unsafe { &*self.place::<T>(object.as_ptr()) })
+    }
+
+    /// The base's own fields, which Python code can fill although nothing here does: all references, but for the
+    /// list of weak ones.
+    fn base_fields(
+        &self,
+        object: *mut ffi::PyObject,
+    ) -> impl Iterator<Item = *mut *mut ffi::PyObject> + use<> {
+        let own = self.own.load(Ordering::Relaxed);
+        // SAFETY: the type is live.
+        let weak = usize::try_from(unsafe { (*own).tp_weaklistoffset }).unwrap_or(0);
+        let end = self.base_size.load(Ordering::Relaxed);
+        (size_of::<ffi::PyObject>()..end)
+            .step_by(size_of::<usize>())
+            .filter(move |offset| *offset != weak)
+            .map(move |offset| object.cast::<u8>().wrapping_add(offset).cast())
+    }
+}
+
+const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot, pfunc }
+}
+
+unsafe extern "C" fn refuse_new(
+    class: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: the interpreter hands a live type over.
+        let class = unsafe { pyo3::Borrowed::from_ptr(py, class.cast()) };
+        PyTypeError::new_err(format!("cannot create {:?} instances", &*class)).restore(py);
+        ptr::null_mut()
+    })
+}
+
+unsafe extern "C" fn traverse<T: Native>(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    let class = T::class();
+    let mut visitor = Visitor {
+        visit,
+        arg,
+        stopped: 0,
+    };
+    // SAFETY: the object is live; its type is a heap type, which an instance keeps alive (since 3.9).
+    visitor.pointer(unsafe { ffi::Py_TYPE(object) }.cast());
+    for field in class.base_fields(object) {
+        // SAFETY: the field is within the object and holds a reference or null.
+        visitor.pointer(unsafe { *field });
+    }
+    // SAFETY: a tracked object has its value (see `instantiate`).
+    let value = unsafe { &*class.place::<T>(object) };
+    // Nothing in a traversal panics, and if it did, the collector would see too few references and keep the object.
+    cloverleaf::ignore(catch_unwind(AssertUnwindSafe(|| {
+        value.traverse(&mut visitor);
+    })));
+    visitor.stopped
+}
+
+unsafe extern "C" fn clear<T: Native>(object: *mut ffi::PyObject) -> c_int {
+    Python::attach(|py| {
+        // SAFETY: the collector holds the object.
+        let holder = unsafe { pyo3::Borrowed::from_ptr(py, object) };
+        if let Some(value) = T::class().get::<T>(&holder) {
+            // A panic here would be a bug; the collector cannot be told of it, and the object is left as it is.
+            cloverleaf::ignore(catch_unwind(AssertUnwindSafe(|| value.clear(&holder))));
+        }
+    });
+    0
+}
+
+unsafe extern "C" fn finalize<T: Native>(object: *mut ffi::PyObject) {
+    Python::attach(|py| {
+        // An exception on its way through the code that dropped the object must arrive there unharmed.
+        let raised = PyErr::take(py);
+        // SAFETY: the object is alive and whole while it is finalized.
+        let object = unsafe { pyo3::Borrowed::from_ptr(py, object) };
+        if let Some(finalize) = T::FINALIZE {
+            // A panic here would be a bug that nobody can be told of.
+            cloverleaf::ignore(catch_unwind(AssertUnwindSafe(|| finalize(&object))));
+        }
+        if let Some(raised) = raised {
+            raised.restore(py);
+        }
+    });
+}
+
+/// Frees an object, unless so many are being freed within each other that the stack is in danger: then the outermost
+/// one frees it when it is done.
+unsafe extern "C" fn dealloc<T: Native>(object: *mut ffi::PyObject) {
+    if !nesting::enter(object, free_object::<T>) {
+        return;
+    }
+    // SAFETY: a deallocator is called once, with the last reference gone, on an attached thread.
+    unsafe { free_object::<T>(object) };
+    for (deferred, free) in std::iter::from_fn(nesting::leave) {
+        // SAFETY: as above; its own deallocator has put it off.
+        unsafe { free(deferred) };
+    }
+}
+
+unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
+    let class = T::class();
+    // SAFETY: the object is live and of a collected type; untracking twice is allowed.
+    unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
+    // SAFETY: the object is not yet freed.
+    let its_class = unsafe { ffi::Py_TYPE(object) };
+    // SAFETY: as above; a type whose objects have no weak references has no list of them.
+    if unsafe { (*its_class).tp_weaklistoffset } != 0 {
+        // SAFETY: the reference count is zero, as this call demands.
+        unsafe { ffi::PyObject_ClearWeakRefs(object) };
+    }
+    for field in class.base_fields(object) {
+        // SAFETY: the field is within the object and holds a reference or null; it is emptied first.
+        let held = unsafe { field.replace(ptr::null_mut()) };
+        // SAFETY: the reference was the field's.
+        unsafe { ffi::Py_XDECREF(held) };
+    }
+    let place = class.place::<T>(object);
+    let finish = || {
+        // SAFETY: the value is there (see `instantiate`) and is dropped this once.
+        unsafe { ptr::drop_in_place(place) };
+    };
+    // A drop that panics leaks what it did not reach; it must not unwind into C.
+    cloverleaf::ignore(catch_unwind(AssertUnwindSafe(finish)));
+    let exact = ptr::eq(its_class, class.own.load(Ordering::Relaxed));
+    if !(exact && class.kept.keep(object, T::KEPT)) {
+        // SAFETY: the type's own way to free its objects.
+        let free = unsafe { (*its_class).tp_free };
+        if let Some(free) = free {
+            // SAFETY: nothing of the object is used after this.
+            unsafe { free(object.cast()) };
+        }
+    }
+    // SAFETY: an object of a heap type holds a reference to its type, ours to give back as the first native
+    // deallocator in the chain.
+    unsafe { ffi::Py_DECREF(its_class.cast()) };
+}
+
+/// Shows what `show` shows to PyO3's visitor.
+///
+/// # Errors
+/// The collector's wish to stop.
+pub(crate) fn traverse_with(
+    visit: &pyo3::pyclass::PyVisit<'_>,
+    show: impl FnOnce(&mut Visitor),
+) -> Result<(), pyo3::pyclass::PyTraverseError> {
+    struct Bridge<'a, 'b> {
+        visit: &'a pyo3::pyclass::PyVisit<'b>,
+        result: Result<(), pyo3::pyclass::PyTraverseError>,
+    }
+    extern "C" fn hand_on(object: *mut ffi::PyObject, bridge: *mut c_void) -> c_int {
+        // SAFETY: `traverse_with` passes a `Bridge` that lives through the traversal.
+        let bridge = unsafe { &mut *bridge.cast::<Bridge<'_, '_>>() };
+        // SAFETY: the visitor's holder has a reference to the object; `Py` is not dropped, so the count stays.
+        let object = std::mem::ManuallyDrop::new(unsafe { borrowed_py(object) });
+        bridge.result = bridge.visit.call(&*object);
+        c_int::from(bridge.result.is_err())
+    }
+    let mut bridge = Bridge {
+        visit,
+        result: Ok(()),
+    };
+    let mut visitor = Visitor {
+        visit: hand_on,
+        arg: (&raw mut bridge).cast(),
+        stopped: 0,
+    };
+    show(&mut visitor);
+    bridge.result
+}
+
+/// A `Py` for a reference that somebody else owns; it must not be dropped.
+///
+/// # Safety
+/// The object is alive for as long as the result is used.
+unsafe fn borrowed_py(object: *mut ffi::PyObject) -> Py<PyAny> {
+    // SAFETY: `Py` is one non-null pointer, `repr(transparent)`, and the object is live.
+    unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) }
+}
+
+/// A class of PyO3's whose subclass is known: its instances are told by one comparison.
+#[derive(Debug)]
+pub(crate) struct Known<T> {
+    class: AtomicPtr<ffi::PyTypeObject>,
+    native: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Known<T> {
+    /// No subclass is known yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            class: AtomicPtr::new(ptr::null_mut()),
+            native: std::marker::PhantomData,
+        }
+    }
+
+    /// Makes a subclass known, for ever.
+    ///
+    /// # Errors
+    /// `TypeError` if it is no subclass.
+    pub(crate) fn set(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        if !class.is_subclass_of::<T>()? {
+            return Err(PyTypeError::new_err("not a subclass of the native class"));
+        }
+        self.class
+            .store(class.clone().into_ptr().cast(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether an object is of the known subclass itself, not of one derived from it.
+    #[inline]
+    pub(crate) fn is_exactly(&self, object: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: the object is live.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        class == self.class.load(Ordering::Relaxed)
+    }
+
+    /// The value in an instance.
+    ///
+    /// # Errors
+    /// `TypeError` if it is no instance.
+    #[inline]
+    pub(crate) fn get<'a>(&self, object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
+        if self.is_exactly(object) {
+            // SAFETY: `set` has checked that instances of this class are instances of `T`.
+            let object = unsafe { object.cast_unchecked::<T>() };
+            return Ok(object.get());
+        }
+        Ok(object.cast::<T>()?.get())
+    }
+}

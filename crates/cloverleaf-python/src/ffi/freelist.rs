@@ -1,0 +1,102 @@
+//! Memory of freed objects, kept for the next ones, and a bound on how deep frees may nest.
+
+use pyo3::ffi;
+
+/// Finished objects of one type. Without the GIL nothing is kept: one list would be a point of contention.
+#[derive(Debug)]
+pub(super) struct FreeList {
+    #[cfg(not(Py_GIL_DISABLED))]
+    objects: std::cell::UnsafeCell<Vec<*mut ffi::PyObject>>,
+}
+
+// SAFETY: the GIL guards the list: both methods run on attached threads and let nobody else run meanwhile.
+unsafe impl Sync for FreeList {}
+// SAFETY: as above.
+unsafe impl Send for FreeList {}
+
+#[cfg(not(Py_GIL_DISABLED))]
+impl FreeList {
+    pub(super) const fn new() -> Self {
+        Self {
+            objects: std::cell::UnsafeCell::new(Vec::new()),
+        }
+    }
+
+    /// The memory of an object.
+    #[inline]
+    pub(super) fn take(&self) -> Option<*mut ffi::PyObject> {
+        // SAFETY: guarded by the GIL; the borrow ends with this expression.
+        unsafe { (*self.objects.get()).pop() }
+    }
+
+    /// Keeps the memory of an object, unless `most` are kept already.
+    #[inline]
+    pub(super) fn keep(&self, object: *mut ffi::PyObject, most: usize) -> bool {
+        // SAFETY: guarded by the GIL; growing the vector runs no Python code.
+        let objects = unsafe { &mut *self.objects.get() };
+        let room = objects.len() < most;
+        if room {
+            objects.push(object);
+        }
+        room
+    }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+impl FreeList {
+    pub(super) const fn new() -> Self {
+        Self {}
+    }
+
+    pub(super) fn take(&self) -> Option<*mut ffi::PyObject> {
+        None
+    }
+
+    pub(super) fn keep(&self, _object: *mut ffi::PyObject, _most: usize) -> bool {
+        false
+    }
+}
+
+/// How deep deallocators of ours nest on this thread, and those put off because it was too deep.
+///
+/// A handle may be an argument of the next one's callback, a hundred thousand times over.
+pub(super) mod nesting {
+    use std::cell::{Cell, RefCell};
+
+    use pyo3::ffi;
+
+    /// Below the interpreter's own limit of 50 for its containers, times a few of our frames.
+    const DEEPEST: u32 = 40;
+
+    type Free = unsafe fn(*mut ffi::PyObject);
+
+    thread_local! {
+        static DEPTH: Cell<u32> = const { Cell::new(0) };
+        static PUT_OFF: RefCell<Vec<(*mut ffi::PyObject, Free)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// `true` if the object may be freed now; else it is put off.
+    #[inline]
+    pub(in crate::ffi) fn enter(object: *mut ffi::PyObject, free: Free) -> bool {
+        let depth = DEPTH.get();
+        if depth >= DEEPEST {
+            PUT_OFF.with_borrow_mut(|put_off| put_off.push((object, free)));
+            return false;
+        }
+        DEPTH.set(depth + 1);
+        true
+    }
+
+    /// One that was put off, if this is the outermost; `None` ends the nesting.
+    #[inline]
+    pub(in crate::ffi) fn leave() -> Option<(*mut ffi::PyObject, Free)> {
+        let depth = DEPTH.get();
+        if depth == 1
+            && let Some(next) = PUT_OFF.with_borrow_mut(Vec::pop)
+        {
+            return Some(next);
+        }
+        DEPTH.set(depth - 1);
+        None
+    }
+}

@@ -1,0 +1,120 @@
+//! Calls into Python that may be this thread's last.
+//!
+//! When the interpreter shuts down, a daemon thread that asks for the GIL ends within that call: before Python 3.14
+//! by `pthread_exit(3)`, which unwinds the stack. Frames of Rust cannot be unwound by a stranger: the process would
+//! die of it. So whatever may run Python code is called from here, in a frame that can be, and that stops the
+//! unwinding by waiting for ever, as Python 3.14 itself lets such threads do.
+
+use std::ffi::CStr;
+
+use pyo3::ffi;
+
+mod raw {
+    use std::ffi::{c_char, c_int};
+
+    use pyo3::ffi::{Py_ssize_t, PyObject};
+
+    unsafe extern "C-unwind" {
+        pub(super) fn PyObject_Vectorcall(
+            callable: *mut PyObject,
+            args: *const *mut PyObject,
+            nargsf: usize,
+            kwnames: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyObject_VectorcallMethod(
+            name: *mut PyObject,
+            args: *const *mut PyObject,
+            nargsf: usize,
+            kwnames: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyObject_Call(
+            callable: *mut PyObject,
+            args: *mut PyObject,
+            kwargs: *mut PyObject,
+        ) -> *mut PyObject;
+        /// Variadic, like `Py_BuildValue`.
+        pub(super) fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+    }
+    // The sizes that the declarations above take for granted.
+    const _: () = assert!(size_of::<Py_ssize_t>() == size_of::<usize>());
+}
+
+/// Ends the unwinding of a thread, if it comes by here.
+struct Hang;
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// `PyObject_Vectorcall`
+///
+/// # Safety
+/// That of the C function; the thread is attached.
+#[inline]
+pub(super) unsafe fn vectorcall(
+    callable: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let hang = Hang;
+    // SAFETY: as the caller promises.
+    let result = unsafe { raw::PyObject_Vectorcall(callable, args, nargsf, names) };
+    std::mem::forget(hang);
+    result
+}
+
+/// `PyObject_VectorcallMethod`
+///
+/// # Safety
+/// That of the C function; the thread is attached.
+#[inline]
+pub(super) unsafe fn vectorcall_method(
+    name: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargsf: usize,
+) -> *mut ffi::PyObject {
+    let hang = Hang;
+    // SAFETY: as the caller promises.
+    let result =
+        unsafe { raw::PyObject_VectorcallMethod(name, args, nargsf, std::ptr::null_mut()) };
+    std::mem::forget(hang);
+    result
+}
+
+/// `PyObject_Call` without keywords
+///
+/// # Safety
+/// That of the C function; the thread is attached.
+#[inline]
+pub(super) unsafe fn call_tuple(
+    callable: *mut ffi::PyObject,
+    args: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let hang = Hang;
+    // SAFETY: as the caller promises.
+    let result = unsafe { raw::PyObject_Call(callable, args, std::ptr::null_mut()) };
+    std::mem::forget(hang);
+    result
+}
+
+/// `PySys_Audit` with two objects; says whether no hook has raised.
+///
+/// # Safety
+/// That of the C function: both objects are live; the thread is attached.
+#[inline]
+pub(super) unsafe fn audit(
+    event: &CStr,
+    first: *mut ffi::PyObject,
+    second: *mut ffi::PyObject,
+) -> bool {
+    let hang = Hang;
+    // SAFETY: the format announces two objects, which are live as the caller promises.
+    let result = unsafe { raw::PySys_Audit(event.as_ptr(), c"OO".as_ptr(), first, second) };
+    std::mem::forget(hang);
+    result == 0
+}

@@ -1,0 +1,349 @@
+//! Methods and properties in C's own calling conventions, put on a type when the module is made.
+//!
+//! A method is written as a safe function of Rust; `noargs!`-like constructors wrap it so that a panic becomes an
+//! exception (a panic that crossed into C would end the process) and an error is raised.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+use pyo3::{Borrowed, ffi};
+
+use super::object::Owned;
+
+/// What a method answers.
+pub(crate) type Answer = PyResult<Owned>;
+
+/// The arguments of a call that takes any: positional ones, then those with names.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a, 'py> {
+    values: &'a [*mut ffi::PyObject],
+    positional: usize,
+    names: *mut ffi::PyObject,
+    py: Python<'py>,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    /// How many positional arguments there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.positional
+    }
+
+    /// A positional argument.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        self.values[..self.positional]
+            .get(index)
+            .map(|pointer| self.borrow(*pointer))
+    }
+
+    /// The positional arguments from `start` on.
+    #[inline]
+    pub(crate) fn rest(
+        &self,
+        start: usize,
+    ) -> impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>> + use<'a, 'py> {
+        let this = *self;
+        self.values[..self.positional]
+            .get(start..)
+            .unwrap_or(&[])
+            .iter()
+            .map(move |pointer| this.borrow(*pointer))
+    }
+
+    /// The one argument of a method, given by place or by name.
+    ///
+    /// # Errors
+    /// `TypeError` if there is none, or more than that one.
+    #[inline]
+    pub(crate) fn only(&self, method: &str, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        if let [only] = self.values
+            && (self.positional == 1 || self.named().all(|(given, _)| given.eq(name)))
+        {
+            return Ok(self.borrow(*only));
+        }
+        Err(self.not_only(method, name))
+    }
+
+    #[cold]
+    fn not_only(&self, method: &str, name: &str) -> PyErr {
+        let unknown = self.named().find(|(given, _)| !given.eq(name));
+        PyTypeError::new_err(match unknown {
+            Some((given, _)) => {
+                format!(
+                    "{method}() got an unexpected keyword argument '{}'",
+                    &*given
+                )
+            }
+            None if self.values.is_empty() => {
+                format!("{method}() missing 1 required positional argument: '{name}'")
+            }
+            None if self.positional == 1 => {
+                format!("{method}() got multiple values for argument '{name}'")
+            }
+            None => format!(
+                "{method}() takes 2 positional arguments but {} were given",
+                self.values.len() + 1
+            ),
+        })
+    }
+
+    /// The arguments that were given by name.
+    #[inline]
+    pub(crate) fn named(
+        &self,
+    ) -> impl Iterator<Item = (Borrowed<'a, 'py, PyString>, Borrowed<'a, 'py, PyAny>)> + use<'a, 'py>
+    {
+        let this = *self;
+        (self.positional..self.values.len()).map(move |index| {
+            let place = ffi::Py_ssize_t::try_from(index - this.positional).unwrap_or(0);
+            // SAFETY: the interpreter gives a tuple of one name for each value behind the positional ones.
+            let name = unsafe { ffi::PyTuple_GET_ITEM(this.names, place) };
+            // SAFETY: the tuple outlives the call, and its items are strings.
+            let name = unsafe { this.borrow(name).cast_unchecked() };
+            (name, this.borrow(this.values[index]))
+        })
+    }
+
+    #[inline]
+    fn borrow(&self, pointer: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
+        // SAFETY: the caller of a method holds its arguments until the method returns, and `'a` ends before.
+        unsafe { Borrowed::from_ptr(self.py, pointer) }
+    }
+}
+
+#[inline]
+fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        let result = catch_unwind(AssertUnwindSafe(|| body(py)))
+            .unwrap_or_else(|panic| Err(panicked(&*panic)));
+        match result {
+            Ok(object) => object.into_raw(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    PyRuntimeError::new_err(format!("cloverleaf has a bug, please report it: {what}"))
+}
+
+/// Serves a call without arguments.
+///
+/// # Safety
+/// `slf` is a live object and the thread is attached: what the interpreter guarantees to a method.
+#[inline]
+pub(crate) unsafe fn call_noargs(
+    slf: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>) -> Answer,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: the caller guarantees a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        body(&slf)
+    })
+}
+
+/// Serves a call with any arguments.
+///
+/// # Safety
+/// What the interpreter guarantees to a `METH_FASTCALL | METH_KEYWORDS` method: `args` has `count` positional values
+/// and one for each item of `names`, which is a tuple of strings or null; the thread is attached.
+#[inline]
+pub(crate) unsafe fn call_fastcall(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>, Arguments<'_, '_>) -> Answer,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        let positional = usize::try_from(count).unwrap_or(0);
+        let named = if names.is_null() {
+            0
+        } else {
+            // SAFETY: the caller guarantees a tuple.
+            usize::try_from(unsafe { ffi::PyTuple_GET_SIZE(names) }).unwrap_or(0)
+        };
+        let values = if positional + named == 0 {
+            &[]
+        } else {
+            // SAFETY: the caller guarantees so many values.
+            unsafe { std::slice::from_raw_parts(args, positional + named) }
+        };
+        // SAFETY: the caller guarantees a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        body(
+            &slf,
+            Arguments {
+                values,
+                positional,
+                names,
+                py,
+            },
+        )
+    })
+}
+
+/// How a method is called.
+#[derive(Clone, Copy)]
+pub(crate) enum MethodKind {
+    /// `METH_NOARGS`
+    NoArgs(unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject),
+    /// `METH_FASTCALL | METH_KEYWORDS`
+    Fastcall(ffi::PyCFunctionFastWithKeywords),
+}
+
+/// A method to be put on a type.
+#[derive(Clone, Copy)]
+pub(crate) struct Method {
+    /// Its name in Python.
+    pub(crate) name: &'static CStr,
+    /// Its docstring, which begins with the signature as `inspect` reads it.
+    pub(crate) doc: &'static CStr,
+    /// Its function.
+    pub(crate) kind: MethodKind,
+}
+
+/// Wraps a `fn(&Bound<PyAny>) -> PyResult<Owned>` as a method without arguments.
+macro_rules! raw_noargs {
+    ($function:path) => {{
+        #[expect(
+            unsafe_code,
+            reason = "part of the fence: C calls this, and it only hands the call on"
+        )]
+        unsafe extern "C" fn raw(
+            slf: *mut pyo3::ffi::PyObject,
+            _: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: the interpreter calls this as a METH_NOARGS method.
+            unsafe { crate::ffi::raw::call_noargs(slf, $function) }
+        }
+        crate::ffi::MethodKind::NoArgs(raw)
+    }};
+}
+
+/// Wraps a `fn(&Bound<PyAny>, &Bound<PyAny>) -> PyResult<Owned>` as a method with one argument, which may be given
+/// by its name.
+macro_rules! raw_onename {
+    ($function:path, $method:literal, $name:literal) => {{
+        fn by_place_or_name(
+            slf: &pyo3::Bound<'_, pyo3::PyAny>,
+            args: crate::ffi::Arguments<'_, '_>,
+        ) -> pyo3::PyResult<crate::ffi::Owned> {
+            $function(slf, &*args.only($method, $name)?)
+        }
+        crate::ffi::raw_fastcall!(by_place_or_name)
+    }};
+}
+
+/// Wraps a `fn(&Bound<PyAny>, Arguments) -> PyResult<Owned>` as a method with any arguments.
+macro_rules! raw_fastcall {
+    ($function:path) => {{
+        #[expect(
+            unsafe_code,
+            reason = "part of the fence: C calls this, and it only hands the call on"
+        )]
+        unsafe extern "C" fn raw(
+            slf: *mut pyo3::ffi::PyObject,
+            args: *const *mut pyo3::ffi::PyObject,
+            count: pyo3::ffi::Py_ssize_t,
+            names: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: the interpreter calls this as a METH_FASTCALL | METH_KEYWORDS method.
+            unsafe { crate::ffi::raw::call_fastcall(slf, args, count, names, $function) }
+        }
+        crate::ffi::MethodKind::Fastcall(raw)
+    }};
+}
+
+pub(crate) use {raw_fastcall, raw_noargs, raw_onename};
+
+/// Puts methods on a type. On the very class of an object they are called without a detour by the interpreter's
+/// specialised instructions; inherited ones cost 5 to 8 ns more.
+///
+/// # Errors
+/// `MemoryError`, or what setting an attribute of the type raises.
+pub(crate) fn attach_methods(class: &Bound<'_, PyType>, methods: &[Method]) -> PyResult<()> {
+    for method in methods {
+        let (pointer, flags) = match method.kind {
+            MethodKind::NoArgs(function) => (
+                ffi::PyMethodDefPointer {
+                    PyCFunction: function,
+                },
+                ffi::METH_NOARGS,
+            ),
+            MethodKind::Fastcall(function) => (
+                ffi::PyMethodDefPointer {
+                    PyCFunctionFastWithKeywords: function,
+                },
+                ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ),
+        };
+        // The descriptor keeps a pointer to its definition, so the definition is never freed.
+        let definition = Box::leak(Box::new(ffi::PyMethodDef {
+            ml_name: method.name.as_ptr(),
+            ml_meth: pointer,
+            ml_flags: flags,
+            ml_doc: method.doc.as_ptr(),
+        }));
+        // SAFETY: the type is live, and the definition lives for ever.
+        let descriptor = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };
+        // SAFETY: the call gave a new reference, or null with an exception set.
+        let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
+        class.setattr(in_text(method.name), descriptor)?;
+    }
+    Ok(())
+}
+
+/// A name that we have written ourselves.
+fn in_text(name: &'static CStr) -> &'static str {
+    name.to_str().expect("invariant: our names are ASCII")
+}
+
+/// Puts a property that can only be read on a type.
+///
+/// # Errors
+/// What building the property raises.
+pub(crate) fn attach_property(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    get: Getter,
+) -> PyResult<()> {
+    let definition = Box::leak(Box::new(ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(property_getter),
+        set: None,
+        doc: std::ptr::null(),
+        closure: get as *mut std::ffi::c_void,
+    }));
+    // SAFETY: the type is live, and the definition lives for ever.
+    let descriptor = unsafe { ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition) };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
+    class.setattr(in_text(name), descriptor)
+}
+
+/// What reads a property.
+pub(crate) type Getter = fn(&Bound<'_, PyAny>) -> Answer;
+
+unsafe extern "C" fn property_getter(
+    slf: *mut ffi::PyObject,
+    closure: *mut std::ffi::c_void,
+) -> *mut ffi::PyObject {
+    // SAFETY: `attach_property` stored a `Getter` there, and a function pointer has the size of a data pointer on
+    // every platform that CPython runs on.
+    let get = unsafe { std::mem::transmute::<*mut std::ffi::c_void, Getter>(closure) };
+    // SAFETY: the interpreter calls this as a property's getter.
+    unsafe { call_noargs(slf, get) }
+}

@@ -1,0 +1,38 @@
+//! A fence: the C-API calls without a safe form, or whose safe form is measurably slower.
+//!
+//! Everything here offers safe functions only. Those that need the thread to be attached to Python take a `Python`
+//! or a `Bound` as proof.
+#![expect(unsafe_code, reason = "this is the fence")]
+
+mod attach;
+mod audit;
+mod buffer;
+mod call;
+mod class;
+mod freelist;
+mod guarded;
+mod method;
+mod object;
+mod socket;
+
+/// Whether Python is 3.13 or newer.
+pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
+
+pub(crate) use attach::{borrow_fd, detached, thread_ident};
+pub(crate) use audit::audit_sendto;
+pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer};
+pub(crate) use call::{
+    Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
+};
+pub(crate) use class::{Known, Native, NativeClass, Visitor, traverse_with};
+pub(crate) use method::{
+    Arguments, Method, MethodKind, attach_methods, attach_property, raw_fastcall, raw_noargs,
+    raw_onename,
+};
+pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
+pub(crate) use socket::Socket;
+
+/// Machinery that the method macros expand to.
+pub(crate) mod raw {
+    pub(crate) use super::method::{call_fastcall, call_noargs};
+}

@@ -1,0 +1,201 @@
+//! References to Python objects that cost a count and nothing else, and bytes filled in place.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use pyo3::{Borrowed, ffi};
+
+/// A strong reference, like [`Py`], whose drop does not ask first whether the thread is attached.
+///
+/// It is made on attached threads, and lives in objects and queues that only attached threads drop: native objects are
+/// freed by their deallocator, and the loop's queues by the loop's.
+#[derive(Debug)]
+pub(crate) struct Owned(NonNull<ffi::PyObject>);
+
+// SAFETY: an object may be used by any thread that is attached, and the methods below ask for that proof.
+unsafe impl Send for Owned {}
+// SAFETY: as above; sharing gives nothing but the address and, with the proof, a new reference.
+unsafe impl Sync for Owned {}
+
+impl Owned {
+    /// A reference of this thread's.
+    pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Borrowed<'_, 'py, PyAny> {
+        // SAFETY: the pointer is to a live object, since `self` holds a reference for as long as it is borrowed.
+        unsafe { Borrowed::from_ptr(py, self.0.as_ptr()) }
+    }
+
+    /// One more reference to the same object.
+    #[inline]
+    pub(crate) fn clone_ref(&self, _py: Python<'_>) -> Self {
+        // SAFETY: the object is alive, since `self` holds a reference, and the thread is attached.
+        unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
+        Self(self.0)
+    }
+
+    /// Hands the reference over.
+    #[inline]
+    pub(crate) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        // SAFETY: the reference that `into_raw` gives up is the one that the result owns.
+        unsafe { Bound::from_owned_ptr(py, self.into_raw()) }
+    }
+
+    /// The pointer, whose reference is the caller's from now on.
+    #[inline]
+    pub(super) fn into_raw(self) -> *mut ffi::PyObject {
+        let pointer = self.0.as_ptr();
+        std::mem::forget(self);
+        pointer
+    }
+
+    /// The pointer, whose reference stays here.
+    #[inline]
+    pub(super) const fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Owned {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and the thread is attached (see the type's contract).
+        unsafe { ffi::Py_DECREF(self.0.as_ptr()) };
+    }
+}
+
+impl<T> From<Bound<'_, T>> for Owned {
+    #[inline]
+    fn from(object: Bound<'_, T>) -> Self {
+        // SAFETY: a `Bound` never holds a null pointer.
+        Self(unsafe { NonNull::new_unchecked(object.into_ptr()) })
+    }
+}
+
+impl From<Borrowed<'_, '_, PyAny>> for Owned {
+    #[inline]
+    fn from(object: Borrowed<'_, '_, PyAny>) -> Self {
+        Self::from(object.to_owned())
+    }
+}
+
+/// A place for a reference that may be empty; part of a native object, which guards it.
+///
+/// With the GIL, a holder's slots are guarded by the GIL. Without, by the holder's critical section.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(AtomicPtr<ffi::PyObject>);
+
+impl Slot {
+    /// A place with an object, or none.
+    #[inline]
+    pub(crate) fn new(object: Option<Owned>) -> Self {
+        Self(AtomicPtr::new(
+            object.map_or(std::ptr::null_mut(), Owned::into_raw),
+        ))
+    }
+
+    /// A new reference to what is here, guarded by `holder`, whose slot this is.
+    #[inline]
+    pub(crate) fn get(&self, holder: &Bound<'_, PyAny>) -> Option<Owned> {
+        guarded(holder, || {
+            let pointer = NonNull::new(self.0.load(Ordering::Relaxed))?;
+            // SAFETY: the slot holds a reference, and nobody empties it while the holder is guarded.
+            unsafe { ffi::Py_INCREF(pointer.as_ptr()) };
+            Some(Owned(pointer))
+        })
+    }
+
+    /// Puts an object here and gives back what was here.
+    #[inline]
+    pub(crate) fn replace(
+        &self,
+        holder: &Bound<'_, PyAny>,
+        object: Option<Owned>,
+    ) -> Option<Owned> {
+        let new = object.map_or(std::ptr::null_mut(), Owned::into_raw);
+        guarded(holder, || {
+            let old = self.0.load(Ordering::Relaxed);
+            self.0.store(new, Ordering::Relaxed);
+            NonNull::new(old).map(Owned)
+        })
+    }
+
+    /// Takes what is here.
+    #[inline]
+    pub(crate) fn take(&self, holder: &Bound<'_, PyAny>) -> Option<Owned> {
+        self.replace(holder, None)
+    }
+
+    /// What is here, for the collector, which has stopped every other thread.
+    pub(super) fn peek(&self) -> *mut ffi::PyObject {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(pointer) = NonNull::new(*self.0.get_mut()) {
+            drop(Owned(pointer));
+        }
+    }
+}
+
+/// Keeps other threads from the slots of `holder`: the GIL does where there is one.
+#[inline]
+fn guarded<R>(holder: &Bound<'_, PyAny>, access: impl FnOnce() -> R) -> R {
+    if cfg!(Py_GIL_DISABLED) {
+        pyo3::sync::critical_section::with_critical_section(holder, access)
+    } else {
+        access()
+    }
+}
+
+/// A new `bytes` with this content.
+#[inline]
+pub(crate) fn bytes_from<'py>(py: Python<'py>, content: &[u8]) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, content)
+}
+
+/// Receives into a new `bytes` of at most `room` bytes, which is cut to what came: no copy.
+///
+/// # Errors
+/// What the receive says, or `MemoryError` as `ENOMEM`.
+pub(crate) fn recv_into_bytes<'py>(
+    py: Python<'py>,
+    fd: BorrowedFd<'_>,
+    room: usize,
+    recv: impl FnOnce(BorrowedFd<'_>, &mut [std::mem::MaybeUninit<u8>]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Bound<'py, PyBytes>> {
+    let size = ffi::Py_ssize_t::try_from(room).unwrap_or(ffi::Py_ssize_t::MAX);
+    // SAFETY: a null source asks for an uninitialised object of this size; the thread is attached.
+    let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
+    // SAFETY: the pointer is owned by us, or null with an exception set, which becomes the error.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, object) }
+        .map_err(|_| rustix::io::Errno::NOMEM)?;
+    // SAFETY: `bytes` is a bytes object.
+    let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+    // SAFETY: the object has room for `room` bytes and a null, and nobody else has seen it yet.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(start.cast(), room) };
+    let received = recv(fd, buffer)?.min(room);
+    let mut pointer = bytes.into_ptr();
+    if received < room {
+        let size = ffi::Py_ssize_t::try_from(received).unwrap_or(0);
+        // SAFETY: we own the only reference, as this call demands; on failure it frees the object and sets null.
+        let failed = unsafe { _PyBytes_Resize(&raw mut pointer, size) } != 0;
+        if failed {
+            drop(PyErr::take(py));
+            return Err(rustix::io::Errno::NOMEM);
+        }
+    }
+    // SAFETY: the pointer is to the bytes object that we own, possibly moved by the resize.
+    let bytes = unsafe { Bound::from_owned_ptr(py, pointer) };
+    // SAFETY: it was made as a bytes object above.
+    Ok(unsafe { bytes.cast_into_unchecked() })
+}
+
+unsafe extern "C" {
+    /// In every CPython from 3.11 to 3.15, though not among the documented calls.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}

@@ -1,0 +1,32 @@
+//! Completing an asyncio future, unless somebody has done so already: a cancelled waiter is nobody's error.
+
+use crate::ffi::Reach;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future.reach0(intern!(future.py(), "done"))?.is_truthy()
+}
+
+/// Gives a future its result.
+///
+/// # Errors
+/// What its methods raise.
+pub(crate) fn set_result(future: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+    if !is_done(future)? {
+        future.reach(intern!(future.py(), "set_result"), (result,))?;
+    }
+    Ok(())
+}
+
+/// Gives a future its exception.
+///
+/// # Errors
+/// What its methods raise.
+pub(crate) fn set_exception(future: &Bound<'_, PyAny>, exception: &PyErr) -> PyResult<()> {
+    let py = future.py();
+    if !is_done(future)? {
+        future.reach(intern!(py, "set_exception"), (exception.value(py),))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Running a callback, and taking it back.
+
+use std::sync::atomic::Ordering;
+
+use cloverleaf::TimerKey;
+use pyo3::prelude::*;
+
+use super::AnyHandle;
+use crate::event_loop::Loop;
+use crate::ffi::with_context;
+
+/// Runs a handle's callback in its context, unless it was cancelled.
+///
+/// # Errors
+/// What the callback raises.
+#[inline]
+pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
+    let py = object.py();
+    let inner = handle.inner();
+    let _running = inner.guard.enter();
+    let Some(call) = inner.call(object).filter(|_| !handle.is_cancelled()) else {
+        return Ok(());
+    };
+    with_context(py, inner.context.bind(py), || call.make(py).map(drop))
+}
+
+/// Cancels a handle, as its `cancel()` does.
+///
+/// # Errors
+/// What its `repr()` raises, which only debug mode asks for.
+pub(crate) fn cancel(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = object.py();
+    let handle = AnyHandle::required(object)?;
+    let inner = handle.inner();
+    if inner.cancelled.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    inner.guard.wait_for_end(py);
+    let event_loop = inner.event_loop.bind(py);
+    let native = event_loop.cast::<Loop>().ok().map(pyo3::Borrowed::get);
+    if native.is_some_and(Loop::debug) {
+        let text = object.repr()?.into_any();
+        drop(inner.repr.replace(object, Some(text.into())));
+    }
+    inner.release(object);
+    if let (AnyHandle::Timer(timer), Some(native)) = (handle, native)
+        && timer.scheduled.swap(false, Ordering::Relaxed)
+    {
+        let key = TimerKey::from_parts(
+            timer.age.load(Ordering::Relaxed),
+            timer.slot.load(Ordering::Relaxed),
+        );
+        native.cancel_timer(key);
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! One entry of the ready queue.
+
+use std::os::fd::RawFd;
+
+use cloverleaf::{Interest, TimerKey, Token};
+use pyo3::prelude::*;
+
+use crate::ffi::Owned;
+
+/// What the loop does next.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Run the callback of a handle.
+    Callback(Owned),
+    /// Tell a source that it is ready.
+    Io(Token, Interest),
+    /// Do something that is not a user's callback.
+    Internal(Internal),
+}
+
+/// What the loop does for itself.
+pub(crate) enum Internal {
+    /// Cancel a timer, for a thread that is not the loop's.
+    CancelTimer(TimerKey),
+    /// End the run after this turn, for a thread that is not the loop's.
+    Stop,
+    /// Take a source from the registry, for a thread that is not the loop's.
+    RemoveSource(RawFd, Token),
+    /// Whatever else must happen on the loop's thread: the end of a blocking call, a transport's next step.
+    Call(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
+}
+
+impl std::fmt::Debug for Internal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CancelTimer(key) => f.debug_tuple("CancelTimer").field(key).finish(),
+            Self::Stop => f.write_str("Stop"),
+            Self::RemoveSource(fd, token) => f
+                .debug_tuple("RemoveSource")
+                .field(fd)
+                .field(token)
+                .finish(),
+            Self::Call(_) => f.write_str("Call(..)"),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Accepting: from a listening socket to transports, several a turn.
+//!
+//! When descriptors run out the listener pauses for a second and reports it; whoever waits to be accepted goes on
+//! waiting in the kernel's queue and is served when there is room again.
+
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cloverleaf::{Accepted, Address, Interest, Token, accept};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+
+use crate::error::os_error;
+use crate::event_loop::{Loop, transport_socket};
+use crate::ffi::{Owned, Reach, Socket, copy_context, with_context};
+use crate::report;
+use crate::transport::{self, Company, Endpoint, Peer};
+
+/// Seconds until the next attempt when descriptors have run out, as in asyncio.
+const RETRY_DELAY_SECS: f64 = 1.0;
+
+/// A listening socket and what becomes of its clients.
+#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+pub(crate) struct Listener {
+    event_loop: Py<PyAny>,
+    factory: Py<PyAny>,
+    sock: Socket,
+    server: Py<PyAny>,
+    context: Py<PyAny>,
+    accepts_per_turn: usize,
+    registration: Mutex<Registration>,
+}
+
+#[derive(Debug)]
+struct Registration {
+    token: Option<Token>,
+    interest: Interest,
+}
+
+impl Listener {
+    /// Begins to accept.
+    ///
+    /// # Errors
+    /// `OSError` if the kernel cannot report on the socket.
+    pub(crate) fn start<'py>(
+        event_loop: &Bound<'py, Loop>,
+        factory: &Bound<'py, PyAny>,
+        sock: &Bound<'py, PyAny>,
+        server: &Bound<'py, PyAny>,
+        backlog: i64,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        let socket = Socket::of(sock)?;
+        let fd = socket.number();
+        if let Some(fd) = socket.fd() {
+            transport::send_without_delay(fd);
+        }
+        let listener = Self {
+            event_loop: event_loop.clone().into_any().unbind(),
+            factory: factory.clone().unbind(),
+            sock: socket,
+            server: server.clone().unbind(),
+            context: copy_context(py)?.into_bound(py).unbind(),
+            accepts_per_turn: usize::try_from(backlog).unwrap_or(0).saturating_add(1),
+            registration: Mutex::new(Registration {
+                token: None,
+                interest: Interest::NONE,
+            }),
+        };
+        let object = Bound::new(py, listener)?.into_any();
+        let owned = Owned::from(object.clone());
+        let token = event_loop
+            .get()
+            .state()
+            .with(|state| state.add_source(fd, owned, serve))?;
+        let this = object.cast::<Self>()?.get();
+        this.registration().token = Some(token);
+        this.set_interest(py, Interest::READ)
+    }
+
+    /// Accepts no more; the socket stays open.
+    ///
+    /// # Errors
+    /// `RuntimeError` from a thread that is not the loop's.
+    pub(crate) fn stop(object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = object.py();
+        let Ok(listener) = object.cast::<Self>() else {
+            return Ok(());
+        };
+        let this = listener.get();
+        this.set_interest(py, Interest::NONE)?;
+        let token = this.registration().token.take();
+        if let Some(token) = token {
+            let event_loop = this.event_loop.bind(py);
+            let source = Loop::of(event_loop)?
+                .state()
+                .with(|state| state.remove_source(this.sock.number(), token))?;
+            drop(source);
+        }
+        Ok(())
+    }
+
+    fn registration(&self) -> MutexGuard<'_, Registration> {
+        self.registration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_interest(&self, py: Python<'_>, interest: Interest) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        let told = Loop::of(event_loop)?.state().with(|state| {
+            let mut registration = self.registration();
+            let Some(token) = registration.token else {
+                return Ok(());
+            };
+            let before = std::mem::replace(&mut registration.interest, interest);
+            match self.sock.fd() {
+                Some(fd) => state.set_interest(fd, token, before, interest),
+                // Closed by the program: the kernel has forgotten it by itself.
+                None => Ok(()),
+            }
+        })?;
+        told.map_err(|error| os_error(py, &error))
+    }
+
+    fn accept_some(&self, py: Python<'_>) -> PyResult<()> {
+        for _ in 0..self.accepts_per_turn {
+            if self.registration().interest.is_none() {
+                // A protocol's factory has stopped the server.
+                return Ok(());
+            }
+            let Some(listener) = self.sock.fd() else {
+                return Ok(());
+            };
+            match accept(listener) {
+                Accepted::Connection(fd, peer) => self.connect(py, fd, peer)?,
+                Accepted::WouldBlock => return Ok(()),
+                // Who waited has gone again; the next one may be there.
+                Accepted::Transient(_) => {}
+                Accepted::OutOfResources(error) => return self.pause(py, &error),
+                Accepted::Failed(error) => {
+                    return Err(os_error(py, &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&self, py: Python<'_>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        let company = Company {
+            waiter: None,
+            extra: None,
+            server: Some(self.server.bind(py).clone()),
+        };
+        let made = self.factory.bind(py).invoke0().and_then(|protocol| {
+            transport::start(
+                event_loop,
+                Endpoint::Native(fd),
+                &protocol,
+                Peer::Accepted(peer),
+                company,
+            )
+        });
+        match made {
+            Ok(_) => Ok(()),
+            // The connection was closed when its endpoint was dropped: a peer must not wait for nobody.
+            Err(error) => report::failed(
+                event_loop,
+                "Error on transport creation for incoming connection",
+                error,
+                &[],
+            ),
+        }
+    }
+
+    /// Out of descriptors or memory: says so, and tries again later.
+    #[cold]
+    fn pause(&self, py: Python<'_>, error: &std::io::Error) -> PyResult<()> {
+        self.set_interest(py, Interest::NONE)?;
+        let event_loop = self.event_loop.bind(py);
+        let fd = self.sock.number();
+        let retry = Bound::new(
+            py,
+            Retry {
+                event_loop: self.event_loop.clone_ref(py),
+                fd,
+            },
+        )?;
+        event_loop.reach(intern!(py, "call_later"), (RETRY_DELAY_SECS, retry))?;
+        let sock = transport_socket(&self.sock.object().bind(py))?;
+        let error = os_error(py, error);
+        report::failed(
+            event_loop,
+            "socket.accept() out of system resource",
+            error,
+            &[("socket", &sock)],
+        )
+    }
+}
+
+/// Serves an event of a listener.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
+    let py = object.py();
+    let listener = object.cast::<Listener>()?;
+    let this = listener.get();
+    with_context(py, this.context.bind(py).as_borrowed(), || {
+        this.accept_some(py)
+    })
+}
+
+/// What `call_later` calls when a paused listener may try again.
+#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+struct Retry {
+    event_loop: Py<PyAny>,
+    fd: RawFd,
+}
+
+#[pymethods]
+impl Retry {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        let listener = Loop::of(event_loop)?
+            .state()
+            .with(|state| state.served(py, self.fd))?;
+        let Some(listener) = listener.map(|hold| hold.object(py)).transpose()?.flatten() else {
+            return Ok(());
+        };
+        match listener.cast::<Listener>() {
+            Ok(listener) => listener.get().set_interest(py, Interest::READ),
+            // The number belongs to a transport now: the server was closed.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)
+    }
+}
+
+#[pymethods]
+impl Listener {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for object in [&self.event_loop, &self.factory, &self.server, &self.context] {
+            visit.call(object)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! Exceptions that nobody awaits, on their way to the loop's exception handler.
+
+use crate::ffi::Reach;
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+use crate::event_loop::Loop;
+
+/// Reports what a callback raised.
+///
+/// # Errors
+/// What the handler lets through: `SystemExit` and `KeyboardInterrupt`.
+#[cold]
+pub(crate) fn callback_failed(
+    event_loop: &Bound<'_, PyAny>,
+    handle: &Bound<'_, PyAny>,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if crate::error::ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let exception = error.into_value(py);
+    event_loop.reach(intern!(py, "_report_callback_error"), (handle, exception))?;
+    Ok(())
+}
+
+/// Reports what went wrong with an object, given with others by name.
+///
+/// # Errors
+/// What the handler lets through: `SystemExit` and `KeyboardInterrupt`; at once if `error` is one of them.
+#[cold]
+pub(crate) fn failed(
+    event_loop: &Bound<'_, PyAny>,
+    message: &str,
+    error: PyErr,
+    about: &[(&str, &Bound<'_, PyAny>)],
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if crate::error::ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let context = PyDict::new(py);
+    context.set_item(intern!(py, "message"), message)?;
+    context.set_item(intern!(py, "exception"), error.into_value(py))?;
+    for (name, object) in about {
+        context.set_item(name, object)?;
+    }
+    event_loop.reach(intern!(py, "call_exception_handler"), (context,))?;
+    Ok(())
+}
+
+/// Tells the log about a transport, in debug mode: `text` has one `%r` for it.
+///
+/// # Errors
+/// What logging raises.
+#[inline]
+pub(crate) fn note(
+    event_loop: &Bound<'_, PyAny>,
+    transport: &Bound<'_, PyAny>,
+    level: &str,
+    text: &str,
+) -> PyResult<()> {
+    if Loop::of(event_loop)?.debug() {
+        let py = event_loop.py();
+        event_loop.reach(intern!(py, "_log_transport"), (transport, level, text))?;
+    }
+    Ok(())
+}
+
+fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "asyncio.log"))?
+        .getattr(intern!(py, "logger"))
+}
+
+/// Logs a warning.
+///
+/// # Errors
+/// What a logging handler raises.
+#[cold]
+pub(crate) fn log_warning(py: Python<'_>, message: &str) -> PyResult<()> {
+    logger(py)?.reach(intern!(py, "warning"), (message,))?;
+    Ok(())
+}
+
+/// `warnings.warn`, kept because nothing can be imported any more when the last objects of a program go.
+static WARN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Looks up what the last warnings of a program need.
+///
+/// # Errors
+/// What importing raises.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    warn(py).map(drop)
+}
+
+fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    let warn = WARN.get_or_try_init(py, || {
+        let warnings = py.import(intern!(py, "warnings"))?;
+        PyResult::Ok(warnings.getattr(intern!(py, "warn"))?.unbind())
+    })?;
+    Ok(warn.bind(py))
+}
+
+/// Warns of a transport that nobody closed.
+///
+/// # Errors
+/// What its `repr()` raises, and the warning itself where warnings are errors.
+#[cold]
+pub(crate) fn warn_unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let message = format!("unclosed transport {}", transport.repr()?);
+    let names = PyDict::new(py);
+    names.set_item(intern!(py, "source"), transport)?;
+    let category = py.get_type::<PyResourceWarning>();
+    warn(py)?.call((message, category), Some(&names))?;
+    Ok(())
+}

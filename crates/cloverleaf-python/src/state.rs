@@ -1,0 +1,225 @@
+//! What a loop owns: its scheduler, its reactor, and who uses which descriptor.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
+
+use cloverleaf::{
+    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Token, ignore, limits,
+};
+use pyo3::Python;
+
+use crate::ffi::Owned;
+use crate::ffi::Visitor;
+use crate::job::Job;
+use crate::source::{Hold, Serve, Source};
+
+/// The state of one loop, reached through its `OwnerCell`.
+#[derive(Debug)]
+pub(crate) struct LoopState {
+    /// What runs next.
+    pub(crate) scheduler: Scheduler<Job>,
+    /// Who hears of what.
+    pub(crate) reactor: Reactor<Epoll, Source>,
+    /// The registration of each descriptor with a user's callbacks.
+    pub(crate) watches: HashMap<RawFd, Token>,
+    /// The registration of each descriptor that a transport or a listener owns.
+    pub(crate) transports: HashMap<RawFd, Token>,
+    /// Lent to one receive at a time; made at the first.
+    buffer: Vec<u8>,
+    /// Likewise, to the receive of many datagrams.
+    batch: DatagramBatch,
+    /// Room for what the driver has reported; empty between two turns.
+    events: Vec<Event>,
+    /// How many descriptors the driver has been told of.
+    attached: usize,
+}
+
+impl LoopState {
+    /// A loop with nothing to do.
+    ///
+    /// # Errors
+    /// What the driver needs and the kernel refuses.
+    pub(crate) fn new() -> io::Result<Self> {
+        let driver = Epoll::new()?;
+        let waker = driver.waker();
+        Ok(Self {
+            scheduler: Scheduler::new(Clock::monotonic(), waker),
+            reactor: Reactor::new(driver),
+            watches: HashMap::new(),
+            transports: HashMap::new(),
+            buffer: Vec::new(),
+            batch: DatagramBatch::new(),
+            events: Vec::new(),
+            attached: 0,
+        })
+    }
+
+    /// The read buffer that all sources share.
+    pub(crate) fn read_buffer(&mut self) -> &mut [u8] {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; limits::READ_BUFFER_BYTES];
+        }
+        &mut self.buffer
+    }
+
+    /// The room for datagrams that all sources share.
+    pub(crate) const fn datagram_batch(&mut self) -> &mut DatagramBatch {
+        &mut self.batch
+    }
+
+    /// Gives an object a token; nothing is reported of its descriptor yet.
+    pub(crate) fn add_source(&mut self, fd: RawFd, object: Owned, serve: Serve) -> Token {
+        let token = self
+            .reactor
+            .insert(Source::Served(Hold::Strong(object), serve));
+        self.transports.insert(fd, token);
+        token
+    }
+
+    /// The object that a descriptor belongs to, if it is a transport's or a listener's.
+    pub(crate) fn served(&self, py: Python<'_>, fd: RawFd) -> Option<Hold> {
+        match self.reactor.get(*self.transports.get(&fd)?) {
+            Some(Source::Served(hold, _)) => Some(hold.clone_ref(py)),
+            Some(Source::Watch(_)) | None => None,
+        }
+    }
+
+    /// Changes how an object is held, and gives back how it was.
+    #[must_use = "the object must be dropped when nothing is borrowed"]
+    pub(crate) fn hold_source(&mut self, token: Token, hold: Hold) -> Hold {
+        match self.reactor.get_mut(token) {
+            Some(Source::Served(place, _)) => std::mem::replace(place, hold),
+            Some(Source::Watch(_)) | None => hold,
+        }
+    }
+
+    /// Forgets an object; its descriptor must have no interest left, or be closed next.
+    #[must_use = "the object must be dropped when nothing is borrowed"]
+    pub(crate) fn remove_source(&mut self, fd: RawFd, token: Token) -> Option<Source> {
+        if self.transports.get(&fd) == Some(&token) {
+            self.transports.remove(&fd);
+        }
+        self.reactor.remove(token)
+    }
+
+    /// Changes what is reported of a descriptor.
+    ///
+    /// Without any interest the driver does not know the descriptor at all, because the kernel would report a hang-up
+    /// again and again to somebody who does not care.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub(crate) fn set_interest(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        from: Interest,
+        to: Interest,
+    ) -> io::Result<()> {
+        match (from.is_none(), to.is_none()) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                self.reactor.attach(fd, token, to)?;
+                self.attached += 1;
+                Ok(())
+            }
+            (false, false) if from == to => Ok(()),
+            (false, false) => self.reactor.modify(fd, token, to),
+            (false, true) => {
+                self.forget(fd);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether an event could come at all.
+    pub(crate) const fn hears_anything(&self) -> bool {
+        self.attached > 0
+    }
+
+    /// Asks the kernel what has happened, and sleeps for at most `timeout`.
+    ///
+    /// # Errors
+    /// See [`Driver::wait`].
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.reactor.wait(timeout)
+    }
+
+    /// Turns what has happened into jobs behind those already ready: other threads' jobs, events, due timers.
+    pub(crate) fn collect(&mut self, py: Python<'_>) {
+        self.scheduler.collect_injected();
+        let Self {
+            scheduler,
+            reactor,
+            events,
+            ..
+        } = self;
+        reactor.swap_events(events);
+        for event in events.drain(..) {
+            let Event::Ready(token, interest) = event else {
+                // This driver takes no operations, so none ends.
+                continue;
+            };
+            match reactor.get(token) {
+                Some(Source::Served(..)) => scheduler.push(Job::Io(token, interest)),
+                Some(Source::Watch(watch)) => {
+                    let reader = watch
+                        .reader
+                        .as_ref()
+                        .filter(|_| interest.contains(Interest::READ));
+                    let writer = watch
+                        .writer
+                        .as_ref()
+                        .filter(|_| interest.contains(Interest::WRITE));
+                    for handle in reader.into_iter().chain(writer) {
+                        scheduler.push(Job::Callback(handle.clone_ref(py)));
+                    }
+                }
+                None => {}
+            }
+        }
+        scheduler.collect_due();
+    }
+
+    /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
+    #[must_use = "Python objects must be dropped when nothing is borrowed"]
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>) {
+        self.watches.clear();
+        self.transports.clear();
+        self.attached = 0;
+        (self.scheduler.close(), self.reactor.take_all())
+    }
+
+    /// Gives back what the kernel lent. The loop is of no use any more.
+    pub(crate) fn close_driver(&mut self) {
+        self.reactor.driver_mut().close();
+        self.buffer = Vec::new();
+        self.batch = DatagramBatch::new();
+    }
+
+    /// Shows the collector every object that is held.
+    pub(crate) fn traverse(&self, visitor: &mut Visitor) {
+        for job in self.scheduler.ready().chain(self.scheduler.timers().iter()) {
+            if let Job::Callback(handle) = job {
+                visitor.object(handle);
+            }
+        }
+        for (_, source) in self.reactor.sources() {
+            source.traverse(visitor);
+        }
+    }
+
+    /// Notes that the kernel has dropped a registration by itself, because its descriptor was closed.
+    pub(crate) fn note_forgotten(&mut self) {
+        self.attached = self.attached.saturating_sub(1);
+    }
+
+    /// Tells the driver to forget a descriptor, which may be closed already.
+    pub(crate) fn forget(&mut self, fd: BorrowedFd<'_>) {
+        self.attached = self.attached.saturating_sub(1);
+        // A closed descriptor has left the kernel's list by itself, and a forked child must leave its parent's alone.
+        ignore(self.reactor.detach(fd));
+    }
+}

@@ -1,0 +1,270 @@
+//! The way in: from the inner transport's bytes to the protocol.
+//!
+//! Everything that one event of the inner transport brings is handed on in it, and what the protocol writes meanwhile
+//! goes out together at its end.
+
+use pyo3::exceptions::PyConnectionResetError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::class::TlsTransport;
+use super::state::{State, Told};
+use super::{flow, handshake, outgoing, shutdown};
+use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs, raw_onename};
+use crate::report;
+use crate::transport::{boolean, none};
+
+fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = TlsTransport::of(slf)?;
+    let Some(records) = this.with(|connection| connection.records.clone()) else {
+        // The connection is lost, and what still comes of it is nobody's.
+        return Ok(none(slf.py()));
+    };
+    records.feed(data)?;
+    this.with(|connection| connection.in_event = true);
+    let result = react(slf, this.state());
+    let is_deferred = this.with(|connection| {
+        connection.in_event = false;
+        std::mem::take(&mut connection.is_deferred)
+    });
+    // What was written before an exception goes, too.
+    let flushed = if is_deferred {
+        outgoing::flush(slf)
+    } else {
+        Ok(())
+    };
+    result.and(flushed)?;
+    Ok(none(slf.py()))
+}
+
+/// Looks at what the peer has sent, according to the state.
+fn react(slf: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
+    match state {
+        State::Handshake => handshake::advance(slf),
+        State::Wrapped => read(slf).map(drop),
+        State::Flushing => shutdown::flush(slf),
+        State::Shutdown => shutdown::say_goodbye(slf),
+        State::Unwrapped => Ok(()),
+    }
+}
+
+/// Whether there may be more to read than the protocol wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// All that came was handed on.
+    Nothing,
+    /// The protocol has paused before the end.
+    Unread,
+}
+
+/// Hands on what there is, unless the protocol has paused.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn read(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
+    let rest = hand_on(slf).and_then(|rest| {
+        outgoing::write_backlog(slf)?;
+        flow::control_reading(slf)?;
+        Ok(rest)
+    });
+    match rest {
+        Ok(rest) => Ok(rest),
+        Err(error) => {
+            shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
+            Ok(Rest::Nothing)
+        }
+    }
+}
+
+/// Hands on what may have come together with the end of the handshake.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn read_first(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    if TlsTransport::of(slf)?.unread(slf.py())? == 0 {
+        // Not even asked for a buffer is a protocol that there is nothing for.
+        return outgoing::write_backlog(slf);
+    }
+    read(slf).map(drop)
+}
+
+/// Who takes what is read.
+enum Taker {
+    Protocol(Owned),
+    Buffered(Owned),
+    /// Nobody any more: the program has closed the transport.
+    Nobody,
+    /// Nobody for now.
+    Later,
+}
+
+fn taker(this: &TlsTransport, py: Python<'_>) -> Option<Taker> {
+    this.with(|connection| {
+        let is_open = matches!(connection.state, State::Wrapped | State::Flushing);
+        if !is_open || connection.has_goodbye {
+            return None;
+        }
+        if connection.discards {
+            return Some(Taker::Nobody);
+        }
+        if connection.reading_paused {
+            return Some(Taker::Later);
+        }
+        let protocol = connection.protocol.as_ref()?.clone_ref(py);
+        Some(if connection.is_buffered {
+            Taker::Buffered(protocol)
+        } else {
+            Taker::Protocol(protocol)
+        })
+    })
+}
+
+fn hand_on(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
+    let py = slf.py();
+    let this = TlsTransport::of(slf)?;
+    loop {
+        let mut is_done = true;
+        match taker(this, py) {
+            Some(Taker::Buffered(protocol)) => {
+                is_done = !read_into_protocol(slf, this, &protocol.bind(py))?;
+            }
+            Some(Taker::Protocol(protocol)) => read_bytes(slf, this, &protocol.bind(py))?,
+            Some(Taker::Nobody) => {
+                let read = this.records()?.read_all(py)?;
+                if let Some(error) = read.failure {
+                    return Err(error);
+                }
+            }
+            Some(Taker::Later) => return Ok(Rest::Unread),
+            None => {}
+        }
+        if is_done {
+            return Ok(Rest::Nothing);
+        }
+    }
+}
+
+fn read_bytes(
+    slf: &Bound<'_, PyAny>,
+    this: &TlsTransport,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let read = this.records()?.read_all(py)?;
+    if let Some(data) = read.data {
+        call_method(protocol, intern!(py, "data_received"), [&data])?;
+    }
+    if let Some(error) = read.failure {
+        return Err(error);
+    }
+    if read.is_end {
+        end(slf)?;
+    }
+    Ok(())
+}
+
+/// Fills the protocol's buffer once; `true` if there may be more than found room.
+fn read_into_protocol(
+    slf: &Bound<'_, PyAny>,
+    this: &TlsTransport,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let py = slf.py();
+    let hint = this.unread(py)?;
+    let buffer = protocol.reach(intern!(py, "get_buffer"), (hint,))?;
+    let filled = this.records()?.read_into(&buffer)?;
+    drop(buffer);
+    if filled.count > 0 {
+        protocol.reach(intern!(py, "buffer_updated"), (filled.count,))?;
+    }
+    if filled.is_end {
+        end(slf)?;
+    }
+    Ok(filled.is_full)
+}
+
+/// The peer has said goodbye.
+fn end(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    TlsTransport::of(slf)?.with(|connection| connection.has_goodbye = true);
+    tell_eof(slf)?;
+    shutdown::start(slf)
+}
+
+/// Tells the protocol, once, that nothing more will come.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn tell_eof(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = TlsTransport::of(slf)?;
+    let is_news = this.with(|connection| {
+        let is_news = connection.told == Told::Made;
+        if is_news {
+            connection.told = Told::Eof;
+        }
+        is_news
+    });
+    let Some(protocol) = this.protocol(py).filter(|_| is_news) else {
+        return Ok(());
+    };
+    let answer = protocol
+        .reach0(intern!(py, "eof_received"))
+        .and_then(|answer| answer.is_truthy());
+    match answer {
+        Ok(true) => report::log_warning(
+            py,
+            "returning true from eof_received() has no effect when using ssl",
+        ),
+        Ok(false) => Ok(()),
+        Err(error) => shutdown::fatal_error(slf, error, "Error calling eof_received()"),
+    }
+}
+
+/// The inner transport has come to its end: with a goodbye before it, or without.
+fn eof_received(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = TlsTransport::of(slf)?;
+    this.with(|connection| connection.has_eof = true);
+    report::note(&this.event_loop.bind(py), slf, "debug", "%r received EOF")?;
+    match this.state() {
+        State::Handshake => handshake::fail(slf, PyConnectionResetError::new_err(()))?,
+        State::Wrapped => {
+            this.with(|connection| connection.state = State::Flushing);
+            shutdown::flush(slf)?;
+        }
+        State::Flushing => shutdown::flush(slf)?,
+        State::Shutdown => shutdown::say_goodbye(slf)?,
+        State::Unwrapped => {}
+    }
+    // What is unread or unsent keeps the inner transport open for a while.
+    Ok(boolean(py, this.state() == State::Flushing))
+}
+
+/// Goes on where reading was paused.
+fn continue_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    match TlsTransport::of(slf)?.state() {
+        State::Wrapped => read(slf).map(drop)?,
+        State::Flushing => shutdown::flush(slf)?,
+        State::Shutdown => shutdown::say_goodbye(slf)?,
+        State::Handshake | State::Unwrapped => {}
+    }
+    Ok(none(slf.py()))
+}
+
+pub(super) const METHODS: [Method; 3] = [
+    Method {
+        name: c"data_received",
+        doc: c"data_received($self, data)\n--\n\nFor the inner transport: take what the peer has sent.",
+        kind: raw_onename!(data_received, "data_received", "data"),
+    },
+    Method {
+        name: c"eof_received",
+        doc: c"eof_received($self, /)\n--\n\nFor the inner transport: the peer sends nothing more.",
+        kind: raw_noargs!(eof_received),
+    },
+    Method {
+        name: c"_continue_reading",
+        doc: c"_continue_reading($self, /)\n--\n\nFor the loop: hand on what came while reading was paused.",
+        kind: raw_noargs!(continue_reading),
+    },
+];

@@ -1,0 +1,262 @@
+//! The way out: from the protocol's bytes to the inner transport.
+//!
+//! While the inner transport takes what it is given, bytes become records at once. Once it says that it is full, they
+//! wait here as they are, which is what the protocol is told of: back-pressure reaches through both layers.
+
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use super::class::TlsTransport;
+use super::records::{Step, bytes_view, part};
+use super::state::State;
+use super::{flow, shutdown};
+use crate::ffi::{Bytes, Method, Owned, call_method, raw_noargs, raw_onename};
+use crate::report;
+use crate::transport::{boolean, none};
+
+/// How much is made into records before the inner transport is asked whether it still has room.
+const PART_BYTES: usize = 128 * 1024;
+
+/// How many bytes of records may wait for the end of an event.
+const DEFERRED_BYTES: usize = 64 * 1024;
+
+/// The write to an ended connection from which on a warning is logged, as in asyncio.
+const FIRST_WARNED_WRITE: u32 = 5;
+
+/// `transport.write`.
+fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_bytes_like = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if !is_bytes_like {
+        let name = data.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "data: expecting a bytes-like instance, got {name}"
+        )));
+    }
+    send(slf, data)?;
+    Ok(none(slf.py()))
+}
+
+/// `transport.writelines`: all pieces together, in as few records as hold them.
+fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
+    let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
+    let whole = PyBytes::new(
+        py,
+        &bytes
+            .iter()
+            .map(|piece| &**piece)
+            .collect::<Vec<_>>()
+            .concat(),
+    );
+    drop(bytes);
+    send(slf, &whole)?;
+    Ok(none(py))
+}
+
+/// What becomes of bytes that are written now.
+enum Way {
+    /// They become records.
+    Direct,
+    /// They wait behind others, or for the inner transport.
+    Queued,
+    /// The connection has ended; so many writes came before.
+    Lost(u32),
+}
+
+fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = TlsTransport::of(slf)?;
+    let bytes = Bytes::of(data)?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let way = this.with(|connection| {
+        if connection.state.refuses_writes() {
+            connection.lost_writes += 1;
+            return Way::Lost(connection.lost_writes - 1);
+        }
+        let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
+        if is_free && connection.state == State::Wrapped {
+            return Way::Direct;
+        }
+        connection.backlog.push(&bytes);
+        Way::Queued
+    });
+    let len = bytes.len();
+    drop(bytes);
+    let sent = match way {
+        Way::Direct => send_now(slf, this, data, len),
+        Way::Queued => write_backlog(slf),
+        Way::Lost(times) if times >= FIRST_WARNED_WRITE => {
+            report::log_warning(slf.py(), "SSL connection is closed")
+        }
+        Way::Lost(_) => Ok(()),
+    };
+    sent.or_else(|error| shutdown::fatal_error(slf, error, "Fatal error on SSL protocol"))
+}
+
+/// Makes records of bytes, as long as the inner transport takes them; the rest waits.
+fn send_now(
+    slf: &Bound<'_, PyAny>,
+    this: &TlsTransport,
+    data: &Bound<'_, PyAny>,
+    len: usize,
+) -> PyResult<()> {
+    let records = this.records()?;
+    let mut sent = 0;
+    if len <= PART_BYTES
+        && let Step::Done(count) = records.write(data)?
+    {
+        sent = count;
+    }
+    if sent < len {
+        let view = bytes_view(data)?;
+        while sent < len {
+            let end = len.min(sent + PART_BYTES);
+            match records.write(&part(&view, sent, end)?)? {
+                Step::Done(count) => sent += count,
+                Step::Again => break,
+            }
+            hand_over(slf, this)?;
+            if !this.with(|connection| connection.is_free()) {
+                break;
+            }
+        }
+        if sent < len {
+            let bytes = Bytes::of(&view)?;
+            this.with(|connection| connection.backlog.push(&bytes[sent..]));
+        }
+    }
+    settle(slf, this)
+}
+
+/// Makes records of what waits, as long as the inner transport takes them.
+///
+/// # Errors
+/// `ssl.SSLError`, and what no handler may have.
+pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = TlsTransport::of(slf)?;
+    loop {
+        let piece = this.with(|connection| {
+            let is_free = connection.is_free();
+            let front = connection.backlog.front().filter(|_| is_free);
+            front.map(|front| PyBytes::new(py, front))
+        });
+        let Some(piece) = piece else { break };
+        let Step::Done(count) = this.records()?.write(&piece)? else {
+            break;
+        };
+        this.with(|connection| connection.backlog.consume(count));
+        if this.unsent(py)? >= DEFERRED_BYTES {
+            hand_over(slf, this)?;
+        }
+    }
+    settle(slf, this)
+}
+
+/// Sends the records that there are: at once, or at the end of the event that is being served.
+fn settle(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+    if this.with(|connection| connection.in_event) && this.unsent(slf.py())? < DEFERRED_BYTES {
+        this.with(|connection| connection.is_deferred = true);
+        return Ok(());
+    }
+    flush(slf)
+}
+
+/// Hands all records to the inner transport, and tells the protocol to pause or to go on if it must know.
+///
+/// # Errors
+/// What the inner transport raises, and what no handler may have.
+pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = TlsTransport::of(slf)?;
+    hand_over(slf, this)?;
+    flow::control_writing(slf)
+}
+
+/// Hands all records to the inner transport, unless it is full.
+///
+/// # Errors
+/// What the inner transport raises.
+pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+    let py = slf.py();
+    let (inner, records) = this.with(|connection| {
+        let is_free = !connection.inner_writing_paused;
+        let inner = connection.inner.as_ref().filter(|_| is_free);
+        let inner = inner.map(|inner| inner.clone_ref(py).into_bound(py));
+        (inner, connection.records.clone())
+    });
+    let (Some(inner), Some(records)) = (inner, records) else {
+        return Ok(());
+    };
+    let records = records.take(py)?;
+    if !records.as_bytes().is_empty() {
+        call_method(&inner, intern!(py, "write"), [&records])?;
+    }
+    Ok(())
+}
+
+/// The inner transport has too much to send already.
+fn pause_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    TlsTransport::of(slf)?.with(|connection| connection.inner_writing_paused = true);
+    Ok(none(slf.py()))
+}
+
+/// The inner transport has room again.
+fn resume_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = TlsTransport::of(slf)?;
+    this.with(|connection| connection.inner_writing_paused = false);
+    if let Err(error) = write_backlog(slf) {
+        shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
+    }
+    if this.state() == State::Flushing {
+        shutdown::flush(slf)?;
+    }
+    Ok(none(slf.py()))
+}
+
+fn write_eof(_slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Err(PyNotImplementedError::new_err(()))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every method")]
+fn can_write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(boolean(slf.py(), false))
+}
+
+pub(super) const METHODS: [Method; 6] = [
+    Method {
+        name: c"write",
+        doc: c"write($self, data)\n--\n\nEncrypt and send bytes; what does not go at once is sent later, in order.",
+        kind: raw_onename!(write, "write", "data"),
+    },
+    Method {
+        name: c"writelines",
+        doc: c"writelines($self, list_of_data)\n--\n\nEncrypt and send all of these bytes together.",
+        kind: raw_onename!(writelines, "writelines", "list_of_data"),
+    },
+    Method {
+        name: c"write_eof",
+        doc: c"write_eof($self, /)\n--\n\nNot possible: TLS closes both directions together.",
+        kind: raw_noargs!(write_eof),
+    },
+    Method {
+        name: c"can_write_eof",
+        doc: c"can_write_eof($self, /)\n--\n\nFalse: TLS closes both directions together.",
+        kind: raw_noargs!(can_write_eof),
+    },
+    Method {
+        name: c"pause_writing",
+        doc: c"pause_writing($self, /)\n--\n\nFor the inner transport: it has too much to send.",
+        kind: raw_noargs!(pause_writing),
+    },
+    Method {
+        name: c"resume_writing",
+        doc: c"resume_writing($self, /)\n--\n\nFor the inner transport: it has room again.",
+        kind: raw_noargs!(resume_writing),
+    },
+];

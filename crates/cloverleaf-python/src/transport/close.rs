@@ -1,0 +1,272 @@
+//! How a connection ends: in order, at once, or by a failure; `connection_lost` comes once, and last.
+
+use std::os::fd::RawFd;
+
+use cloverleaf::Token;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::endpoint::Endpoint;
+use super::kind::Kind;
+use super::stream::{Phase, StreamTransport};
+use crate::event_loop::Loop;
+use crate::ffi::{
+    Method, Owned, Reach, call_method, copy_context, raw_noargs, raw_onename, with_context,
+};
+use crate::job::{Internal, Job};
+use crate::report;
+
+/// Ends the connection because of a failure, which a handler hears of unless such failures are part of life.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+#[cold]
+pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> PyResult<()> {
+    let py = slf.py();
+    if crate::error::ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let this = StreamTransport::of(slf)?;
+    let event_loop = this.event_loop(py);
+    let kind = this.with(|stream| stream.kind);
+    if kind.is_routine(py, &error)? {
+        if Loop::of(&event_loop)?.debug() {
+            event_loop.reach(
+                intern!(py, "_log_transport_error"),
+                (slf, message, error.value(py)),
+            )?;
+        }
+    } else {
+        let protocol = this
+            .protocol(py)
+            .unwrap_or_else(|| py.None().into_bound(py));
+        let about = [("transport", slf), ("protocol", &protocol)];
+        report::failed(&event_loop, message, error.clone_ref(py), &about)?;
+    }
+    force_close(slf, Some(error))
+}
+
+/// Ends the connection at once, whatever is still to be sent.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(super) fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    let is_first = this.with(|stream| {
+        let is_first = stream.phase < Phase::Lost;
+        if is_first {
+            stream.phase = Phase::Lost;
+            stream.queue.clear();
+        }
+        is_first
+    });
+    if !is_first {
+        return Ok(());
+    }
+    this.update_interest(slf)?;
+    schedule_connection_lost(slf, error)
+}
+
+/// Lets `connection_lost` come with the next turn, in a copy of the context of now.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(super) fn schedule_connection_lost(
+    slf: &Bound<'_, PyAny>,
+    error: Option<PyErr>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let context = copy_context(py)?;
+    let transport = slf.clone().unbind();
+    Loop::of(&this.event_loop(py))?.push_call(move |py| {
+        let slf = transport.into_bound(py);
+        with_context(py, context.bind(py), || connection_lost(&slf, error))
+    })
+}
+
+/// Tells the protocol that its connection is gone, and closes the descriptor whatever the protocol says to that.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let event_loop = this.event_loop(py);
+    let told = match this.protocol(py) {
+        None => Ok(()),
+        Some(protocol) => tell_lost(slf, &event_loop, &protocol, error),
+    };
+    if this.with(|stream| stream.kind == Kind::Socket) {
+        super::info::remember_sockname(slf)?;
+    }
+    let closed = release(slf);
+    told.and(closed)
+}
+
+/// Calls `connection_lost`, and reports what it raises.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn tell_lost(
+    slf: &Bound<'_, PyAny>,
+    event_loop: &Bound<'_, PyAny>,
+    protocol: &Bound<'_, PyAny>,
+    error: Option<PyErr>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let reason = error.map_or_else(|| py.None(), |error| error.into_value(py).into_any());
+    match protocol.reach(intern!(py, "connection_lost"), (reason,)) {
+        Ok(_) => Ok(()),
+        Err(error) => report::failed(
+            event_loop,
+            "Exception in callback connection_lost()",
+            error,
+            &[("transport", slf), ("protocol", protocol)],
+        ),
+    }
+}
+
+/// Closes the descriptor and lets go of the protocol and the server.
+fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let event_loop = this.event_loop(py);
+    let (endpoint, token, protocol, server, contexts) = this.with(|stream| {
+        stream.phase = Phase::Closed;
+        stream.queue.clear();
+        stream.unpolled = None;
+        (
+            {
+                let remains = stream.endpoint.remains(py);
+                std::mem::replace(&mut stream.endpoint, remains)
+            },
+            stream.token.take(),
+            stream.protocol.take(),
+            stream.server.take(),
+            (stream.read_context.take(), stream.write_context.take()),
+        )
+    });
+    if let Some(token) = token {
+        let fd = endpoint.registered_number();
+        forget_source(Loop::of(&event_loop)?, fd, token);
+    }
+    drop((protocol, contexts));
+    let closed = endpoint.close(py);
+    if let Some(server) = server {
+        call_method(&server.bind(py), intern!(py, "_detach"), [slf])?;
+    }
+    closed
+}
+
+/// Takes a transport from the loop's registry, from any thread.
+pub(super) fn forget_source(event_loop: &Loop, fd: RawFd, token: Token) {
+    match event_loop
+        .state()
+        .with(|state| state.remove_source(fd, token))
+    {
+        Ok(source) => drop(source),
+        Err(_) => {
+            // Dropped by a thread that is not the loop's. A loop that is closed has no registry any more.
+            cloverleaf::ignore(event_loop.push(Job::Internal(Internal::RemoveSource(fd, token))));
+        }
+    }
+}
+
+/// Closes the connection when everything that waits has been sent.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(super) fn close(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    if this.with(|stream| stream.is_closing()) {
+        return Ok(());
+    }
+    Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    let was = this.with(|stream| {
+        let was = stream.phase;
+        if was < Phase::Closing {
+            stream.phase = if stream.queue.is_empty() {
+                Phase::Lost
+            } else {
+                Phase::Closing
+            };
+        }
+        (was, stream.phase)
+    });
+    match was {
+        (Phase::Closing | Phase::Lost | Phase::Closed, _) => Ok(()),
+        (_, Phase::Lost) => {
+            this.update_interest(slf)?;
+            schedule_connection_lost(slf, None)
+        }
+        (_, _) => this.update_interest(slf),
+    }
+}
+
+fn py_close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    close(slf)?;
+    Ok(super::info::none(slf.py()))
+}
+
+fn py_abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    force_close(slf, None)?;
+    Ok(super::info::none(slf.py()))
+}
+
+/// What a TLS transport over this one calls.
+fn py_force_close(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let error = (!reason.is_none()).then(|| PyErr::from_value(reason.clone()));
+    force_close(slf, error)?;
+    Ok(super::info::none(slf.py()))
+}
+
+fn py_is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_closing = StreamTransport::of(slf)?.with(|stream| stream.is_closing());
+    Ok(super::info::boolean(slf.py(), is_closing))
+}
+
+/// Warns of a transport that nobody closed, and closes it.
+pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
+    let py = slf.py();
+    let Ok(this) = StreamTransport::of(slf) else {
+        return;
+    };
+    if this.with(|stream| matches!(stream.endpoint, Endpoint::Closed(_))) {
+        return;
+    }
+    if let Err(error) = report::warn_unclosed(slf) {
+        error.write_unraisable(py, Some(slf));
+    }
+    if let Err(error) = release(slf) {
+        error.write_unraisable(py, Some(slf));
+    }
+}
+
+pub(super) const METHODS: [Method; 2] = [
+    Method {
+        name: c"close",
+        doc: c"close($self, /)\n--\n\nClose the connection once what was written has been sent.",
+        kind: raw_noargs!(py_close),
+    },
+    Method {
+        name: c"is_closing",
+        doc: c"is_closing($self, /)\n--\n\nWhether the connection is closed or on its way there.",
+        kind: raw_noargs!(py_is_closing),
+    },
+];
+
+/// Only what is written to can be aborted.
+pub(super) const ABORT: Method = Method {
+    name: c"abort",
+    doc: c"abort($self, /)\n--\n\nClose the connection at once; what was not sent is lost.",
+    kind: raw_noargs!(py_abort),
+};
+
+/// Only TLS runs over streams, and ends them with a reason.
+pub(super) const FORCE_CLOSE: Method = Method {
+    name: c"_force_close",
+    doc: c"_force_close($self, exc)\n--\n\nFor a TLS transport over this one: abort, for this reason.",
+    kind: raw_onename!(py_force_close, "_force_close", "exc"),
+};

@@ -1,0 +1,190 @@
+//! How an endpoint ends: in order, at once, or by a failure; `connection_lost` comes once, and last.
+
+use pyo3::exceptions::PyOSError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::DatagramTransport;
+use crate::event_loop::Loop;
+use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, with_context};
+use crate::report;
+use crate::transport::close::{forget_source, tell_lost};
+use crate::transport::endpoint::Endpoint;
+use crate::transport::info::{boolean, none};
+use crate::transport::stream::Phase;
+
+/// Ends the endpoint because of a failure, which a handler hears of unless it is the network's own.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+#[cold]
+pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> PyResult<()> {
+    let py = slf.py();
+    if crate::error::ends_the_run(py, &error) {
+        return Err(error);
+    }
+    let this = DatagramTransport::of(slf)?;
+    let event_loop = this.event_loop(py);
+    if error.is_instance_of::<PyOSError>(py) {
+        if Loop::of(&event_loop)?.debug() {
+            let about = (slf, message, error.value(py));
+            event_loop.reach(intern!(py, "_log_transport_error"), about)?;
+        }
+    } else {
+        let protocol = this
+            .protocol(py)
+            .unwrap_or_else(|| py.None().into_bound(py));
+        let about = [("transport", slf), ("protocol", &protocol)];
+        report::failed(&event_loop, message, error.clone_ref(py), &about)?;
+    }
+    force_close(slf, Some(error))
+}
+
+/// Ends the endpoint at once, whatever is still to be sent.
+fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let this = DatagramTransport::of(slf)?;
+    if this.with(|datagrams| datagrams.phase >= Phase::Lost) {
+        return Ok(());
+    }
+    Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    let dropped = this.with(|datagrams| {
+        (datagrams.phase < Phase::Lost).then(|| {
+            datagrams.phase = Phase::Lost;
+            datagrams.queued = 0;
+            std::mem::take(&mut datagrams.queue)
+        })
+    });
+    if dropped.is_none() {
+        return Ok(());
+    }
+    drop(dropped);
+    this.update_interest(slf)?;
+    schedule_connection_lost(slf, error)
+}
+
+/// Lets `connection_lost` come with the next turn, in a copy of the context of now.
+fn schedule_connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let context = copy_context(py)?;
+    let transport = slf.clone().unbind();
+    Loop::of(&this.event_loop(py))?.push_call(move |py| {
+        let slf = transport.into_bound(py);
+        with_context(py, context.bind(py), || connection_lost(&slf, error))
+    })
+}
+
+/// Tells the protocol that its endpoint is gone, and closes the socket whatever the protocol says to that.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let told = match this.protocol(py) {
+        Some(protocol) => tell_lost(slf, &this.event_loop(py), &protocol, error),
+        None => Ok(()),
+    };
+    let closed = release(slf);
+    told.and(closed)
+}
+
+/// Closes the socket and lets go of the protocol and of what was not handed over.
+fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let (endpoint, token, dropped) = this.with(|datagrams| {
+        datagrams.phase = Phase::Closed;
+        datagrams.queued = 0;
+        let remains = datagrams.endpoint.remains(py);
+        (
+            std::mem::replace(&mut datagrams.endpoint, remains),
+            datagrams.token.take(),
+            (
+                datagrams.protocol.take(),
+                datagrams.read_context.take(),
+                datagrams.write_context.take(),
+                std::mem::take(&mut datagrams.queue),
+                std::mem::take(&mut datagrams.inbox),
+                datagrams.last_peer.take(),
+            ),
+        )
+    });
+    if let Some(token) = token {
+        forget_source(
+            Loop::of(&this.event_loop(py))?,
+            endpoint.registered_number(),
+            token,
+        );
+    }
+    drop(dropped);
+    endpoint.close(py)
+}
+
+/// Closes the endpoint when everything that waits has been sent.
+fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    if this.with(|datagrams| datagrams.is_closing()) {
+        return Ok(none(py));
+    }
+    Loop::of(&this.event_loop(py))?.check_open()?;
+    let is_over = this.with(|datagrams| {
+        if datagrams.is_closing() {
+            return false;
+        }
+        let is_over = datagrams.queue.is_empty();
+        datagrams.phase = if is_over { Phase::Lost } else { Phase::Closing };
+        is_over
+    });
+    this.update_interest(slf)?;
+    if is_over {
+        schedule_connection_lost(slf, None)?;
+    }
+    Ok(none(py))
+}
+
+fn abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    force_close(slf, None)?;
+    Ok(none(slf.py()))
+}
+
+fn is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_closing = DatagramTransport::of(slf)?.with(|datagrams| datagrams.is_closing());
+    Ok(boolean(slf.py(), is_closing))
+}
+
+/// Warns of an endpoint that nobody closed, and closes it.
+pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
+    let py = slf.py();
+    let Ok(this) = DatagramTransport::of(slf) else {
+        return;
+    };
+    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(_))) {
+        return;
+    }
+    if let Err(error) = report::warn_unclosed(slf) {
+        error.write_unraisable(py, Some(slf));
+    }
+    if let Err(error) = release(slf) {
+        error.write_unraisable(py, Some(slf));
+    }
+}
+
+pub(super) const METHODS: [Method; 3] = [
+    Method {
+        name: c"close",
+        doc: c"close($self, /)\n--\n\nClose the endpoint once what was handed to sendto() has been sent.",
+        kind: raw_noargs!(close),
+    },
+    Method {
+        name: c"abort",
+        doc: c"abort($self, /)\n--\n\nClose the endpoint at once; what was not sent is lost.",
+        kind: raw_noargs!(abort),
+    },
+    Method {
+        name: c"is_closing",
+        doc: c"is_closing($self, /)\n--\n\nWhether the endpoint is closed or on its way there.",
+        kind: raw_noargs!(is_closing),
+    },
+];

@@ -1,0 +1,136 @@
+//! What an endpoint tells about itself, and the limits of what may wait.
+//!
+//! `get_extra_info` is asyncio's own.
+
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+
+use super::DatagramTransport;
+use crate::ffi::{Arguments, Method, Owned, raw_fastcall, raw_noargs, raw_onename};
+use crate::transport::flow::{self, Turn};
+use crate::transport::info::none;
+
+/// Tells the protocol to pause if too much waits and it does not know yet.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn pause_if_full(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = DatagramTransport::of(slf)?;
+    let must_pause = this.with(|datagrams| {
+        let must_pause = !datagrams.protocol_paused && datagrams.queued > datagrams.limits.high;
+        datagrams.protocol_paused |= must_pause;
+        must_pause
+    });
+    if must_pause {
+        tell(slf, this, Turn::Pause)
+    } else {
+        Ok(())
+    }
+}
+
+/// Tells the protocol to go on if little enough waits and it has paused.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn resume_if_drained(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = DatagramTransport::of(slf)?;
+    let may_resume = this.with(|datagrams| {
+        let may_resume = datagrams.protocol_paused && datagrams.queued <= datagrams.limits.low;
+        datagrams.protocol_paused &= !may_resume;
+        may_resume
+    });
+    if may_resume {
+        tell(slf, this, Turn::Resume)
+    } else {
+        Ok(())
+    }
+}
+
+fn tell(slf: &Bound<'_, PyAny>, this: &DatagramTransport, turn: Turn) -> PyResult<()> {
+    let py = slf.py();
+    match this.protocol(py) {
+        Some(protocol) => flow::tell(slf, &this.event_loop(py), &protocol, turn),
+        None => Ok(()),
+    }
+}
+
+fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let (low, high) = flow::marks_of(args, "set_write_buffer_limits", flow::HIGH_WATER_BYTES)?;
+    let limits = flow::Limits { low, high };
+    DatagramTransport::of(slf)?.with(|datagrams| datagrams.limits = limits);
+    pause_if_full(slf)?;
+    Ok(none(slf.py()))
+}
+
+fn get_write_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let limits = DatagramTransport::of(slf)?.with(|datagrams| datagrams.limits);
+    Ok((limits.low, limits.high).into_pyobject(slf.py())?.into())
+}
+
+fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let size = DatagramTransport::of(slf)?.with(|datagrams| datagrams.queued);
+    Ok(PyInt::new(slf.py(), size).into())
+}
+
+fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let new = Owned::from(protocol.clone());
+    let old = DatagramTransport::of(slf)?.with(|datagrams| datagrams.protocol.replace(new));
+    drop(old);
+    Ok(none(slf.py()))
+}
+
+fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    Ok(DatagramTransport::of(slf)?
+        .protocol(py)
+        .map_or_else(|| none(py), Into::into))
+}
+
+fn py_fileno(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let number = DatagramTransport::of(slf)?.with(|datagrams| datagrams.endpoint.number());
+    Ok(number.into_pyobject(slf.py())?.into())
+}
+
+fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(DatagramTransport::of(slf)?.event_loop.clone_ref(slf.py()))
+}
+
+pub(super) const METHODS: [Method; 7] = [
+    Method {
+        name: c"set_write_buffer_limits",
+        doc: c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet how many bytes may wait before the \
+             protocol is paused, and at how many it resumes; by default 64 KiB and a quarter of high.",
+        kind: raw_fastcall!(set_write_buffer_limits),
+    },
+    Method {
+        name: c"get_write_buffer_limits",
+        doc: c"get_write_buffer_limits($self, /)\n--\n\nThe low and the high mark, in bytes.",
+        kind: raw_noargs!(get_write_buffer_limits),
+    },
+    Method {
+        name: c"get_write_buffer_size",
+        doc: c"get_write_buffer_size($self, /)\n--\n\nHow many bytes wait to be sent; from Python 3.13 on, a datagram's \
+             header counts as well.",
+        kind: raw_noargs!(get_write_buffer_size),
+    },
+    Method {
+        name: c"set_protocol",
+        doc: c"set_protocol($self, protocol)\n--\n\nHand everything that comes from now on to this protocol.",
+        kind: raw_onename!(set_protocol, "set_protocol", "protocol"),
+    },
+    Method {
+        name: c"get_protocol",
+        doc: c"get_protocol($self, /)\n--\n\nThe protocol, or None once the endpoint is closed.",
+        kind: raw_noargs!(get_protocol),
+    },
+    Method {
+        name: c"_fileno",
+        doc: c"_fileno($self, /)\n--\n\nThe descriptor's number, or -1 once it is closed.",
+        kind: raw_noargs!(py_fileno),
+    },
+    Method {
+        name: c"_get_loop",
+        doc: c"_get_loop($self, /)\n--\n\nThe loop of this transport.",
+        kind: raw_noargs!(get_loop),
+    },
+];

@@ -1,0 +1,369 @@
+//! The way in: from a ready socket to the protocol.
+//!
+//! Datagrams that come one at a time are received one at a time. Where the last event has brought several, the next
+//! ones are received together, and lie in the inbox until the protocol has taken them: it may pause or close the
+//! transport with any of them, and then gets no other before it resumes.
+
+use std::io;
+
+use cloverleaf::{Address, DatagramBatch, Interest, limits, recv_datagram};
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{DatagramTransport, Family, close, queue};
+use crate::error::{ends_the_run, os_error};
+use crate::event_loop::Loop;
+use crate::ffi::{
+    Method, Owned, Reach, borrow_fd, bytes_from, call_method, copy_context, raw_noargs,
+    with_context,
+};
+use crate::report;
+use crate::transport::info::{boolean, none};
+
+/// Serves an event of a transport: what came first, then room to send.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
+    if heard.contains(Interest::READ) {
+        in_read_context(slf, read_ready)?;
+    }
+    if heard.contains(Interest::WRITE) {
+        queue::write_ready(slf)?;
+    }
+    Ok(())
+}
+
+/// Runs `read` in the context of reading, if the protocol may have something.
+fn in_read_context(
+    slf: &Bound<'_, PyAny>,
+    read: fn(&Bound<'_, PyAny>, &DatagramTransport) -> PyResult<()>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let context = this.with(|datagrams| {
+        let context = datagrams.read_context.as_ref();
+        context
+            .filter(|_| datagrams.may_deliver())
+            .map(|context| context.clone_ref(py))
+    });
+    match context {
+        Some(context) => with_context(py, context.bind(py), || read(slf, this)),
+        None => Ok(()),
+    }
+}
+
+fn read_ready(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+    let (family, last_count, has_mail) = this.with(|datagrams| {
+        let has_mail = !datagrams.inbox.is_empty();
+        (datagrams.family, datagrams.last_count, has_mail)
+    });
+    if has_mail {
+        empty_inbox(slf, this)?;
+    }
+    match family {
+        Family::Foreign => read_foreign(slf, this),
+        Family::Native { longest, .. } if last_count > 1 => {
+            let count = read_batches(slf, this, longest, last_count.next_power_of_two() * 2)?;
+            this.with(|datagrams| datagrams.last_count = count);
+            Ok(())
+        }
+        Family::Native { longest, .. } => read_one(slf, this, longest),
+    }
+}
+
+/// Receives one datagram, and asks now and then whether more are there.
+fn read_one(slf: &Bound<'_, PyAny>, this: &DatagramTransport, longest: usize) -> PyResult<()> {
+    let py = slf.py();
+    let fd = this.with(|datagrams| datagrams.source());
+    let Some(fd) = fd else { return Ok(()) };
+    let event_loop = this.event_loop(py);
+    let received = Loop::of(&event_loop)?.state().with(|state| {
+        let buffer = state.read_buffer();
+        let (len, from) = recv_datagram(borrow_fd(fd), buffer)?;
+        Ok((bytes_from(py, &buffer[..len]), from))
+    })?;
+    let (data, from) = match received {
+        Ok(received) => received,
+        Err(error) => return refused(slf, this, &error),
+    };
+    let Some(from) = show_or_fail(slf, this, &from)? else {
+        return Ok(());
+    };
+    deliver(slf, this, data.as_any(), &from)?;
+    let must_probe = this.with(|datagrams| {
+        datagrams.singles += 1;
+        let must_probe = datagrams.singles >= limits::SINGLES_BEFORE_PROBE;
+        if must_probe {
+            datagrams.singles = 0;
+        }
+        must_probe
+    });
+    if must_probe {
+        let more = read_batches(slf, this, longest, limits::DATAGRAMS_PER_CALL / 8)?;
+        this.with(|datagrams| datagrams.last_count = 1 + more);
+    }
+    Ok(())
+}
+
+/// Receives what waits, in as few calls as it takes, and returns how many datagrams that was.
+fn read_batches(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    longest: usize,
+    expected: usize,
+) -> PyResult<usize> {
+    let mut room = expected.min(DatagramBatch::room_for(longest));
+    let mut total = 0;
+    while total < limits::DATAGRAMS_PER_CALL {
+        let fd = this.with(|datagrams| datagrams.source());
+        let Some(fd) = fd else { break };
+        room = room.min(limits::DATAGRAMS_PER_CALL - total);
+        let count = match receive_batch(slf, this, (fd, longest, room))? {
+            Ok(count) => count,
+            Err(error) => {
+                refused(slf, this, &error)?;
+                break;
+            }
+        };
+        total += count;
+        empty_inbox(slf, this)?;
+        if count < room {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+fn receive_batch(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    (fd, longest, room): (i32, usize, usize),
+) -> PyResult<io::Result<usize>> {
+    let py = slf.py();
+    let event_loop = this.event_loop(py);
+    let received = Loop::of(&event_loop)?.state().with(|state| {
+        let batch = state.datagram_batch();
+        batch.receive(borrow_fd(fd), longest, room)?;
+        let datagrams = batch.datagrams();
+        Ok(datagrams
+            .map(|(bytes, from)| (bytes_from(py, bytes), from))
+            .collect::<Vec<_>>())
+    })?;
+    let received = match received {
+        Ok(received) => received,
+        Err(error) => return Ok(Err(error)),
+    };
+    let count = received.len();
+    for (data, from) in received {
+        let Some(from) = show_or_fail(slf, this, &from)? else {
+            break;
+        };
+        this.with(|datagrams| datagrams.inbox.push_back((data.into(), from.into())));
+    }
+    Ok(Ok(count))
+}
+
+/// The sender as the protocol sees it; if there is no showing it, the transport has failed.
+fn show_or_fail<'py>(
+    slf: &Bound<'py, PyAny>,
+    this: &DatagramTransport,
+    from: &Address,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match this.show(slf.py(), from) {
+        Ok(from) => Ok(Some(from)),
+        Err(error) => {
+            close::fatal_error(slf, error, "Fatal read error on datagram transport")?;
+            Ok(None)
+        }
+    }
+}
+
+/// Hands over what has been received, for as long as the protocol wants it.
+fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+    let py = slf.py();
+    loop {
+        let next = this.with(|datagrams| {
+            if datagrams.may_deliver() {
+                datagrams.inbox.pop_front()
+            } else {
+                None
+            }
+        });
+        let Some((data, from)) = next else {
+            return Ok(());
+        };
+        if let Err(error) = deliver(slf, this, &data.into_bound(py), &from.into_bound(py)) {
+            // The run ends here. What is left is for the next one.
+            go_on_later(slf, this)?;
+            return Err(error);
+        }
+    }
+}
+
+/// Lets the loop hand over what is in the inbox, because the kernel knows nothing of it any more.
+fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+    if this.with(|datagrams| datagrams.inbox.is_empty()) {
+        return Ok(());
+    }
+    let py = slf.py();
+    let slf = slf.clone().unbind();
+    Loop::of(&this.event_loop(py))?
+        .push_call(move |py| in_read_context(&slf.into_bound(py), empty_inbox))
+}
+
+fn deliver(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    data: &Bound<'_, PyAny>,
+    from: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let Some(protocol) = this.protocol(py) else {
+        return Ok(());
+    };
+    match call_method(&protocol, intern!(py, "datagram_received"), [data, from]) {
+        Ok(_) => Ok(()),
+        Err(error) => callback_failed(slf, this, "datagram_received", error),
+    }
+}
+
+/// Reports what a method of the protocol raised; the transport goes on.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+#[cold]
+pub(super) fn callback_failed(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    method: &str,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = slf.py();
+    let protocol = this
+        .protocol(py)
+        .unwrap_or_else(|| py.None().into_bound(py));
+    report::failed(
+        &this.event_loop(py),
+        &format!("Exception in callback {method}()"),
+        error,
+        &[("transport", slf), ("protocol", &protocol)],
+    )
+}
+
+/// Tells the protocol what the kernel has to say instead of a datagram.
+fn refused(slf: &Bound<'_, PyAny>, this: &DatagramTransport, error: &io::Error) -> PyResult<()> {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    ) {
+        return Ok(());
+    }
+    let error = os_error(slf.py(), error);
+    match tell_error(slf, this, error) {
+        Ok(()) => Ok(()),
+        Err(error) => callback_failed(slf, this, "error_received", error),
+    }
+}
+
+/// Hands an error of the network to the protocol.
+///
+/// # Errors
+/// What the protocol raises.
+#[cold]
+pub(super) fn tell_error(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = slf.py();
+    if let Some(protocol) = this.protocol(py) {
+        protocol.reach(intern!(py, "error_received"), (error.into_value(py),))?;
+    }
+    Ok(())
+}
+
+/// Whether a call of the socket module's has said "not now".
+pub(super) fn is_not_now(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
+}
+
+/// Receives one datagram by the Python socket's own method.
+fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+    let py = slf.py();
+    let Some(sock) = this.socket(py) else {
+        return Ok(());
+    };
+    let received = sock
+        .reach(intern!(py, "recvfrom"), (limits::LONGEST_DATAGRAM_BYTES,))
+        .and_then(|received| received.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>());
+    match received {
+        Ok((data, from)) => deliver(slf, this, &data, &from),
+        Err(error) if is_not_now(py, &error) => Ok(()),
+        Err(error) if ends_the_run(py, &error) => Err(error),
+        Err(error) if error.is_instance_of::<PyOSError>(py) => tell_error(slf, this, error)
+            .or_else(|error| callback_failed(slf, this, "error_received", error)),
+        Err(error) => close::fatal_error(slf, error, "Fatal read error on datagram transport"),
+    }
+}
+
+fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = DatagramTransport::of(slf)?;
+    let changed = this.with(|datagrams| {
+        let changed = !datagrams.is_closing() && !datagrams.is_paused;
+        datagrams.is_paused |= changed;
+        changed
+    });
+    if changed {
+        this.update_interest(slf)?;
+        let event_loop = this.event_loop(slf.py());
+        report::note(&event_loop, slf, "debug", "%r pauses reading")?;
+    }
+    Ok(none(slf.py()))
+}
+
+fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let mut context = Some(copy_context(py)?);
+    let (changed, old) = this.with(|datagrams| {
+        if datagrams.is_closing() || !datagrams.is_paused {
+            return (false, None);
+        }
+        datagrams.is_paused = false;
+        let old = std::mem::replace(&mut datagrams.read_context, context.take());
+        (true, old)
+    });
+    drop((old, context));
+    if changed {
+        this.update_interest(slf)?;
+        go_on_later(slf, this)?;
+        report::note(&this.event_loop(py), slf, "debug", "%r resumes reading")?;
+    }
+    Ok(none(py))
+}
+
+fn is_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_reading = DatagramTransport::of(slf)?
+        .with(|datagrams| !datagrams.is_closing() && !datagrams.is_paused);
+    Ok(boolean(slf.py(), is_reading))
+}
+
+pub(super) const METHODS: [Method; 3] = [
+    Method {
+        name: c"pause_reading",
+        doc: c"pause_reading($self, /)\n--\n\nHand nothing to the protocol until resume_reading() is called.",
+        kind: raw_noargs!(pause_reading),
+    },
+    Method {
+        name: c"resume_reading",
+        doc: c"resume_reading($self, /)\n--\n\nHand what comes to the protocol again.",
+        kind: raw_noargs!(resume_reading),
+    },
+    Method {
+        name: c"is_reading",
+        doc: c"is_reading($self, /)\n--\n\nWhether what comes is handed to the protocol.",
+        kind: raw_noargs!(is_reading),
+    },
+];

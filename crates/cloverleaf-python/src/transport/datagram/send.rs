@@ -1,0 +1,233 @@
+//! The way out: sent at once if nothing waits before it, else queued until the kernel has room.
+
+use std::io;
+
+use cloverleaf::{Address, send_datagram};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use super::address::Destination;
+use super::queue::{Waiting, wait_for_room};
+use super::receive::{is_not_now, tell_error};
+use super::{DatagramTransport, Datagrams, close};
+use crate::error::os_error;
+use crate::ffi::{
+    Arguments, Bytes, Method, Owned, SINCE_3_13, audit_sendto, call_method, raw_fastcall,
+};
+use crate::transport::info::none;
+use crate::transport::kind::Kind;
+use crate::transport::stream::Phase;
+use crate::transport::write::{check_bytes_like, warn_futile};
+
+/// What became of an attempt to send.
+pub(super) enum Attempt {
+    /// The kernel took it.
+    Sent,
+    /// There is no room.
+    NotNow,
+    /// The network, or the kernel, refuses; the protocol hears of it, and the transport goes on.
+    Refused(PyErr),
+    /// It cannot be sent, and the transport is of no use any more.
+    Failed(PyErr),
+}
+
+impl Attempt {
+    pub(super) fn of_native(py: Python<'_>, result: io::Result<()>) -> Self {
+        match result {
+            Ok(()) => Self::Sent,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Self::NotNow,
+                _ => Self::Refused(os_error(py, &error)),
+            },
+        }
+    }
+
+    fn of_python(py: Python<'_>, result: PyResult<()>) -> Self {
+        match result {
+            Ok(()) => Self::Sent,
+            Err(error) if is_not_now(py, &error) => Self::NotNow,
+            Err(error) if error.is_instance_of::<PyOSError>(py) => Self::Refused(error),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// The arguments of `sendto`.
+fn parse<'a, 'py>(
+    args: Arguments<'a, 'py>,
+) -> PyResult<(pyo3::Borrowed<'a, 'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+    let (mut data, mut address) = (args.get(0), args.get(1));
+    if args.len() > 2 {
+        return Err(PyTypeError::new_err(format!(
+            "sendto() takes from 2 to 3 positional arguments but {} were given",
+            args.len() + 1
+        )));
+    }
+    for (name, value) in args.named() {
+        let place = match name.to_str()? {
+            "data" => &mut data,
+            "addr" => &mut address,
+            other => {
+                return Err(PyTypeError::new_err(format!(
+                    "sendto() got an unexpected keyword argument '{other}'"
+                )));
+            }
+        };
+        if place.replace(value).is_some() {
+            return Err(PyTypeError::new_err(format!(
+                "sendto() got multiple values for argument '{}'",
+                name.to_str()?
+            )));
+        }
+    }
+    let data = data.ok_or_else(|| {
+        PyTypeError::new_err("sendto() missing 1 required positional argument: 'data'")
+    })?;
+    let address = address.filter(|address| !address.is_none());
+    Ok((data, address.map(pyo3::Borrowed::to_owned)))
+}
+
+/// `transport.sendto`.
+fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = DatagramTransport::of(slf)?;
+    let (data, address) = parse(args)?;
+    check_bytes_like(&data)?;
+    let bytes = match Bytes::of(&data) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+            return Ok(none(py));
+        }
+    };
+    if bytes.is_empty() && !SINCE_3_13 {
+        return Ok(none(py));
+    }
+    let address = this.permitted(py, address)?;
+    if let Some(times) = this.with(Datagrams::count_lost) {
+        if times >= Kind::Socket.first_warned_write() {
+            warn_futile(py, Kind::Socket)?;
+        }
+        return Ok(none(py));
+    }
+    let to = this.destination(address.as_ref(), py);
+    let attempt = if this.with(|datagrams| datagrams.queue.is_empty()) {
+        this.attempt(&data, &bytes, &to, address.as_ref())
+    } else {
+        Attempt::NotNow
+    };
+    match attempt {
+        Attempt::Sent => {}
+        Attempt::NotNow => {
+            let copy = bytes.to_vec();
+            drop(bytes);
+            wait_for_room(slf, this, Waiting { bytes: copy, to })?;
+        }
+        Attempt::Refused(error) => tell_error(slf, this, error)?,
+        Attempt::Failed(error) => {
+            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+        }
+    }
+    Ok(none(py))
+}
+
+impl Datagrams {
+    /// Counts a send after the end, and says how many there were; `None` if this one is not.
+    ///
+    /// As in asyncio, an endpoint that has not one peer only still sends between `close()` and `connection_lost`.
+    fn count_lost(&mut self) -> Option<u32> {
+        let is_lost = match self.phase {
+            Phase::Starting | Phase::Open | Phase::Closing => false,
+            Phase::Lost => self.address.is_some(),
+            Phase::Closed => true,
+        };
+        is_lost.then(|| {
+            self.lost_sends += 1;
+            self.lost_sends
+        })
+    }
+}
+
+impl DatagramTransport {
+    /// The address to send to, which is the one address if there is such a one.
+    fn permitted<'py>(
+        &self,
+        py: Python<'py>,
+        address: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let only = self.with(|datagrams| datagrams.address.as_ref().map(|only| only.clone_ref(py)));
+        let Some(only) = only else { return Ok(address) };
+        let only = only.into_bound(py);
+        match address {
+            Some(address) if !address.is(&only) && !address.eq(&only)? => Err(
+                PyValueError::new_err(format!("Invalid address: must be None or {}", only.str()?)),
+            ),
+            Some(_) | None => Ok(Some(only)),
+        }
+    }
+
+    fn attempt(
+        &self,
+        data: &Bound<'_, PyAny>,
+        bytes: &[u8],
+        to: &Destination,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> Attempt {
+        let py = data.py();
+        match to {
+            Destination::Connected => {
+                Attempt::of_native(py, self.with(|datagrams| datagrams.send_connected(bytes)))
+            }
+            Destination::Known(known) => {
+                if let (Some(sock), Some(address)) = (self.socket(py), address)
+                    && let Err(error) = audit_sendto(&sock, address)
+                {
+                    return Attempt::of_python(py, Err(error));
+                }
+                Attempt::of_native(
+                    py,
+                    self.with(|datagrams| datagrams.send_known(bytes, known)),
+                )
+            }
+            Destination::Python(address) => {
+                self.attempt_in_python(data, &address.bind(py).to_owned())
+            }
+        }
+    }
+
+    /// Sends by the Python socket's own method.
+    pub(super) fn attempt_in_python(
+        &self,
+        data: &Bound<'_, PyAny>,
+        address: &Bound<'_, PyAny>,
+    ) -> Attempt {
+        let py = data.py();
+        let Some(sock) = self.socket(py) else {
+            return Attempt::Refused(os_error(py, &Errno::BADF.into()));
+        };
+        let sent = call_method(&sock, intern!(py, "sendto"), [data, address]);
+        Attempt::of_python(py, sent.map(drop))
+    }
+}
+
+impl Datagrams {
+    pub(super) fn send_connected(&self, bytes: &[u8]) -> io::Result<()> {
+        let fd = self.endpoint.fd().ok_or(Errno::BADF)?;
+        send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        Ok(())
+    }
+
+    fn send_known(&self, bytes: &[u8], to: &Address) -> io::Result<()> {
+        send_datagram(self.endpoint.fd().ok_or(Errno::BADF)?, bytes, to)
+    }
+}
+
+pub(super) const METHODS: [Method; 1] = [Method {
+    name: c"sendto",
+    doc: c"sendto($self, /, data, addr=None)\n--\n\nSend a datagram, to the address of the endpoint if it has one; what \
+         the kernel does not take at once is sent later, in order.",
+    kind: raw_fastcall!(sendto),
+}];

@@ -1,0 +1,96 @@
+//! The descriptor of a transport: ours alone, or that of a Python socket or file.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use cloverleaf::Address;
+use pyo3::prelude::*;
+
+use crate::ffi::{Owned, Socket};
+
+/// Who owns the descriptor.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// This transport; no Python socket has been asked for.
+    Native(OwnedFd),
+    /// A Python socket, or a file that is one end of a pipe.
+    Socket(Socket),
+    /// Nobody: it was closed. The closed Python socket, if there was one.
+    Closed(Option<Owned>),
+}
+
+/// Whom the transport talks to, as far as it was known when it was made.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    /// Ask when somebody wants to know.
+    Ask,
+    /// What `accept4(2)` said.
+    Accepted(Address),
+}
+
+/// Turns off Nagle's algorithm, which would hold a small send back until the last one is acknowledged.
+pub(crate) fn send_without_delay(fd: BorrowedFd<'_>) {
+    // Only TCP has the option (ENOPROTOOPT, EOPNOTSUPP), and a connection may be gone already (EINVAL).
+    cloverleaf::ignore(rustix::net::sockopt::set_tcp_nodelay(fd, true));
+}
+
+impl Endpoint {
+    /// Takes a Python socket over.
+    ///
+    /// # Errors
+    /// `OSError` if it is closed; what the socket's methods raise.
+    pub(crate) fn of_socket(sock: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Socket::of(sock).map(Self::Socket)
+    }
+
+    /// The descriptor, unless it was closed.
+    #[inline]
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Native(fd) => Some(fd.as_fd()),
+            Self::Socket(socket) => socket.fd(),
+            Self::Closed(_) => None,
+        }
+    }
+
+    /// Lets small sends go at once, on a TCP socket.
+    pub(crate) fn send_without_delay(&self) {
+        if let Some(fd) = self.fd() {
+            send_without_delay(fd);
+        }
+    }
+
+    /// The number that the descriptor has, or -1.
+    pub(crate) fn number(&self) -> RawFd {
+        self.fd().map_or(-1, |fd| fd.as_raw_fd())
+    }
+
+    /// The number under which the loop knows the descriptor, also when the program has closed it.
+    pub(crate) fn registered_number(&self) -> RawFd {
+        match self {
+            Self::Socket(socket) => socket.number(),
+            Self::Native(_) | Self::Closed(_) => self.number(),
+        }
+    }
+
+    /// What is left when it is closed.
+    pub(crate) fn remains(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Native(_) => Self::Closed(None),
+            Self::Socket(socket) => Self::Closed(Some(socket.object().clone_ref(py))),
+            Self::Closed(sock) => Self::Closed(sock.as_ref().map(|sock| sock.clone_ref(py))),
+        }
+    }
+
+    /// Closes the descriptor, and its Python socket if it has one.
+    ///
+    /// # Errors
+    /// What closing the socket raises.
+    pub(crate) fn close(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Native(fd) => drop(fd),
+            Self::Socket(socket) => socket.close(py)?,
+            Self::Closed(_) => {}
+        }
+        Ok(())
+    }
+}

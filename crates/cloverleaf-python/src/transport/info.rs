@@ -1,0 +1,330 @@
+//! What a transport tells about itself: addresses, socket and protocol.
+//!
+//! Asked for late, as a server of many short connections never asks: the socket object is made at the first
+//! question, and the addresses are kept when the connection ends.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use cloverleaf::Address;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
+use pyo3::{Borrowed, intern};
+
+use super::endpoint::{Endpoint, Peer};
+use super::kind::Kind;
+use super::stream::{StreamTransport, is_buffered};
+use crate::event_loop::socket_address;
+use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+
+pub(crate) fn none(py: Python<'_>) -> Owned {
+    py.None().into_bound(py).into()
+}
+
+pub(crate) fn boolean(py: Python<'_>, value: bool) -> Owned {
+    PyBool::new(py, value).to_owned().into()
+}
+
+/// An address as the socket module shows it; `None` if only the socket module can.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn shown<'py>(
+    py: Python<'py>,
+    address: &Address,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match address {
+        Address::Ip(address) => socket_address(py, *address).map(Some),
+        Address::Unix(name) if name.first() == Some(&0) => {
+            Ok(Some(PyBytes::new(py, name).into_any()))
+        }
+        Address::Unix(name) => {
+            let path = py
+                .import(intern!(py, "os"))?
+                .reach(intern!(py, "fsdecode"), (PyBytes::new(py, name),))?;
+            Ok(Some(path))
+        }
+        Address::Other => Ok(None),
+    }
+}
+
+/// Makes the Python socket of a transport, which owns the descriptor from then on.
+fn socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let (held, native) = this.with(|stream| match &stream.endpoint {
+        Endpoint::Socket(socket) => (Some(socket.object().clone_ref(py)), None),
+        Endpoint::Native(fd) => (None, Some(fd.as_raw_fd())),
+        Endpoint::Closed(sock) => (sock.as_ref().map(|sock| sock.clone_ref(py)), None),
+    });
+    if let Some(sock) = held {
+        return Ok(Some(sock.into_bound(py)));
+    }
+    let Some(fd) = native else { return Ok(None) };
+    let arguments = PyDict::new(py);
+    arguments.set_item(intern!(py, "fileno"), fd)?;
+    let class = py
+        .import(intern!(py, "socket"))?
+        .getattr(intern!(py, "socket"))?;
+    let sock = class.call((), Some(&arguments))?;
+    let endpoint = Endpoint::of_socket(&sock)?;
+    let before = this.with(|stream| std::mem::replace(&mut stream.endpoint, endpoint));
+    if let Endpoint::Native(fd) = before {
+        disown(fd);
+    }
+    Ok(Some(sock))
+}
+
+/// Forgets a descriptor that its new Python socket owns.
+fn disown(fd: OwnedFd) {
+    use std::os::fd::IntoRawFd;
+    let _number = fd.into_raw_fd();
+}
+
+/// The socket as a program sees it; after the end of the connection, a closed one.
+fn transport_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let shown = this.with(|stream| stream.shown.as_ref().map(|shown| shown.clone_ref(py)));
+    if let Some(shown) = shown {
+        return Ok(Some(shown.into_bound(py)));
+    }
+    let Some(sock) = socket(slf)?.map_or_else(|| closed_socket(slf), |sock| Ok(Some(sock)))? else {
+        return Ok(None);
+    };
+    let class = py
+        .import(intern!(py, "asyncio.trsock"))?
+        .getattr(intern!(py, "TransportSocket"))?;
+    let shown = class.invoke((sock,))?;
+    let kept = shown.clone().into();
+    let old = this.with(|stream| stream.shown.replace(kept));
+    drop(old);
+    Ok(Some(shown))
+}
+
+/// A closed socket of the family that the transport had, made when somebody asks for it too late.
+fn closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let is_unix = this.with(|stream| matches!(&stream.peer, Peer::Accepted(Address::Unix(_))));
+    let is_ipv6 = this.with(|stream| match &stream.peer {
+        Peer::Accepted(address) => address.ip().is_some_and(|address| address.is_ipv6()),
+        Peer::Ask => false,
+    });
+    let family = match (is_unix, is_ipv6) {
+        (true, _) => libc::AF_UNIX,
+        (false, true) => libc::AF_INET6,
+        (false, false) => libc::AF_INET,
+    };
+    let sock = py
+        .import(intern!(py, "socket"))?
+        .getattr(intern!(py, "socket"))?
+        .invoke((family,))?;
+    sock.reach0(intern!(py, "close"))?;
+    let endpoint = Endpoint::Closed(Some(sock.clone().into()));
+    let old = this.with(|stream| match &stream.endpoint {
+        Endpoint::Closed(None) => Some(std::mem::replace(&mut stream.endpoint, endpoint)),
+        Endpoint::Native(_) | Endpoint::Socket(_) | Endpoint::Closed(Some(_)) => Some(endpoint),
+    });
+    drop(old);
+    Ok(Some(sock))
+}
+
+/// Keeps the peer's address of an outgoing connection, which the kernel forgets when the peer goes.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn remember_peer(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    if this.with(|stream| matches!(stream.peer, Peer::Ask)) {
+        drop(peername(slf)?);
+    }
+    Ok(())
+}
+
+/// Keeps the own address, while there is still a descriptor to ask.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    drop(sockname(slf)?);
+    Ok(())
+}
+
+fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    if let Some(known) = this.with(|stream| stream.sockname.as_ref().map(|name| name.clone_ref(py)))
+    {
+        return Ok(Some(known.into_bound(py)));
+    }
+    let asked = this.with(|stream| stream.endpoint.fd().map(rustix::net::getsockname));
+    let Some(Ok(address)) = asked else {
+        return Ok(None);
+    };
+    let name = match shown(py, &address.into())? {
+        Some(name) => Some(name),
+        None => socket(slf)?
+            .map(|sock| sock.reach0(intern!(py, "getsockname")))
+            .transpose()?,
+    };
+    if let Some(name) = &name {
+        let old = this.with(|stream| stream.sockname.replace(name.clone().into()));
+        drop(old);
+    }
+    Ok(name)
+}
+
+fn peername<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    if let Some(known) = this.with(|stream| stream.peername.as_ref().map(|name| name.clone_ref(py)))
+    {
+        return Ok(Some(known.into_bound(py)));
+    }
+    let address = this.with(|stream| match &stream.peer {
+        Peer::Accepted(address) => Some(address.clone()),
+        Peer::Ask => {
+            let asked = stream.endpoint.fd().map(rustix::net::getpeername);
+            asked
+                .and_then(Result::ok)
+                .map(|address| address.map_or(Address::Unix(Vec::new()), Address::from))
+        }
+    });
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let name = match shown(py, &address)? {
+        Some(name) => Some(name),
+        None => socket(slf)?
+            .map(|sock| sock.reach0(intern!(py, "getpeername")))
+            .transpose()?,
+    };
+    if let Some(name) = &name {
+        let old = this.with(|stream| stream.peername.replace(name.clone().into()));
+        drop(old);
+    }
+    Ok(name)
+}
+
+/// The arguments of `get_extra_info`.
+///
+/// # Errors
+/// `TypeError` if there is no name, or another argument.
+pub(crate) fn name_and_default<'a, 'py>(
+    args: &Arguments<'a, 'py>,
+) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
+    let mut name = args.get(0);
+    let mut default = args.get(1);
+    for (keyword, value) in args.named() {
+        match keyword.to_str()? {
+            "name" => name = Some(value),
+            "default" => default = Some(value),
+            other => {
+                return Err(PyTypeError::new_err(format!(
+                    "get_extra_info() got an unexpected keyword argument '{other}'"
+                )));
+            }
+        }
+    }
+    match name {
+        Some(name) => Ok((name, default)),
+        None => Err(PyTypeError::new_err(
+            "get_extra_info() missing 1 required positional argument: 'name'",
+        )),
+    }
+}
+
+fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let (name, default) = name_and_default(&args)?;
+    match known(slf, &name)? {
+        Some(value) => Ok(value.into()),
+        None => Ok(default.map_or_else(|| none(py), Into::into)),
+    }
+}
+
+fn known<'py>(
+    slf: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let (kind, extra) = StreamTransport::of(slf)?.with(|stream| {
+        let extra = stream.extra.as_ref();
+        (stream.kind, extra.map(|extra| extra.clone_ref(py)))
+    });
+    if let Some(extra) = extra {
+        let extra = extra.into_bound(py);
+        if extra.contains(name)? {
+            return extra.get_item(name).map(Some);
+        }
+    }
+    let Ok(text) = name.cast::<PyString>() else {
+        return Ok(None);
+    };
+    if kind != Kind::Socket {
+        return Ok(None);
+    }
+    match text.to_str()? {
+        "socket" => transport_socket(slf),
+        "sockname" => sockname(slf),
+        "peername" => peername(slf),
+        _ => Ok(None),
+    }
+}
+
+fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let buffered = is_buffered(protocol)?;
+    let new = Owned::from(protocol.clone());
+    let old = StreamTransport::of(slf)?.with(|stream| {
+        stream.is_buffered = buffered;
+        stream.protocol.replace(new)
+    });
+    drop(old);
+    Ok(none(slf.py()))
+}
+
+fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    Ok(StreamTransport::of(slf)?
+        .protocol(py)
+        .map_or_else(|| none(py), Into::into))
+}
+
+fn py_fileno(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let number = StreamTransport::of(slf)?.with(|stream| stream.endpoint.number());
+    Ok(number.into_pyobject(slf.py())?.into())
+}
+
+fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(StreamTransport::of(slf)?.event_loop.clone_ref(slf.py()))
+}
+
+pub(super) const METHODS: [Method; 5] = [
+    Method {
+        name: c"get_extra_info",
+        doc: c"get_extra_info($self, name, default=None)\n--\n\nWhat is known under this name: 'socket', 'sockname', \
+             'peername' and what the transport was made with; else the default.",
+        kind: raw_fastcall!(get_extra_info),
+    },
+    Method {
+        name: c"set_protocol",
+        doc: c"set_protocol($self, protocol)\n--\n\nHand everything that comes from now on to this protocol.",
+        kind: raw_onename!(set_protocol, "set_protocol", "protocol"),
+    },
+    Method {
+        name: c"get_protocol",
+        doc: c"get_protocol($self, /)\n--\n\nThe protocol, or None once the connection is lost.",
+        kind: raw_noargs!(get_protocol),
+    },
+    Method {
+        name: c"_fileno",
+        doc: c"_fileno($self, /)\n--\n\nThe descriptor's number, or -1 once it is closed.",
+        kind: raw_noargs!(py_fileno),
+    },
+    Method {
+        name: c"_get_loop",
+        doc: c"_get_loop($self, /)\n--\n\nThe loop of this transport.",
+        kind: raw_noargs!(get_loop),
+    },
+];

@@ -1,0 +1,346 @@
+//! The way in: from a ready descriptor to the protocol.
+//!
+//! One receive an event, and a short one ends the reading: the kernel is never asked just to hear that it has nothing.
+//! Small receives go through the loop's buffer and are copied into a `bytes` of their size; where the last one was
+//! large, the next goes straight into a `bytes` object.
+
+use std::os::fd::BorrowedFd;
+
+use cloverleaf::{Interest, limits};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt};
+use rustix::io::Errno;
+
+use super::kind::Kind;
+use super::stream::{Phase, StreamTransport};
+use super::{close, pipe, unpolled, write};
+use crate::error::errno_error;
+use crate::event_loop::Loop;
+use crate::ffi::{
+    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, copy_context, raw_noargs,
+    recv_into_buffer, recv_into_bytes, with_context,
+};
+use crate::report;
+
+/// Serves an event of a transport: what came first, then room to send.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
+    if heard.contains(Interest::READ) {
+        let this = StreamTransport::of(slf)?;
+        match this.with(|stream| (stream.kind, stream.unpolled.is_some())) {
+            (_, true) => unpolled::advance(slf)?,
+            (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf)?,
+            (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf)?,
+        }
+    }
+    if heard.contains(Interest::WRITE) {
+        write::write_ready(slf)?;
+    }
+    Ok(())
+}
+
+/// What a read needs to know.
+struct Reading {
+    kind: Kind,
+    context: Owned,
+    is_buffered: bool,
+    last_read: usize,
+}
+
+fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let reading = this.with(|stream| {
+        if !stream.registered.contains(Interest::READ) || stream.phase != Phase::Open {
+            return None;
+        }
+        let context = stream.read_context.as_ref()?.clone_ref(py);
+        Some(Reading {
+            kind: stream.kind,
+            context,
+            is_buffered: stream.is_buffered,
+            last_read: stream.last_read,
+        })
+    });
+    let Some(reading) = reading else {
+        return Ok(());
+    };
+    with_context(py, reading.context.bind(py), || {
+        if reading.is_buffered {
+            read_into_protocol(slf, this, reading.kind)
+        } else {
+            read_bytes(slf, this, reading.kind, reading.last_read)
+        }
+    })
+}
+
+/// How much to ask for straight into a `bytes`; zero means to go through the loop's buffer.
+const fn room_for(last_read: usize) -> usize {
+    if last_read < limits::DIRECT_READ_BYTES {
+        0
+    } else if last_read >= limits::LARGEST_DIRECT_READ_BYTES {
+        limits::LARGEST_DIRECT_READ_BYTES
+    } else {
+        last_read.next_power_of_two()
+    }
+}
+
+fn receive<'py>(
+    py: Python<'py>,
+    this: &StreamTransport,
+    kind: Kind,
+    fd: BorrowedFd<'_>,
+    last_read: usize,
+) -> PyResult<Result<Bound<'py, PyBytes>, Errno>> {
+    let room = room_for(last_read);
+    if room > 0 {
+        let direct = recv_into_bytes(py, fd, room, |fd, buffer| {
+            kind.receive(fd, buffer).map(|(filled, _)| filled.len())
+        });
+        return Ok(direct);
+    }
+    let event_loop = this.event_loop(py);
+    let through_buffer = Loop::of(&event_loop)?.state().with(|state| {
+        let buffer = state.read_buffer();
+        let count = kind.receive(fd, &mut *buffer)?;
+        Ok(bytes_from(py, &buffer[..count]))
+    })?;
+    Ok(through_buffer)
+}
+
+fn read_bytes(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    kind: Kind,
+    last_read: usize,
+) -> PyResult<()> {
+    let py = slf.py();
+    // The descriptor stays open: only this thread, which is busy here, closes it.
+    let fd = this.with(|stream| stream.endpoint.number());
+    if fd < 0 {
+        return Ok(());
+    }
+    let received = receive(py, this, kind, borrow_fd(fd), last_read)?;
+    let data = match received {
+        Ok(data) => data,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+        Err(errno) => {
+            return close::fatal_error(slf, errno_error(py, errno), kind.read_failed());
+        }
+    };
+    deliver(slf, this, &data)
+}
+
+/// Hands bytes to the protocol, none of which mean the end.
+///
+/// # Errors
+/// What no handler may have, and for a pipe, whose connection such a failure does not end, what the protocol raises.
+pub(super) fn deliver(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let count = data.as_bytes().len();
+    if count == 0 {
+        return end_of_file(slf, this);
+    }
+    let (kind, protocol) = this.with(|stream| {
+        // What fills its room was cut to it: the next one gets twice as much.
+        let filled = count == room_for(stream.last_read);
+        stream.last_read = if filled { 2 * count } else { count };
+        let protocol = stream.protocol.as_ref();
+        (stream.kind, protocol.map(|protocol| protocol.clone_ref(py)))
+    });
+    let Some(protocol) = protocol else {
+        return Ok(());
+    };
+    match call_method(&protocol.bind(py), intern!(py, "data_received"), [data]) {
+        Ok(_) => Ok(()),
+        Err(error) if kind == Kind::ReadPipe => Err(error),
+        Err(error) => close::fatal_error(
+            slf,
+            error,
+            "Fatal error: protocol.data_received() call failed.",
+        ),
+    }
+}
+
+/// Asks the protocol where the next bytes go.
+///
+/// # Errors
+/// What the protocol raises, and `RuntimeError` for an empty buffer.
+pub(super) fn ask_for_buffer<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = protocol.py();
+    let buffer = call_method(protocol, intern!(py, "get_buffer"), [&PyInt::new(py, -1)])?;
+    if buffer.len()? == 0 {
+        return Err(PyRuntimeError::new_err(
+            "get_buffer() returned an empty buffer",
+        ));
+    }
+    Ok(buffer)
+}
+
+/// Borrows the memory of a buffer; what cannot be written is refused as `socket.recv_into` refuses it.
+///
+/// # Errors
+/// That refusal, a `TypeError`.
+pub(super) fn lend(buffer: &Bound<'_, PyAny>) -> PyResult<Lent> {
+    let name = buffer.get_type().name()?;
+    crate::ffi::writable_buffer(buffer).map_err(|_| {
+        PyTypeError::new_err(format!(
+            "recv_into() argument 1 must be read-write bytes-like object, not {name}"
+        ))
+    })
+}
+
+fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind) -> PyResult<()> {
+    let py = slf.py();
+    let Some(protocol) = this.protocol(py) else {
+        return Ok(());
+    };
+    let buffer = match ask_for_buffer(&protocol) {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            return close::fatal_error(
+                slf,
+                error,
+                "Fatal error: protocol.get_buffer() call failed.",
+            );
+        }
+    };
+    let mut buffer = match lend(&buffer) {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            return close::fatal_error(slf, error, kind.read_failed());
+        }
+    };
+    // The protocol may have closed the transport while it was asked for a buffer.
+    let received = this.with(|stream| {
+        let fd = if stream.phase == Phase::Open {
+            stream.endpoint.fd()
+        } else {
+            None
+        };
+        fd.map(|fd| recv_into_buffer(py, &mut buffer, |room| kind.receive(fd, room)))
+    });
+    drop(buffer);
+    let count = match received {
+        Some(Ok(count)) => count,
+        None | Some(Err(Errno::AGAIN | Errno::INTR)) => return Ok(()),
+        Some(Err(errno)) => {
+            return close::fatal_error(slf, errno_error(py, errno), kind.read_failed());
+        }
+    };
+    if count == 0 {
+        return end_of_file(slf, this);
+    }
+    match call_method(
+        &protocol,
+        intern!(py, "buffer_updated"),
+        [&PyInt::new(py, count)],
+    ) {
+        Ok(_) => Ok(()),
+        Err(error) => close::fatal_error(
+            slf,
+            error,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        ),
+    }
+}
+
+/// Tells the protocol that nothing will come any more.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn end_of_file(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+    let py = slf.py();
+    if this.with(|stream| stream.kind == Kind::ReadPipe) {
+        return pipe::ended(slf, this);
+    }
+    let Some(protocol) = this.protocol(py) else {
+        return Ok(());
+    };
+    let keep_open = protocol
+        .reach0(intern!(py, "eof_received"))
+        .and_then(|answer| answer.is_truthy());
+    match keep_open {
+        Ok(true) => {
+            this.with(|stream| stream.read_ended = true);
+            this.update_interest(slf)
+        }
+        Ok(false) => close::close(slf),
+        Err(error) => close::fatal_error(
+            slf,
+            error,
+            "Fatal error: protocol.eof_received() call failed.",
+        ),
+    }
+}
+
+fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = StreamTransport::of(slf)?;
+    let changed = this.with(|stream| {
+        let changed = !stream.is_closing() && !stream.is_paused;
+        stream.is_paused |= changed;
+        changed
+    });
+    if changed {
+        this.update_interest(slf)?;
+        let event_loop = this.event_loop(slf.py());
+        report::note(&event_loop, slf, "debug", "%r pauses reading")?;
+    }
+    Ok(super::info::none(slf.py()))
+}
+
+fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let context = copy_context(py)?;
+    let mut context = Some(context);
+    let (changed, old) = this.with(|stream| {
+        let changed = !stream.is_closing() && stream.is_paused;
+        if changed {
+            stream.is_paused = false;
+            return (
+                true,
+                std::mem::replace(&mut stream.read_context, context.take()),
+            );
+        }
+        (false, None)
+    });
+    drop((old, context));
+    if changed {
+        this.update_interest(slf)?;
+        report::note(&this.event_loop(py), slf, "debug", "%r resumes reading")?;
+    }
+    Ok(super::info::none(py))
+}
+
+fn is_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_reading =
+        StreamTransport::of(slf)?.with(|stream| !stream.is_closing() && !stream.is_paused);
+    Ok(super::info::boolean(slf.py(), is_reading))
+}
+
+pub(super) const METHODS: [Method; 3] = [
+    Method {
+        name: c"pause_reading",
+        doc: c"pause_reading($self, /)\n--\n\nHand nothing to the protocol until resume_reading() is called.",
+        kind: raw_noargs!(pause_reading),
+    },
+    Method {
+        name: c"resume_reading",
+        doc: c"resume_reading($self, /)\n--\n\nHand what comes to the protocol again.",
+        kind: raw_noargs!(resume_reading),
+    },
+    Method {
+        name: c"is_reading",
+        doc: c"is_reading($self, /)\n--\n\nWhether what comes is handed to the protocol.",
+        kind: raw_noargs!(is_reading),
+    },
+];

@@ -1,0 +1,493 @@
+//! `StreamTransportBase`: TCP and Unix stream sockets under a protocol, with asyncio's contract; and what the transports
+//! of pipes share with it, which is nearly all.
+//!
+//! What a transport knows lies in one [`Stream`] behind a lock that is held for a few instructions, and never while
+//! Python runs or a Python object is dropped. Reading, writing, flow control, closing and what it tells about itself
+//! each have a file of their own.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use cloverleaf::{Interest, Token, WriteQueue};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyType, PyWeakrefReference};
+
+use super::endpoint::{Endpoint, Peer};
+use super::flow::Limits;
+use super::kind::Kind;
+use super::unpolled::{self, Unpolled};
+use super::{close, datagram, flow, info, pipe, read, write};
+use crate::error::os_error;
+use crate::event_loop::Loop;
+use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, call_method, copy_context};
+use crate::future;
+use crate::handle;
+use crate::job::Job;
+use crate::source::Hold;
+
+/// How far a transport has come; each state can only be left for one below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Connected, and `connection_made` has not been called.
+    Starting,
+    /// Reading and writing.
+    Open,
+    /// `close()` was called; what waits is still sent.
+    Closing,
+    /// `connection_lost` is on its way; nothing is read or sent any more.
+    Lost,
+    /// `connection_lost` has been called and the descriptor is closed.
+    Closed,
+}
+
+/// What a transport knows.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "five independent answers, each to a question of asyncio's contract"
+)]
+pub(super) struct Stream {
+    pub(super) kind: Kind,
+    pub(super) phase: Phase,
+    pub(super) endpoint: Endpoint,
+    /// How reading goes on if the driver cannot report on the descriptor.
+    pub(super) unpolled: Option<Unpolled>,
+    pub(super) token: Option<Token>,
+    /// What the driver reports at present.
+    pub(super) registered: Interest,
+    pub(super) queue: WriteQueue,
+    pub(super) limits: Limits,
+    pub(super) protocol: Option<Owned>,
+    /// The protocol is an `asyncio.BufferedProtocol`.
+    pub(super) is_buffered: bool,
+    pub(super) is_paused: bool,
+    /// The peer has sent its end of file and the protocol keeps the connection.
+    pub(super) read_ended: bool,
+    pub(super) wrote_eof: bool,
+    pub(super) protocol_paused: bool,
+    /// Writes after the connection was lost.
+    pub(super) lost_writes: u32,
+    /// The size of the last receive, from which the next one's room is guessed.
+    pub(super) last_read: usize,
+    pub(super) read_context: Option<Owned>,
+    pub(super) write_context: Option<Owned>,
+    pub(super) server: Option<Owned>,
+    pub(super) extra: Option<Owned>,
+    pub(super) peer: Peer,
+    /// What `get_extra_info('socket')` shows, once somebody has asked.
+    pub(super) shown: Option<Owned>,
+    pub(super) sockname: Option<Owned>,
+    pub(super) peername: Option<Owned>,
+}
+
+/// A connected stream.
+#[derive(Debug)]
+pub(crate) struct StreamTransport {
+    pub(super) event_loop: Owned,
+    stream: Mutex<Stream>,
+}
+
+static CLASS: NativeClass = NativeClass::new();
+
+impl Native for StreamTransport {
+    const NAME: &'static CStr = c"cloverleaf._cloverleaf.StreamTransportBase";
+    const SUBCLASSABLE: bool = true;
+    const KEPT: usize = 0;
+    const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = Some(close::finalize);
+
+    fn class() -> &'static NativeClass {
+        &CLASS
+    }
+
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.object(&self.event_loop);
+        let stream = match self.stream.try_lock() {
+            Ok(stream) => stream,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // In use, so not garbage; what is not shown is kept.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let held = [
+            &stream.protocol,
+            &stream.read_context,
+            &stream.write_context,
+            &stream.server,
+            &stream.extra,
+            &stream.shown,
+            &stream.sockname,
+            &stream.peername,
+        ];
+        for object in held.into_iter().flatten() {
+            visitor.object(object);
+        }
+        match &stream.endpoint {
+            Endpoint::Socket(socket) => visitor.object(socket.object()),
+            Endpoint::Closed(Some(sock)) => visitor.object(sock),
+            Endpoint::Native(_) | Endpoint::Closed(None) => {}
+        }
+    }
+
+    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+        // The rest has no way back to this transport.
+        let held = self.with(|stream| {
+            (
+                stream.protocol.take(),
+                stream.server.take(),
+                stream.extra.take(),
+                stream.read_context.take(),
+            )
+        });
+        drop(held);
+    }
+}
+
+impl StreamTransport {
+    /// The transport in an object.
+    ///
+    /// # Errors
+    /// `TypeError` if there is none.
+    #[inline]
+    pub(super) fn of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a Self> {
+        CLASS
+            .get(object)
+            .or_else(|| pipe::of(object))
+            .ok_or_else(|| PyTypeError::new_err("a cloverleaf stream transport was expected"))
+    }
+
+    /// Looks at, or changes, what the transport knows. No Python code may run in `access`.
+    #[inline]
+    pub(super) fn with<R>(&self, access: impl FnOnce(&mut Stream) -> R) -> R {
+        let mut stream: MutexGuard<'_, Stream> =
+            self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        access(&mut stream)
+    }
+
+    /// The loop of this transport.
+    #[inline]
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> pyo3::Borrowed<'_, 'py, PyAny> {
+        self.event_loop.bind(py)
+    }
+
+    /// The protocol, until the connection is lost.
+    #[inline]
+    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.with(|stream| {
+            stream
+                .protocol
+                .as_ref()
+                .map(|protocol| protocol.clone_ref(py))
+        })
+        .map(|protocol| protocol.into_bound(py))
+    }
+
+    /// The loop keeps a transport that hears of something; one that does not lives while the program wants it.
+    fn hold_for(&self, slf: &Bound<'_, PyAny>) -> PyResult<Hold> {
+        if self.with(|stream| stream.wanted().is_none()) {
+            return Ok(Hold::Weak(PyWeakrefReference::new(slf)?.into()));
+        }
+        Ok(Hold::Strong(slf.clone().into()))
+    }
+
+    /// Tells the driver what to report now, if that has changed.
+    ///
+    /// From a thread that is not the loop's, the loop is asked to do so.
+    ///
+    /// # Errors
+    /// `OSError` if the kernel refuses.
+    pub(super) fn update_interest(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = self.event_loop(py);
+        let this = Loop::of(&event_loop)?;
+        let mut hold = Some(self.hold_for(slf)?);
+        let told = this.state().with(|state| {
+            self.with(|stream| {
+                let wanted = stream.wanted();
+                let (Some(token), Some(fd)) = (stream.token, stream.endpoint.fd()) else {
+                    // Closed by the program: the kernel has forgotten it by itself.
+                    return Ok(Told::Everything);
+                };
+                if stream.unpolled.is_some() {
+                    hold = hold.take().map(|hold| state.hold_source(token, hold));
+                    return Ok(Told::Unpolled);
+                }
+                let result = state.set_interest(fd, token, stream.registered, wanted);
+                if result.is_ok() {
+                    stream.registered = wanted;
+                }
+                hold = hold.take().map(|hold| state.hold_source(token, hold));
+                result.map(|()| Told::Everything)
+            })
+        });
+        drop(hold);
+        match told {
+            Ok(Ok(Told::Everything)) => return Ok(()),
+            Ok(Ok(Told::Unpolled)) => return unpolled::go_on(slf),
+            Ok(Err(error)) if self.must_be_read_unpolled(&error) => return unpolled::begin(slf),
+            Ok(Err(error)) => return Err(os_error(py, &error)),
+            Err(_) => {}
+        }
+        let slf = slf.clone().unbind();
+        this.push_call(move |py| {
+            let slf = slf.into_bound(py);
+            Self::of(&slf)?.update_interest(&slf)
+        })
+    }
+
+    /// Whether the driver's refusal means that it cannot report on such a file at all.
+    fn must_be_read_unpolled(&self, refusal: &io::Error) -> bool {
+        refusal.kind() == io::ErrorKind::PermissionDenied
+            && self.with(|stream| stream.kind == Kind::ReadPipe)
+    }
+}
+
+/// What the driver was told.
+enum Told {
+    /// Whatever there was to tell.
+    Everything,
+    /// Nothing: it cannot report on this descriptor.
+    Unpolled,
+}
+
+impl Stream {
+    /// What there is to hear of in this state.
+    pub(super) fn wanted(&self) -> Interest {
+        let read = match self.kind {
+            Kind::Socket | Kind::ReadPipe => {
+                self.phase == Phase::Open && !self.is_paused && !self.read_ended
+            }
+            Kind::WritePipe { hears_reader } => {
+                hears_reader && (Phase::Open..Phase::Lost).contains(&self.phase)
+            }
+        };
+        let write = self.phase < Phase::Lost && !self.queue.is_empty();
+        let read = if read { Interest::READ } else { Interest::NONE };
+        let write = if write {
+            Interest::WRITE
+        } else {
+            Interest::NONE
+        };
+        read.with(write)
+    }
+
+    /// Whether writing and reading have been given up by either side.
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase >= Phase::Closing
+    }
+}
+
+/// asyncio's class of protocols that lend a buffer.
+static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Whether a protocol lends a buffer.
+///
+/// # Errors
+/// What importing asyncio or an `__instancecheck__` raises.
+pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let class = BUFFERED_PROTOCOL.import(protocol.py(), "asyncio", "BufferedProtocol")?;
+    protocol.is_instance(class)
+}
+
+/// Who else has to do with a new transport.
+#[derive(Debug)]
+pub(crate) struct Company<'py> {
+    /// A future that is done when the protocol knows of its connection.
+    pub(crate) waiter: Option<Bound<'py, PyAny>>,
+    /// What `get_extra_info` knows beside the socket's own addresses.
+    pub(crate) extra: Option<Bound<'py, PyAny>>,
+    /// The server that accepted the connection.
+    pub(crate) server: Option<Bound<'py, PyAny>>,
+}
+
+/// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
+///
+/// # Errors
+/// What the protocol's attributes, the server or the loop raise; the endpoint is closed then.
+pub(crate) fn start<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    endpoint: Endpoint,
+    protocol: &Bound<'py, PyAny>,
+    peer: Peer,
+    company: Company<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let transport = StreamTransport::new(event_loop, Kind::Socket, endpoint, protocol, &company)?;
+    transport.with(|stream| stream.peer = peer);
+    let slf = CLASS.instantiate(py, transport)?;
+    info::remember_peer(&slf)?;
+    begin(event_loop, &slf, protocol, company)?;
+    Ok(slf)
+}
+
+impl StreamTransport {
+    /// What a transport knows when it has not begun.
+    ///
+    /// # Errors
+    /// What the protocol's class raises when it is asked whether it lends a buffer.
+    pub(super) fn new(
+        event_loop: &Bound<'_, PyAny>,
+        kind: Kind,
+        endpoint: Endpoint,
+        protocol: &Bound<'_, PyAny>,
+        company: &Company<'_>,
+    ) -> PyResult<Self> {
+        let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
+        let stream = Stream {
+            kind,
+            phase: Phase::Starting,
+            endpoint,
+            unpolled: None,
+            token: None,
+            registered: Interest::NONE,
+            queue: WriteQueue::new(),
+            limits: Limits::default(),
+            protocol: Some(protocol.clone().into()),
+            is_buffered: is_buffered(protocol)?,
+            is_paused: false,
+            read_ended: false,
+            wrote_eof: false,
+            protocol_paused: false,
+            lost_writes: 0,
+            last_read: 0,
+            read_context: None,
+            write_context: None,
+            server: held(&company.server),
+            extra: held(&company.extra),
+            peer: Peer::Ask,
+            shown: None,
+            sockname: None,
+            peername: None,
+        };
+        Ok(Self {
+            event_loop: event_loop.clone().into(),
+            stream: Mutex::new(stream),
+        })
+    }
+}
+
+/// Registers a transport and schedules its start.
+///
+/// # Errors
+/// What the protocol's attributes, the server or the loop raise.
+pub(super) fn begin<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    company: Company<'py>,
+) -> PyResult<()> {
+    register(event_loop, slf)?;
+    if let Some(server) = &company.server {
+        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
+    }
+    schedule_start(event_loop, slf, protocol, company.waiter, begin_reading)
+}
+
+fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = Loop::of(event_loop)?;
+    let object = Owned::from(slf.clone());
+    let transport = StreamTransport::of(slf)?;
+    let fd = transport.with(|stream| stream.endpoint.registered_number());
+    let token = this
+        .state()
+        .with(|state| state.add_source(fd, object, read::serve))?;
+    transport.with(|stream| stream.token = Some(token));
+    Ok(())
+}
+
+/// Schedules, in asyncio's order: `connection_made`, `begin` with a copy of the context of now, the waiter's result.
+///
+/// # Errors
+/// What the protocol's attributes or the loop raise.
+pub(super) fn schedule_start<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    waiter: Option<Bound<'py, PyAny>>,
+    begin: fn(&Bound<'_, PyAny>, Owned) -> PyResult<()>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = Loop::of(event_loop)?;
+    let made = protocol.getattr(intern!(py, "connection_made"))?;
+    let handle =
+        handle::new_bound_handle(event_loop, &made, &pyo3::types::PyTuple::new(py, [slf])?)?;
+    this.push(Job::Callback(handle.into()))?;
+    let context = copy_context(py)?;
+    let slf = slf.clone().unbind();
+    let waiter = waiter.map(Bound::unbind);
+    this.push_call(move |py| {
+        let slf = slf.into_bound(py);
+        begin(&slf, context)?;
+        match waiter {
+            Some(waiter) => future::set_result(waiter.bind(py), py.None().bind(py)),
+            None => Ok(()),
+        }
+    })
+}
+
+fn begin_reading(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    let mut context = Some(context);
+    let started = this.with(|stream| {
+        let started = stream.phase == Phase::Starting;
+        if started {
+            stream.phase = Phase::Open;
+        }
+        if stream.read_context.is_none() {
+            stream.read_context = context.take();
+        }
+        started
+    });
+    // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
+    drop(context);
+    if !started {
+        return Ok(());
+    }
+    match this.update_interest(slf) {
+        Ok(()) => Ok(()),
+        Err(error) => close::fatal_error(slf, error, "Fatal error on transport"),
+    }
+}
+
+/// Makes the type and adds it to the module.
+///
+/// # Errors
+/// What importing asyncio or making a type raises.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let base = py
+        .import(intern!(py, "asyncio"))?
+        .getattr(intern!(py, "Transport"))?
+        .cast_into::<PyType>()?;
+    let class = CLASS.create::<StreamTransport>(&base)?;
+    attach_all(&class)?;
+    module.add("StreamTransportBase", class)?;
+    pipe::add_to(module)?;
+    datagram::add_to(module)?;
+    module.add_function(pyo3::wrap_pyfunction!(set_transport_class, module)?)
+}
+
+fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
+    attach_methods(class, &read::METHODS)?;
+    attach_methods(class, &write::METHODS)?;
+    attach_methods(class, &flow::METHODS)?;
+    attach_methods(class, &close::METHODS)?;
+    attach_methods(class, &[close::ABORT, close::FORCE_CLOSE])?;
+    attach_methods(class, &info::METHODS)
+}
+
+/// Makes this class, derived in Python, the one of all transports of its native class.
+///
+/// # Errors
+/// `TypeError` if it does not derive from one.
+#[pyfunction]
+fn set_transport_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
+    if pipe::set_class(cls)? || datagram::set_class(cls)? {
+        return Ok(());
+    }
+    CLASS.set_instance_class(cls)?;
+    // On the very class of an object, methods are called without a detour.
+    attach_all(cls)
+}

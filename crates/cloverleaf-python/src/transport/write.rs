@@ -1,0 +1,321 @@
+//! The way out: sent at once if nothing waits before it, else queued until the kernel has room.
+
+use cloverleaf::Sent;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+
+use super::kind::Kind;
+use super::stream::{Phase, Stream, StreamTransport};
+use super::{close, flow};
+use crate::error::{errno_error, os_error};
+use crate::ffi::{
+    Bytes, Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context,
+};
+
+/// Refuses what asyncio does not take for bytes.
+///
+/// # Errors
+/// `TypeError`.
+#[inline]
+pub(super) fn check_bytes_like(data: &Bound<'_, PyAny>) -> PyResult<()> {
+    let is_bytes_like = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if !is_bytes_like {
+        let name = data.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "data argument must be a bytes-like object, not '{name}'"
+        )));
+    }
+    Ok(())
+}
+
+/// The bytes of an argument that asyncio takes.
+fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
+    check_bytes_like(data)?;
+    Bytes::of(data)
+}
+
+/// What is to be done about a write that has been made.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// Nothing: all of it went, or nobody needs to know that it did not.
+    Done,
+    /// Some of it waits.
+    Queued,
+    /// The connection is broken.
+    Failed(Kind, Errno),
+    /// The connection had been lost before, and the program goes on writing.
+    Futile(Kind),
+}
+
+impl Stream {
+    fn write(&mut self, data: &[u8]) -> Outcome {
+        if self.phase >= self.kind.writes_end_at() {
+            return self.futile();
+        }
+        let Some(fd) = self.endpoint.fd() else {
+            return self.failed(Errno::BADF);
+        };
+        let mut rest = data;
+        if self.queue.is_empty() {
+            match self.kind.send(fd, data) {
+                Ok(count) if count == data.len() => return Outcome::Done,
+                Ok(count) => rest = &data[count..],
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return self.failed(errno),
+            }
+        }
+        self.queue.push_slice(rest);
+        Outcome::Queued
+    }
+
+    /// A write after the end, to be counted.
+    fn futile(&mut self) -> Outcome {
+        self.lost_writes += 1;
+        if self.lost_writes >= self.kind.first_warned_write() {
+            Outcome::Futile(self.kind)
+        } else {
+            Outcome::Done
+        }
+    }
+
+    /// A write that the kernel refuses.
+    fn failed(&mut self, errno: Errno) -> Outcome {
+        Outcome::Failed(self.count_failure(), errno)
+    }
+
+    /// Counts a write that the kernel refuses: on a pipe, it is the first futile one.
+    fn count_failure(&mut self) -> Kind {
+        if self.kind != Kind::Socket {
+            self.lost_writes += 1;
+        }
+        self.kind
+    }
+}
+
+/// `transport.write`.
+fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let bytes = bytes_of(data)?;
+    if this.with(|stream| stream.wrote_eof) {
+        return Err(PyRuntimeError::new_err(
+            "Cannot call write() after write_eof()",
+        ));
+    }
+    if !bytes.is_empty() {
+        let outcome = this.with(|stream| stream.write(&bytes));
+        drop(bytes);
+        settle(slf, this, outcome)?;
+    }
+    Ok(super::info::none(py))
+}
+
+#[inline]
+fn settle(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome) -> PyResult<()> {
+    match outcome {
+        Outcome::Queued => wait_for_room(slf, this),
+        Outcome::Failed(kind, errno) => {
+            close::fatal_error(slf, errno_error(slf.py(), errno), kind.write_failed())
+        }
+        Outcome::Futile(kind) => warn_futile(slf.py(), kind),
+        Outcome::Done => Ok(()),
+    }
+}
+
+#[cold]
+fn wait_for_room(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+    let mut context = Some(copy_context(slf.py())?);
+    this.with(|stream| {
+        if stream.write_context.is_none() {
+            stream.write_context = context.take();
+        }
+    });
+    drop(context);
+    this.update_interest(slf)?;
+    flow::pause_if_full(slf)
+}
+
+/// Warns of a program that goes on writing after the end.
+///
+/// # Errors
+/// What the logger's handlers raise.
+#[cold]
+pub(super) fn warn_futile(py: Python<'_>, kind: Kind) -> PyResult<()> {
+    let logger = py
+        .import(intern!(py, "asyncio.log"))?
+        .getattr(intern!(py, "logger"))?;
+    logger.reach(intern!(py, "warning"), (kind.futile_write(),))?;
+    Ok(())
+}
+
+/// `transport.writelines`: all pieces in one gathered send.
+fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    if this.with(|stream| stream.wrote_eof) {
+        return Err(PyRuntimeError::new_err(
+            "Cannot call writelines() after write_eof()",
+        ));
+    }
+    let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
+    let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
+    if bytes.iter().all(|piece| piece.is_empty()) {
+        return Ok(super::info::none(py));
+    }
+    let outcome = this.with(|stream| stream.write_pieces(&bytes));
+    drop(bytes);
+    settle(slf, this, outcome)?;
+    Ok(super::info::none(py))
+}
+
+impl Stream {
+    fn write_pieces(&mut self, pieces: &[Bytes<'_>]) -> Outcome {
+        if self.phase >= self.kind.writes_end_at() {
+            return self.futile();
+        }
+        for piece in pieces {
+            self.queue.push_slice(piece);
+        }
+        let Some(fd) = self.endpoint.fd() else {
+            return self.failed(Errno::BADF);
+        };
+        match self.queue.send_to(fd) {
+            Ok(_) if self.queue.is_empty() => Outcome::Done,
+            Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
+            Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
+    }
+}
+
+/// What is left to do when the queue has moved on.
+enum Next {
+    Nothing,
+    Wait,
+    Finish,
+}
+
+/// Sends what waits, now that there is room.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let sent = this.with(|stream| {
+        if stream.phase >= Phase::Lost || stream.queue.is_empty() {
+            return None;
+        }
+        let fd = stream.endpoint.fd()?;
+        Some(stream.queue.send_to(fd))
+    });
+    match sent {
+        None | Some(Ok(Sent::WouldBlock)) => return Ok(()),
+        Some(Ok(Sent::Bytes(_))) => {}
+        Some(Err(error)) => {
+            let kind = this.with(Stream::count_failure);
+            return close::fatal_error(slf, os_error(py, &error), kind.write_failed());
+        }
+    }
+    let context = this.with(|stream| {
+        stream
+            .write_context
+            .as_ref()
+            .map(|context| context.clone_ref(py))
+    });
+    match context {
+        Some(context) => with_context(py, context.bind(py), || after_sending(slf, this)),
+        None => after_sending(slf, this),
+    }
+}
+
+fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+    flow::resume_if_drained(slf)?;
+    let next = this.with(|stream| match stream.phase {
+        _ if !stream.queue.is_empty() => Next::Wait,
+        Phase::Closing => {
+            stream.phase = Phase::Lost;
+            Next::Finish
+        }
+        Phase::Starting | Phase::Open | Phase::Lost | Phase::Closed => Next::Nothing,
+    });
+    match next {
+        Next::Wait => Ok(()),
+        Next::Nothing => {
+            let old = this.with(|stream| stream.write_context.take());
+            drop(old);
+            this.update_interest(slf)?;
+            this.with(|stream| {
+                if stream.wrote_eof && stream.phase < Phase::Lost && stream.queue.is_empty() {
+                    stream.shut_down_writing();
+                }
+            });
+            Ok(())
+        }
+        Next::Finish => {
+            this.update_interest(slf)?;
+            close::connection_lost(slf, None)
+        }
+    }
+}
+
+impl Stream {
+    fn shut_down_writing(&self) {
+        if let Some(fd) = self.endpoint.fd() {
+            // The peer may have reset the connection already, which the next read tells.
+            cloverleaf::ignore(rustix::net::shutdown(fd, Shutdown::Write));
+        }
+    }
+}
+
+fn write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = StreamTransport::of(slf)?;
+    if this.with(|stream| stream.kind != Kind::Socket) {
+        // A pipe has one direction, and closing it is the only way to end that.
+        close::close(slf)?;
+        return Ok(super::info::none(slf.py()));
+    }
+    this.with(|stream| {
+        if stream.is_closing() || stream.wrote_eof {
+            return;
+        }
+        stream.wrote_eof = true;
+        if stream.queue.is_empty() {
+            stream.shut_down_writing();
+        }
+    });
+    Ok(super::info::none(slf.py()))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every method")]
+fn can_write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(super::info::boolean(slf.py(), true))
+}
+
+pub(super) const METHODS: [Method; 4] = [
+    Method {
+        name: c"write",
+        doc: c"write($self, data)\n--\n\nSend bytes; what the kernel does not take at once is sent later, in order.",
+        kind: raw_onename!(write, "write", "data"),
+    },
+    Method {
+        name: c"writelines",
+        doc: c"writelines($self, list_of_data)\n--\n\nSend all of these bytes, gathered in one call to the kernel.",
+        kind: raw_onename!(writelines, "writelines", "list_of_data"),
+    },
+    Method {
+        name: c"write_eof",
+        doc: c"write_eof($self, /)\n--\n\nEnd the writing once everything has been sent; reading goes on.",
+        kind: raw_noargs!(write_eof),
+    },
+    Method {
+        name: c"can_write_eof",
+        doc: c"can_write_eof($self, /)\n--\n\nTrue: streams can be closed in one direction.",
+        kind: raw_noargs!(can_write_eof),
+    },
+];

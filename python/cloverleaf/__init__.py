@@ -1,0 +1,76 @@
+"""Cloverleaf: asyncio's event loop, rebuilt in Rust.
+
+`cloverleaf.run(main())` does what `asyncio.run(main())` does, on Cloverleaf's loop. Programs that
+bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._loop import EventLoop
+from ._server import Server
+
+if TYPE_CHECKING:
+    from ._policy import EventLoopPolicy
+
+    __version__: str
+
+__all__ = [
+    "EventLoop",
+    "EventLoopPolicy",
+    "Server",
+    "__version__",
+    "install",
+    "new_event_loop",
+    "run",
+]
+
+_T = TypeVar("_T")
+
+
+def new_event_loop() -> EventLoop:
+    """Make an event loop."""
+    return EventLoop()
+
+
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> _T:
+    """Run a coroutine in a new loop, and close the loop after it, as `asyncio.run` does."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("cloverleaf.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
+        return runner.run(main)
+
+
+def install() -> None:
+    """Make Cloverleaf's loop the one that asyncio's own functions use, by the loop policy.
+
+    Prefer `run`, which needs no policy. Python deprecates policies from 3.14 on, where this still
+    works and warns of nothing; where Python has no policies any more, it raises RuntimeError.
+    """
+    from ._policy import install
+
+    install()
+
+
+def __getattr__(name: str) -> Any:
+    """What most programs do not ask for is found when it is asked for."""
+    if name == "EventLoopPolicy":
+        try:
+            from ._policy import EventLoopPolicy
+        except ImportError:
+            raise AttributeError("this Python has no event loop policies") from None
+        return EventLoopPolicy
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("cloverleaf")
+        except PackageNotFoundError:
+            raise AttributeError("cloverleaf is not installed, so it has no version") from None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,81 @@
+"""From a connected socket to a transport and its protocol."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ._log import logger
+from ._sockets import SocketOperations
+from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
+
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
+
+
+class Adopting(SocketOperations):
+    """`connect_accepted_socket`, and the last step of every `create_…_connection`."""
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], _P],
+        sock: socket.socket,
+        *,
+        ssl: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> tuple[asyncio.Transport, _P]:
+        """Serve a connection that the program has accepted by itself."""
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"A Stream Socket was expected, got {sock!r}")
+        refuse_timeouts_without_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        refuse_tls_socket(sock)
+
+        tls = tls_options(
+            ssl,
+            server_side=True,
+            handshake_timeout=ssl_handshake_timeout,
+            shutdown_timeout=ssl_shutdown_timeout,
+        )
+        transport, protocol = await self._adopt(sock, protocol_factory, tls, is_ours=False)
+        if self.get_debug():
+            kept = transport.get_extra_info("socket")
+            logger.debug("%r handled: (%r, %r)", kept, transport, protocol)
+        return transport, protocol
+
+    async def _adopt(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], _P],
+        tls: TLSOptions | None,
+        *,
+        is_ours: bool,
+    ) -> tuple[asyncio.Transport, _P]:
+        """Make a protocol and a transport for `sock`, and wait until they have met.
+
+        From the moment that there is a transport, the socket belongs to it. Before that, a failure
+        closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio.
+        """
+        try:
+            sock.setblocking(False)
+            protocol = protocol_factory()
+            met = self.create_future()
+            transport: asyncio.Transport
+            if tls is None:
+                transport = self._make_stream_transport(sock, protocol, met, None, None)
+            else:
+                transport = encrypted = tls.transport(self, protocol, met)
+                self._make_stream_transport(sock, encrypted, None, None, None)
+        except BaseException:
+            if is_ours or sys.version_info >= (3, 14):
+                sock.close()
+            raise
+        try:
+            await met
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            # Its exception's traceback refers to this frame.
+            del met
+        return transport, protocol

@@ -1,0 +1,43 @@
+"""`EventLoop`: the native loop and its Python half, joined."""
+
+import asyncio
+
+from . import _cloverleaf
+from ._datagram import Datagrams
+from ._missing import Missing
+from ._processes import Processes
+from ._signals import Signals
+from ._start_tls import StartTLS
+from ._transports import (
+    DatagramTransport,
+    ReadPipeTransport,
+    SSLTransport,
+    StreamTransport,
+    WritePipeTransport,
+)
+from ._unix import UnixSockets
+
+
+class EventLoop(
+    UnixSockets,
+    Datagrams,
+    StartTLS,
+    Processes,
+    Signals,
+    Missing,
+    _cloverleaf.Loop,
+    asyncio.AbstractEventLoop,
+):
+    """An asyncio event loop that runs on Cloverleaf's engine.
+
+    It may be subclassed, and takes no arguments.
+    """
+
+
+# What runs for every callback must not be searched for through all the bases.
+_cloverleaf.attach_hot_methods(EventLoop)
+_cloverleaf.set_transport_class(StreamTransport)
+_cloverleaf.set_transport_class(DatagramTransport)
+_cloverleaf.set_transport_class(ReadPipeTransport)
+_cloverleaf.set_transport_class(WritePipeTransport)
+_cloverleaf.set_ssl_transport_class(SSLTransport)

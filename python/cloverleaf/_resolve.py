@@ -1,0 +1,175 @@
+"""Names to addresses and back.
+
+The native half asks the system's resolver on threads of its own, without the GIL. A program that
+has replaced `socket.getaddrinfo` gets its own function called, in the default executor, as it
+does on asyncio; so do arguments that only `socket.getaddrinfo` itself can judge.
+"""
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ._executor import Executing
+from ._log import logger
+
+# (family, kind, protocol, canonical name, address)
+AddressInfo: TypeAlias = tuple[Any, socket.SocketKind, int, str, Any]
+
+_STDLIB_GETADDRINFO = socket.getaddrinfo
+_MAX_C_LONG = 2**63 - 1
+
+
+class Resolving(Executing):
+    """`getaddrinfo`, `getnameinfo`, and the short cut for numeric addresses."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  # the name is asyncio's
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """`socket.getaddrinfo` without blocking the loop."""
+        if not self.get_debug():
+            return await self._look_up(host, port, family, type, proto, flags)
+
+        what = f"{host!s}:{port!r}"
+        for name, value in (("family", family), ("type", type), ("proto", proto), ("flags", flags)):
+            if value:
+                what += f", {name}={value!r}"
+        logger.debug("Get address info %s", what)
+        began = self.time()
+        found = await self._look_up(host, port, family, type, proto, flags)
+        took = self.time() - began
+        report = f"Getting address info {what} took {took * 1e3:.3f}ms: {found!r}"
+        if took >= self.slow_callback_duration:
+            logger.info(report)
+        else:
+            logger.debug(report)
+        return found
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """`socket.getnameinfo` without blocking the loop."""
+        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+    async def _look_up(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        family: int,
+        kind: int,
+        proto: int,
+        flags: int,
+    ) -> list[AddressInfo]:
+        if socket.getaddrinfo is not _STDLIB_GETADDRINFO or not _native_can_judge(
+            host, port, (family, kind, proto, flags)
+        ):
+            resolver: Callable[..., Any] = socket.getaddrinfo
+            by_hand: list[AddressInfo] = await self.run_in_executor(
+                None, resolver, host, port, family, kind, proto, flags
+            )
+            return by_hand
+        self._check_open()
+        sys.audit("socket.getaddrinfo", host, port, family, kind, proto)
+        if isinstance(host, str):
+            host = host.encode("idna")
+        found = await self._getaddrinfo(host, port, int(family), int(kind), int(proto), int(flags))
+        return [
+            (_as_family(info[0]), _as_kind(info[1]), info[2], info[3], info[4]) for info in found
+        ]
+
+    async def _resolve(
+        self,
+        address: tuple[Any, ...],
+        *,
+        family: int = 0,
+        kind: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """Addresses for (host, port, ...), without the resolver if the host is numeric."""
+        host, port = address[:2]
+        numeric = numeric_address(host, port, family, kind, proto, *address[2:])
+        if numeric is not None:
+            return [numeric]
+        return await self.getaddrinfo(
+            host, port, family=family, type=kind, proto=proto, flags=flags
+        )
+
+
+def numeric_address(
+    host: Any,
+    port: Any,
+    family: int,
+    kind: int,
+    proto: int,
+    flowinfo: int = 0,
+    scope_id: int = 0,
+) -> AddressInfo | None:
+    """The one address that `host` and `port` spell out, or None if a resolver must be asked."""
+    if host is None or proto not in {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}:
+        return None
+    if kind == socket.SOCK_STREAM:
+        proto = socket.IPPROTO_TCP
+    elif kind == socket.SOCK_DGRAM:
+        proto = socket.IPPROTO_UDP
+    else:
+        return None
+
+    if port is None or port in ("", b""):
+        port = 0
+    else:
+        try:
+            port = int(port)
+        except (TypeError, ValueError):
+            return None  # the name of a service
+
+    if isinstance(host, bytes):
+        host = host.decode("idna")
+    if "%" in host:
+        return None  # inet_pton(3) takes no zone after the address
+
+    families = (socket.AF_INET, socket.AF_INET6) if family == socket.AF_UNSPEC else (family,)
+    for candidate in families:
+        try:
+            socket.inet_pton(candidate, host)
+        except OSError:
+            continue
+        end = (flowinfo, scope_id) if candidate == socket.AF_INET6 else ()
+        return _as_family(candidate), _as_kind(kind), proto, "", (host, port, *end)
+    return None
+
+
+def _native_can_judge(host: Any, port: Any, numbers: tuple[Any, ...]) -> bool:
+    """Whether the arguments are of the plain kinds that the native resolver takes."""
+    if host is not None and type(host) not in (str, bytes):
+        return False
+    if host and (0 in host if isinstance(host, bytes) else "\0" in host):
+        return False
+    if type(port) is int:
+        if not -_MAX_C_LONG <= port <= _MAX_C_LONG:
+            return False
+    elif type(port) is str:
+        if not port.isascii() or "\0" in port:
+            return False
+    elif port is not None and (type(port) is not bytes or 0 in port):
+        return False
+    return all(isinstance(number, int) and abs(number) < 2**31 for number in numbers)
+
+
+def _as_family(number: int) -> socket.AddressFamily:
+    try:
+        return socket.AddressFamily(number)
+    except ValueError:
+        return number  # type: ignore[return-value]  # as the socket module does
+
+
+def _as_kind(number: int) -> socket.SocketKind:
+    try:
+        return socket.SocketKind(number)
+    except ValueError:
+        return number  # type: ignore[return-value]  # as the socket module does

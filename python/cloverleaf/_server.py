@@ -1,0 +1,148 @@
+"""`Server`: what `create_server` returns. It owns the listening sockets and knows its clients.
+
+Closing a server ends listening at once and leaves the clients alone. The native half accepts
+clients, and calls `_attach` and `_detach` as their transports come and go.
+"""
+
+import asyncio
+import socket
+import sys
+import weakref
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable, Sequence
+
+from ._base import LoopBase
+
+
+class Server(asyncio.AbstractServer):
+    """Listening sockets, and the connections that came of them."""
+
+    def __init__(
+        self,
+        loop: LoopBase,
+        sockets: Sequence[socket.socket],
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        backlog: int,
+        after_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._sockets: list[socket.socket] | None = list(sockets)
+        self._protocol_factory = protocol_factory
+        self._backlog = backlog
+        self._after_close = after_close
+        self._serving = False
+        # The descriptors' numbers, which the sockets no longer tell when the program closes them.
+        self._numbers: list[int] = []
+        # Weak, so that a transport that nobody holds any more can be seen to be forgotten.
+        self._clients: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        # None once the server is closed and its last client is gone.
+        self._waiters: list[asyncio.Future[None]] | None = []
+        self._forever: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} sockets={self.sockets!r}>"
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the server belongs to."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """Tell whether the server accepts connections now."""
+        return self._serving
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The listening sockets, in wrappers that cannot close them; none after `close`."""
+        return tuple(TransportSocket(sock) for sock in self._sockets or ())
+
+    async def start_serving(self) -> None:
+        """Start to accept connections, if the server does not do so already."""
+        self._listen()
+        await asyncio.sleep(0)
+
+    async def serve_forever(self) -> None:
+        """Accept connections until cancelled, then close the server and wait until it is.
+
+        From Python 3.14 on, being cancelled also closes the connections, as on asyncio.
+        """
+        if self._forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._listen()
+        self._forever = self._loop.create_future()
+        try:
+            await self._forever
+        except asyncio.CancelledError:
+            self.close()
+            if sys.version_info >= (3, 14):
+                self.close_clients()
+            await self.wait_closed()
+            raise
+        finally:
+            self._forever = None
+
+    def close(self) -> None:
+        """Stop to listen, which also ends `serve_forever`; connections stay as they are."""
+        sockets, self._sockets = self._sockets, None
+        if sockets is None:
+            return
+        for number in self._numbers:
+            self._loop._stop_serving(number)
+        self._numbers.clear()
+        for sock in sockets:
+            sock.close()
+        self._serving = False
+        if self._after_close is not None:
+            self._after_close()
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+            self._forever = None
+        if not self._clients:
+            self._wake_waiters()
+
+    def close_clients(self) -> None:
+        """Close every connection, after what is written has been sent."""
+        for transport in self._clients.copy():
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Close every connection at once."""
+        for transport in self._clients.copy():
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and its last connection is gone.
+
+        On Python 3.11 it returns at once if the server is closed, as asyncio's does there.
+        """
+        if self._waiters is None or (sys.version_info < (3, 12) and self._sockets is None):
+            return
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _listen(self) -> None:
+        if self._serving:
+            return
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        self._serving = True
+        for sock in self._sockets:
+            sock.listen(self._backlog)
+            self._numbers.append(sock.fileno())
+            self._loop._start_serving(self._protocol_factory, sock, self, self._backlog)
+
+    def _attach(self, transport: asyncio.Transport) -> None:
+        self._clients.add(transport)
+
+    def _detach(self, transport: asyncio.Transport) -> None:
+        self._clients.discard(transport)
+        if not self._clients and self._sockets is None:
+            self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)

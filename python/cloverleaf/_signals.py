@@ -1,0 +1,166 @@
+"""Signal handlers that run as callbacks of the loop.
+
+Python writes the number of each signal to a socket pair, which is made when the first handler is
+added, and the loop reads it like any other socket. Only the main thread may change handlers.
+"""
+
+import contextvars
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVarTuple, Unpack
+
+from ._debug import refuse_coroutine
+from ._log import logger
+from ._running import Running
+
+_Ts = TypeVarTuple("_Ts")
+_Handler = tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]
+
+
+class Signals(Running):
+    """`add_signal_handler` and `remove_signal_handler`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal_handlers: dict[int, _Handler] = {}
+        # Where we read, and where Python writes.
+        self._signal_sockets: tuple[socket.socket, socket.socket] | None = None
+
+    def close(self) -> None:
+        """Close the loop, and give its signals back to the system."""
+        super().close()
+        # The loop has let go of the socket pair, so it can be closed.
+        sockets, self._signal_sockets = self._signal_sockets, None
+        try:
+            self._give_signals_back()
+        finally:
+            for end in sockets or ():
+                end.close()
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
+    ) -> None:
+        """Call `callback(*args)` from the loop whenever `sig` has come."""
+        refuse_coroutine(callback, "add_signal_handler")
+        _check_signal(sig)
+        self._check_open()
+        try:
+            # This raises first if we are not in the main thread.
+            signal.set_wakeup_fd(self._signal_writer().fileno())
+        except (ValueError, OSError) as error:
+            raise RuntimeError(str(error)) from error
+
+        self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
+        try:
+            # Without a handler of Python's own, the number would not be written.
+            signal.signal(sig, _let_the_loop_do_it)
+            signal.siginterrupt(sig, False)
+        except OSError as error:
+            del self._signal_handlers[sig]
+            self._stop_wakeups_if_unused()
+            if error.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from error
+            raise
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Bring the default back for `sig`; return whether there was a handler."""
+        _check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        try:
+            signal.signal(
+                sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+            )
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from error
+            raise
+        self._stop_wakeups_if_unused()
+        return True
+
+    def _run(self) -> None:
+        """Run; in the main thread, any signal ends the loop's sleep.
+
+        A signal that comes after the last look for signals and before the sleep would otherwise be
+        noticed only when something else wakes the loop. A wakeup descriptor of the program's own
+        is left in place.
+        """
+        if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
+            super()._run()
+            return
+        ours = self._signal_writer().fileno()
+        former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        if former != -1:
+            signal.set_wakeup_fd(former)
+            super()._run()
+            return
+        try:
+            super()._run()
+        finally:
+            latter = signal.set_wakeup_fd(-1)
+            if latter != ours or self._signal_handlers:
+                signal.set_wakeup_fd(latter)
+
+    def _give_signals_back(self) -> None:
+        if os.getpid() != self._process:
+            self._signal_handlers.clear()
+        elif sys.is_finalizing():
+            if self._signal_handlers:
+                warnings.warn(
+                    f"Closing the loop {self!r} on interpreter shutdown stage, "
+                    f"skipping signal handlers removal",
+                    ResourceWarning,
+                    source=self,
+                    stacklevel=3,
+                )
+                self._signal_handlers.clear()
+        else:
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+
+    def _signal_writer(self) -> socket.socket:
+        if self._signal_sockets is None:
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self._signal_sockets = reader, writer
+            self._add_internal_reader(reader.fileno(), self._read_signals, reader)
+        return self._signal_sockets[1]
+
+    def _stop_wakeups_if_unused(self) -> None:
+        if self._signal_handlers:
+            return
+        try:
+            signal.set_wakeup_fd(-1)
+        except (ValueError, OSError) as error:
+            logger.info("set_wakeup_fd(-1) failed: %s", error)
+
+    def _read_signals(self, reader: socket.socket) -> None:
+        """Schedule the handler of every signal that has come."""
+        try:
+            numbers = reader.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return
+        for number in numbers:
+            handler = self._signal_handlers.get(number)
+            if handler is not None:  # else it was removed after the signal had come
+                callback, args, context = handler
+                self.call_soon(callback, *args, context=context)
+
+
+def _check_signal(sig: int) -> None:
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")
+
+
+def _let_the_loop_do_it(signum: int, frame: FrameType | None) -> None:
+    """Only there so that Python writes the signal's number to the wakeup descriptor."""

@@ -1,0 +1,93 @@
+"""The classes that the native half instantiates for streams, datagrams, TLS and pipes.
+
+All of their work is native; deriving them here gives them weak references, a `__dict__` for
+whatever a program likes to hang on them, a repr, and the marks by which asyncio and others know
+what they are good for.
+"""
+
+import asyncio
+from asyncio.constants import _SendfileMode
+
+from . import _cloverleaf
+
+
+class StreamTransport(_cloverleaf.StreamTransportBase):
+    """A connected stream: an `asyncio.Transport`."""
+
+    _start_tls_compatible = True
+
+    def __repr__(self) -> str:
+        return _socket_repr(self)
+
+
+class DatagramTransport(_cloverleaf.DatagramTransportBase, asyncio.Transport):
+    """An endpoint for datagrams: an `asyncio.DatagramTransport`.
+
+    As on asyncio it is an `asyncio.Transport` as well, though it is no stream and refuses to
+    `write()`.
+    """
+
+    def __repr__(self) -> str:
+        return _socket_repr(self)
+
+
+class SSLTransport(_cloverleaf.SSLTransportBase, asyncio.Protocol):
+    """TLS over another transport, whose protocol it is.
+
+    Named as asyncio's, because programs (and CPython's tests) look for "ssl" in the name.
+    """
+
+    _start_tls_compatible = True
+    # A file's bytes must be encrypted, so the kernel cannot send them by itself.
+    _sendfile_compatible = _SendfileMode.FALLBACK
+
+    def __repr__(self) -> str:
+        inner = self._get_inner()
+        word = "closed" if inner is None else "closing" if self.is_closing() else "open"
+        return f"<{type(self).__name__} {word}{'' if inner is None else f' over {inner!r}'}>"
+
+
+class ReadPipeTransport(_cloverleaf.ReadPipeTransportBase):
+    """The end of a pipe that is read: an `asyncio.ReadTransport`."""
+
+    def __repr__(self) -> str:
+        return _pipe_repr(self, "polling" if self.is_reading() else "idle")
+
+
+class WritePipeTransport(_cloverleaf.WritePipeTransportBase):
+    """The end of a pipe that is written: an `asyncio.WriteTransport`.
+
+    As on asyncio it is a whole `asyncio.Transport`, although it cannot read.
+    """
+
+    def __repr__(self) -> str:
+        size = self.get_write_buffer_size()
+        return _pipe_repr(self, f"{'polling' if size else 'idle'} bufsize={size}")
+
+
+def _socket_repr(transport: StreamTransport | DatagramTransport) -> str:
+    words = [type(transport).__name__]
+    fd = transport._fileno()
+    if fd == -1:
+        words.append("closed")
+    elif transport.is_closing():
+        words.append("closing")
+    words.append(f"fd={fd}")
+    if fd != -1:
+        size = transport.get_write_buffer_size()
+        words.append(f"read={'polling' if transport.is_reading() else 'idle'}")
+        words.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
+    return f"<{' '.join(words)}>"
+
+
+def _pipe_repr(transport: ReadPipeTransport | WritePipeTransport, doing: str) -> str:
+    fd = transport._fileno()
+    words = [type(transport).__name__]
+    if fd == -1:
+        doing = "closed"
+    elif transport._get_loop().is_closed():
+        doing = "open"
+    elif transport.is_closing():
+        words.append("closing")
+    words += [f"fd={fd}", doing]
+    return f"<{' '.join(words)}>"
