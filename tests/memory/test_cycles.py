@@ -1,0 +1,168 @@
+"""Cycles that pass through objects of the loop are found by the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from parity.harness.turns import turn
+from parity.harness.types import Loop
+
+
+class Box:
+    """Holds something, and may be called."""
+
+    content: object = None
+
+    def __call__(self, *_args: object) -> None:
+        """Do nothing."""
+
+
+class Failing(Box):
+    """Raises an exception whose traceback holds it."""
+
+    def __call__(self, *_args: object) -> None:
+        """Fail."""
+        raise LookupError(self)
+
+
+def boxes_left(references: list[weakref.ref[Box]]) -> int:
+    """Collect, and count what is still alive."""
+    gc.collect()
+    return sum(reference() is not None for reference in references)
+
+
+def test_two_hundred_cycles_through_handles_are_collected(loop: Loop) -> None:
+    references = []
+    for n in range(200):
+        box = Box()
+        schedule: Callable[..., object] = (
+            loop.call_soon,
+            loop.call_soon_threadsafe,
+            lambda callback: loop.call_later(0, callback),
+            lambda callback: loop.call_at(0, callback),
+        )[n % 4]
+        box.content = schedule(box)
+        references.append(weakref.ref(box))
+    del box
+    turn(loop)
+    turn(loop)
+    assert boxes_left(references) == 0
+
+
+def test_cycles_through_handles_that_never_ran_are_collected_with_the_loop(
+    kind_factory: Callable[[], Loop],
+) -> None:
+    references = []
+    loop = kind_factory()
+    for _ in range(200):
+        box = Box()
+        box.content = (loop, loop.call_soon(box), loop.call_later(3600, box))
+        references.append(weakref.ref(box))
+    loop.close()
+    del box, loop
+    assert boxes_left(references) == 0
+
+
+def test_a_loop_in_a_cycle_with_what_it_holds_is_collected(
+    kind_factory: Callable[[], Loop],
+) -> None:
+    """Nobody closed it, so only the collector can end it."""
+    ours, theirs = socket.socketpair()
+    loop = kind_factory()
+    box = Box()
+    box.content = loop
+    loop.call_soon(box)
+    loop.call_later(3600, box)
+    loop.call_soon_threadsafe(box)
+    loop.add_reader(ours, box)
+    loop.set_exception_handler(box)
+    references = [weakref.ref(box)]
+    made = [loop]
+    del box, loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        collect(made)
+    assert boxes_left(references) == 0
+    ours.close()
+    theirs.close()
+
+
+def collect(made: list[Loop]) -> None:
+    made.clear()
+    gc.collect()
+
+
+def test_cycles_through_watchers_are_collected(loop: Loop) -> None:
+    references = []
+    for _ in range(50):
+        ours, theirs = socket.socketpair()
+        box = Box()
+        box.content = (ours, box)
+        loop.add_reader(ours, box)
+        loop.add_writer(ours, box)
+        turn(loop)
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
+        references.append(weakref.ref(box))
+        ours.close()
+        theirs.close()
+    del box, ours
+    assert boxes_left(references) == 0
+
+
+def test_cycles_through_transports_are_collected(loop: Loop) -> None:
+    references: list[weakref.ref[asyncio.Protocol]] = []
+
+    class Holding(asyncio.Protocol):
+        transport: asyncio.BaseTransport | None = None
+
+        def __init__(self) -> None:
+            self.itself = self
+            references.append(weakref.ref(self))
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            transport.protocol = self  # type: ignore[attr-defined]
+
+    async def connect_and_close() -> None:
+        for _ in range(50):
+            ours, theirs = socket.socketpair()
+            transport, _ = await loop.create_connection(Holding, sock=ours)
+            transport.close()
+            theirs.close()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(connect_and_close())
+    turn(loop)
+    gc.collect()
+    assert len(references) == 50
+    assert [reference() for reference in references] == [None] * 50
+
+
+def test_cycles_through_the_exception_context_are_collected(loop: Loop) -> None:
+    references: list[weakref.ref[Box]] = []
+    contexts: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+    for _ in range(50):
+        box = Failing()
+        box.content = loop.call_soon(box)
+        references.append(weakref.ref(box))
+        turn(loop)
+    assert len(contexts) == 50
+    contexts.clear()
+    del box
+    assert boxes_left(references) == 0
+
+
+def test_handles_are_tracked_by_the_collector(loop: Loop) -> None:
+    box = Box()
+    for handle in (loop.call_soon(box), loop.call_later(60, box), loop.call_soon_threadsafe(box)):
+        assert gc.is_tracked(handle)
+        assert box in gc.get_referents(handle)
+        handle.cancel()
+        assert box not in gc.get_referents(handle)

@@ -1,0 +1,205 @@
+"""What is repeated many times leaves nothing behind: neither Python objects nor native memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from parity.harness.turns import turn
+from parity.harness.types import Loop, NewLoop
+
+PAGE = 4096
+
+
+def resident() -> int:
+    """Return the bytes of memory that the process has resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def growth(work: Callable[[], object], rounds: int = 5) -> tuple[int, int]:
+    """Return by how many blocks and by how many bytes the last rounds grew, after warming up."""
+    for _ in range(3):
+        work()
+    gc.collect()
+    blocks, size = sys.getallocatedblocks(), resident()
+    for _ in range(rounds):
+        work()
+    gc.collect()
+    return sys.getallocatedblocks() - blocks, resident() - size
+
+
+def assert_no_growth(work: Callable[[], object], repeats: int) -> None:
+    """Check that less than a block a repetition, and less than a MiB in all, has stayed."""
+    blocks, size = growth(work)
+    assert blocks < max(repeats // 10, 50)
+    assert size < 4 << 20
+
+
+def test_callbacks_leave_nothing(loop: Loop) -> None:
+    def work() -> None:
+        for n in range(5000):
+            loop.call_soon(int, n)
+            loop.call_soon_threadsafe(int, n)
+        turn(loop)
+
+    assert_no_growth(work, 10_000)
+
+
+def test_cancelled_callbacks_leave_nothing(loop: Loop) -> None:
+    def work() -> None:
+        for handle in [loop.call_soon(int, n) for n in range(5000)]:
+            handle.cancel()
+        turn(loop)
+
+    assert_no_growth(work, 5000)
+
+
+def test_timers_leave_nothing(loop: Loop) -> None:
+    def work() -> None:
+        for n in range(5000):
+            loop.call_at(0, int, n)
+        turn(loop)
+
+    assert_no_growth(work, 5000)
+
+
+def test_cancelled_far_timers_leave_nothing_though_no_turn_runs(loop: Loop) -> None:
+    """A program that sets and cancels a timeout per request must not fill its memory with them."""
+
+    def work() -> None:
+        for n in range(5000):
+            loop.call_later(3600, int, n).cancel()
+        turn(loop)
+
+    assert_no_growth(work, 5000)
+
+
+def test_failing_callbacks_leave_nothing(loop: Loop) -> None:
+    loop.set_exception_handler(lambda _loop, _context: None)
+
+    def work() -> None:
+        for _ in range(1000):
+            loop.call_soon(divmod, 1, 0)
+        turn(loop)
+
+    assert_no_growth(work, 1000)
+
+
+def test_tasks_leave_nothing(loop: Loop) -> None:
+    async def tasks() -> None:
+        await asyncio.gather(*(asyncio.sleep(0) for _ in range(1000)))
+
+    assert_no_growth(lambda: loop.run_until_complete(tasks()), 1000)
+
+
+def test_watchers_leave_nothing(loop: Loop) -> None:
+    def work() -> None:
+        for _ in range(200):
+            ours, theirs = socket.socketpair()
+            loop.add_reader(ours, int)
+            loop.add_writer(ours, int)
+            turn(loop)
+            loop.remove_reader(ours)
+            loop.remove_writer(ours)
+            ours.close()
+            theirs.close()
+
+    assert_no_growth(work, 200)
+
+
+def test_loops_leave_nothing(new_loop: NewLoop, kind_factory: Callable[[], Loop]) -> None:
+    def work() -> None:
+        for _ in range(50):
+            loop = kind_factory()
+            turn(loop)
+            loop.close()
+
+    assert_no_growth(work, 50)
+
+
+def test_connections_leave_nothing(loop: Loop) -> None:
+    async def connections() -> None:
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        async with server:
+            address = server.sockets[0].getsockname()
+            for _ in range(50):
+                ended = loop.create_future()
+                await loop.create_connection(lambda ended=ended: Client(ended), *address)  # type: ignore[misc]
+                await ended
+        await asyncio.sleep(0)
+
+    assert_no_growth(lambda: loop.run_until_complete(connections()), 50)
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it receives."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)  # type: ignore[attr-defined]
+
+
+class Client(asyncio.Protocol):
+    """Sends a message and closes when it has come back."""
+
+    def __init__(self, ended: asyncio.Future[None]) -> None:
+        self.ended = ended
+        self.left = 100_000
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send."""
+        self.transport = transport
+        transport.write(bytes(self.left))  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Count."""
+        self.left -= len(data)
+        if not self.left:
+            self.transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell the test."""
+        self.ended.set_result(None)
+
+
+@pytest.mark.parametrize("size", [1024, 65536, 1 << 20])
+def test_large_writes_that_waited_leave_nothing(loop: Loop, size: int) -> None:
+    async def connect() -> tuple[asyncio.Transport, socket.socket]:
+        ours, theirs = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        return transport, theirs
+
+    transport, peer = loop.run_until_complete(connect())
+    peer.setblocking(False)
+
+    def work() -> None:
+        for _ in range(min(512, (4 << 20) // size)):
+            transport.write(bytes(size))
+        while transport.get_write_buffer_size():
+            read_all(peer)
+            turn(loop)
+        read_all(peer)
+
+    with peer:
+        assert_no_growth(work, 100)
+        transport.close()
+        turn(loop)
+
+
+def read_all(peer: socket.socket) -> None:
+    """Read what is there."""
+    try:
+        while peer.recv(1 << 20):
+            pass
+    except BlockingIOError:
+        return

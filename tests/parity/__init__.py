@@ -1,0 +1,1 @@
+"""Behaviour that asyncio and Cloverleaf share: every test runs on both loops."""

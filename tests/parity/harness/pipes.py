@@ -1,0 +1,54 @@
+"""Pipes to test with: one end under a transport, the other one a plain file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import FileIO
+from typing import TypeVar
+
+from .protocols import Buffered, Recorder
+from .types import Loop
+
+P = TypeVar("P", Recorder, Buffered)
+
+
+def pipe() -> tuple[FileIO, FileIO]:
+    """Return the reading and the writing end of a new pipe."""
+    reading, writing = os.pipe()
+    return FileIO(reading, "rb"), FileIO(writing, "wb")
+
+
+@asynccontextmanager
+async def read_end(loop: Loop, factory: Callable[[Loop], P]) -> AsyncIterator[tuple[P, FileIO]]:
+    """Give a protocol with a transport that reads a pipe, and the pipe's other end."""
+    reading, writing = pipe()
+    protocol = factory(loop)
+    with writing:
+        transport, made = await loop.connect_read_pipe(lambda: protocol, reading)
+        assert made is protocol
+        try:
+            yield protocol, writing
+        finally:
+            transport.close()
+            await asyncio.wait([protocol.lost])
+
+
+@asynccontextmanager
+async def write_end(
+    loop: Loop, factory: Callable[[Loop], Recorder] = Recorder
+) -> AsyncIterator[tuple[Recorder, FileIO]]:
+    """Give a protocol with a transport that writes to a pipe, and the pipe's other end."""
+    reading, writing = pipe()
+    protocol = factory(loop)
+    with reading:
+        transport, made = await loop.connect_write_pipe(lambda: protocol, writing)
+        assert made is protocol
+        try:
+            yield protocol, reading
+        finally:
+            reading.close()  # asyncio does not bear abort() after close()
+            transport.close()
+            await asyncio.wait([protocol.lost])

@@ -1,0 +1,67 @@
+"""Programs of their own, for what a test process must not do to itself: signals, forks, limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+
+from .kinds import Kind
+
+SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Program:
+    """Runs Python source in a new interpreter; ``new_event_loop`` is imported for it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._prelude = kind.prelude
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, source: str, *options: str, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start the program with pipes to its stdin, stdout and stderr."""
+        process = subprocess.Popen(
+            [sys.executable, *options, "-c", self._prelude + textwrap.dedent(source)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        self._started.append(process)
+        return process
+
+    def wait(self, process: subprocess.Popen[str]) -> Ended:
+        """Wait for the program's end and return what it said."""
+        out, err = process.communicate(timeout=SECONDS)
+        return Ended(process.returncode, out, err)
+
+    def __call__(self, source: str, *options: str, env: dict[str, str] | None = None) -> Ended:
+        """Run the program to its end."""
+        return self.wait(self.start(source, *options, env=env))
+
+    def output(self, source: str, *options: str, env: dict[str, str] | None = None) -> str:
+        """Run a program that must succeed, and return what it printed."""
+        ended = self(source, *options, env=env)
+        assert ended.status == 0, f"status {ended.status}\n{ended.out}\n{ended.err}"
+        return ended.out.strip()
+
+    def end(self) -> None:
+        """End what still runs, and close its pipes."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()

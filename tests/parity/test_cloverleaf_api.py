@@ -1,0 +1,107 @@
+"""What ``cloverleaf`` offers beside the loop: ``run``, ``install`` and the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from .harness.program import Program
+from .harness.types import Loop
+
+pytestmark = pytest.mark.only("cloverleaf")  # asyncio has nothing to compare with
+
+
+def test_run_runs_on_our_loop(program: Program) -> None:
+    out = program.output("""
+        import asyncio, cloverleaf
+        async def main():
+            loop = asyncio.get_running_loop()
+            return isinstance(loop, cloverleaf.EventLoop), loop.get_debug()
+        print(cloverleaf.run(main()), cloverleaf.run(main(), debug=True))
+    """)
+    assert out == "(True, False) (True, True)"
+
+
+def test_run_refuses_to_nest(program: Program) -> None:
+    out = program.output("""
+        import asyncio, cloverleaf
+        async def main():
+            coroutine = asyncio.sleep(0)
+            try:
+                cloverleaf.run(coroutine)
+            except RuntimeError as error:
+                print(error)
+            coroutine.close()
+        cloverleaf.run(main())
+    """)
+    assert out == "cloverleaf.run() cannot be called from a running event loop"
+
+
+def test_run_takes_a_loop_factory(program: Program) -> None:
+    out = program.output("""
+        import asyncio, cloverleaf
+        class Own(cloverleaf.EventLoop):
+            pass
+        async def main():
+            print(type(asyncio.get_running_loop()).__name__)
+        cloverleaf.run(main(), loop_factory=Own)
+    """)
+    assert out == "Own"
+
+
+if sys.version_info < (3, 16):  # policies are to go in 3.16
+
+    def test_install_makes_asyncio_use_our_loops(program: Program) -> None:
+        out = program.output(
+            """
+            import asyncio, cloverleaf
+            cloverleaf.install()
+            async def main():
+                print(isinstance(asyncio.get_running_loop(), cloverleaf.EventLoop))
+            asyncio.run(main())
+            loop = asyncio.new_event_loop()
+            print(isinstance(loop, cloverleaf.EventLoop))
+            loop.close()
+            """,
+            "-W",
+            "error",
+        )
+        assert out == "True\nTrue"
+
+    def test_the_policy_makes_our_loops(program: Program) -> None:
+        out = program.output("""
+            import asyncio, cloverleaf, warnings
+            warnings.simplefilter("ignore")
+            asyncio.set_event_loop_policy(cloverleaf.EventLoopPolicy())
+            async def main():
+                print(type(asyncio.get_running_loop()) is cloverleaf.EventLoop)
+            asyncio.run(main())
+        """)
+        assert out == "True"
+
+
+def test_importing_changes_nothing(program: Program) -> None:
+    out = program.output("""
+        import asyncio, sys, threading, os
+        before = asyncio.new_event_loop, asyncio.open_connection, threading.active_count()
+        fds = len(os.listdir("/proc/self/fd"))
+        import cloverleaf
+        assert before == (asyncio.new_event_loop, asyncio.open_connection, threading.active_count())
+        print(len(os.listdir("/proc/self/fd")) - fds)
+        loop = asyncio.new_event_loop()
+        print(type(loop) is asyncio.SelectorEventLoop)
+        loop.close()
+    """)
+    assert out == "0\nTrue"
+
+
+def test_no_method_of_an_event_loop_is_missing(loop: Loop) -> None:
+    names = [name for name in dir(asyncio.AbstractEventLoop) if not name.startswith("_")]
+    missing = [
+        name
+        for name in names
+        if getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
+    ]
+    assert missing == []

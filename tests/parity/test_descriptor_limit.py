@@ -1,0 +1,120 @@
+"""Out of descriptors while accepting: the loop backs off, reports, and loses no pending client."""
+
+from __future__ import annotations
+
+from .harness.program import Program
+
+SERVER = """
+import asyncio, os, resource, socket, sys
+
+reports = []
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: reports.append(context))
+    made = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            made.append(transport)
+            transport.write(b"served")
+
+    server = await loop.create_server(Protocol, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    clients = []
+    for _ in range(5):
+        clients.append(socket.socket())
+        clients[-1].settimeout(5)
+    # Every descriptor that is left is taken, so that accepting must fail.
+    taken = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (clients[-1].fileno() + 20, hard))
+    while True:
+        try:
+            taken.append(os.dup(0))
+        except OSError:
+            break
+    for client in clients:
+        client.connect(address)
+    while not reports:
+        await asyncio.sleep(0.001)
+    before = len(reports)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    print("reports while it waits:", len(reports) - before)
+    for fd in taken:
+        os.close(fd)
+    got = [await loop.run_in_executor(None, client.recv, 10) for client in clients]
+    print("served:", got.count(b"served"))
+    context = reports[0]
+    print("error:", type(context["exception"]).__name__, context["exception"].errno)
+    print("message:", context["message"])
+    print("socket:", "socket" in context)
+    for transport in made:
+        transport.close()
+    for client in clients:
+        client.close()
+    server.close()
+    await server.wait_closed()
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_out_of_descriptors_the_loop_backs_off_and_serves_every_client_later(
+    program: Program,
+) -> None:
+    lines = dict(line.split(": ", 1) for line in program.output(SERVER).splitlines())
+    assert lines == {
+        "reports while it waits": "0",
+        "served": "5",
+        "error": "OSError 24",
+        "message": "socket.accept() out of system resource",
+        "socket": "True",
+    }
+
+
+def test_a_server_that_closes_while_it_backs_off_stays_closed(program: Program) -> None:
+    # The second after which a loop tries again is part of asyncio's contract, so it must pass.
+    out = program.output(
+        SERVER.replace(
+            "    before = len(reports)\n", "    server.close()\n    before = len(reports)\n"
+        ).replace(
+            "    got = [await loop.run_in_executor(None, client.recv, 10) for client in clients]\n",
+            "    await asyncio.sleep(1.2)\n    got = []\n",
+        )
+    )
+    assert "served: 0" in out
+
+
+def test_out_of_descriptors_a_new_loop_is_an_error_and_leaves_nothing(
+    program: Program,
+) -> None:
+    out = program.output(
+        """
+        import gc, os, resource
+        loop = new_event_loop()
+        taken = []
+        before = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, before + 2))
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        try:
+            new_event_loop()
+        except OSError as error:
+            print(type(error).__name__, error.errno)
+        os.close(taken.pop())
+        os.close(taken.pop())
+        gc.collect()
+        taken.append(os.dup(0))
+        print("free again")
+        loop.close()
+    """,
+        "-W",
+        "ignore",
+    )
+    assert out == "OSError 24\nfree again"

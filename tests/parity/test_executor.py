@@ -1,0 +1,173 @@
+"""``run_in_executor``, the default executor, and its shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from .harness.types import Loop, NewLoop, Run
+
+
+async def test_a_job_runs_in_another_thread(loop: Loop) -> None:
+    assert await loop.run_in_executor(None, threading.get_ident) != threading.get_ident()
+
+
+async def test_arguments_and_results_travel(loop: Loop) -> None:
+    assert await loop.run_in_executor(None, divmod, 7, 2) == (3, 1)
+
+
+async def test_exceptions_of_a_job_reach_who_awaits_it(loop: Loop) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(None, divmod, 1, 0)
+
+
+async def test_the_result_is_an_asyncio_future(loop: Loop) -> None:
+    future = loop.run_in_executor(None, int)
+    assert isinstance(future, asyncio.Future)
+    assert future.get_loop() is loop
+    assert await future == 0
+
+
+async def test_an_own_executor_is_used(loop: Loop) -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="own") as executor:
+        thread = await loop.run_in_executor(executor, threading.current_thread)
+    assert thread.name.startswith("own")
+
+
+async def test_the_default_executor_can_be_set(loop: Loop) -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="default") as executor:
+        loop.set_default_executor(executor)
+        thread = await loop.run_in_executor(None, threading.current_thread)
+        assert thread.name.startswith("default")
+        assert (await asyncio.to_thread(threading.current_thread)) is thread
+
+
+def test_the_default_executor_must_be_a_thread_pool(loop: Loop) -> None:
+    class Other(concurrent.futures.Executor):
+        pass
+
+    with pytest.raises(TypeError, match=r"^executor must be ThreadPoolExecutor instance$"):
+        loop.set_default_executor(Other())
+
+
+async def test_the_threads_of_the_default_executor_have_asyncios_name(loop: Loop) -> None:
+    thread = await loop.run_in_executor(None, threading.current_thread)
+    assert thread.name.startswith("asyncio_")
+
+
+async def test_many_jobs_run_at_once_and_none_is_lost(loop: Loop) -> None:
+    both = threading.Barrier(2)
+    pair = [loop.run_in_executor(None, both.wait, 5) for _ in range(2)]
+    assert sorted(await asyncio.gather(*pair)) == [0, 1]
+    jobs = [loop.run_in_executor(None, divmod, n, 7) for n in range(500)]
+    assert await asyncio.gather(*jobs) == [divmod(n, 7) for n in range(500)]
+
+
+async def test_a_cancelled_job_that_has_not_begun_never_runs(loop: Loop) -> None:
+    free = threading.Event()
+    seen: list[int] = []
+    with ThreadPoolExecutor(1) as executor:
+        busy = loop.run_in_executor(executor, free.wait, 5)
+        waiting = loop.run_in_executor(executor, seen.append, 1)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        assert await busy
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert seen == []
+
+
+async def test_shutdown_waits_for_running_jobs(loop: Loop) -> None:
+    begun, free = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def job() -> None:
+        begun.set()
+        free.wait(5)
+        seen.append(1)
+
+    future = loop.run_in_executor(None, job)
+    assert begun.wait(5)
+    shutdown = loop.create_task(loop.shutdown_default_executor())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not shutdown.done()
+    free.set()
+    await shutdown
+    assert seen == [1]
+    await future
+
+
+async def test_after_shutdown_no_job_is_taken(loop: Loop) -> None:
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
+        loop.run_in_executor(None, int)
+    await loop.shutdown_default_executor()
+
+
+async def test_shutdown_without_an_executor_returns(loop: Loop) -> None:
+    await loop.shutdown_default_executor()
+
+
+if sys.version_info >= (3, 12):  # the timeout of shutdown_default_executor is new in 3.12
+    everywhere = pytest.mark.only("asyncio", "cloverleaf")
+    # asyncio 3.12.1 waits without end all the same; 3.13 does not.
+    forgetful = pytest.mark.only("cloverleaf") if sys.version_info < (3, 13) else everywhere
+
+    @forgetful
+    async def test_shutdown_gives_up_after_its_timeout(loop: Loop) -> None:
+        begun, free = threading.Event(), threading.Event()
+
+        def job() -> None:
+            begun.set()
+            free.wait(5)
+
+        future = loop.run_in_executor(None, job)
+        assert begun.wait(5)
+        with pytest.warns(RuntimeWarning, match=r"did not finishing joining its threads within"):
+            await loop.shutdown_default_executor(timeout=0.01)
+        free.set()
+        await future
+
+    async def test_shutdown_within_its_timeout_does_not_warn(loop: Loop) -> None:
+        await loop.run_in_executor(None, int)
+        await loop.shutdown_default_executor(timeout=60)
+
+
+def test_a_job_that_ends_after_the_loop_closed_is_let_go(new_loop: NewLoop) -> None:
+    free = threading.Event()
+    loop = new_loop()
+    executor = ThreadPoolExecutor(1)
+    future = loop.run_in_executor(executor, free.wait, 5)
+    loop.close()
+    free.set()
+    executor.shutdown()
+    assert not future.done()
+
+
+def test_to_thread_carries_the_context(run: Run) -> None:
+    variable = contextvars.ContextVar[int]("variable")
+
+    async def work() -> int:
+        variable.set(8)
+        return await asyncio.to_thread(variable.get)
+
+    assert run(work()) == 8
+
+
+def test_debug_mode_refuses_coroutines_as_jobs(loop: Loop) -> None:
+    async def job() -> None:
+        """Never run."""
+
+    loop.set_debug(True)
+    with pytest.raises(TypeError, match=r"^coroutines cannot be used with run_in_executor\(\)$"):
+        loop.run_in_executor(None, job)
+    with pytest.raises(TypeError, match=r"a callable object was expected by run_in_executor\(\)"):
+        loop.run_in_executor(None, 42)  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+"""``fork``: the child cannot run its parent's loop, can make its own, and harms nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness.program import Program
+
+FORK = """
+import asyncio, gc, os, socket, sys
+
+def in_child(work):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            said = work()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, str(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitpid(child, 0)[1] == 0
+    return said
+"""
+
+
+def test_a_child_may_make_and_run_a_loop_of_its_own(program: Program) -> None:
+    out = program.output(
+        FORK
+        + """
+def work():
+    own = new_event_loop()
+    try:
+        return own.run_until_complete(asyncio.sleep(0.001, "own loop"))
+    finally:
+        own.close()
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+print(in_child(work))
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent goes on")))
+loop.close()
+"""
+    )
+    assert out == "own loop\nparent goes on"
+
+
+@pytest.mark.only("cloverleaf")  # on asyncio the child shares the parent's epoll, and disturbs it
+@pytest.mark.parametrize("call", ["run_forever()", "run_until_complete(asyncio.sleep(0))"])
+def test_a_child_is_refused_its_parents_loop(program: Program, call: str) -> None:
+    out = program.output(
+        FORK
+        + f"""
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+print(in_child(lambda: loop.{call}))
+print(loop.run_until_complete(asyncio.sleep(0.001, "parent goes on")))
+loop.close()
+"""
+    )
+    refused, parent = out.splitlines()
+    assert refused.startswith("RuntimeError: ")
+    assert "fork" in refused
+    assert parent == "parent goes on"
+
+
+def test_a_child_that_closes_or_drops_the_loop_leaves_the_parents_watchers(
+    program: Program,
+) -> None:
+    out = program.output(
+        FORK
+        + """
+loop = new_event_loop()
+ours, theirs = socket.socketpair()
+loop.add_reader(ours, loop.stop)
+def work():
+    global loop
+    loop = None
+    gc.collect()
+    return "dropped"
+print(in_child(work))
+theirs.send(b"x")
+loop.run_forever()
+print("parent was told")
+loop.remove_reader(ours)
+loop.close()
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "dropped\nparent was told"
+
+
+def test_fork_inside_a_callback_lets_the_parent_go_on(program: Program) -> None:
+    out = program.output(
+        FORK
+        + """
+async def main():
+    print(in_child(lambda: os.getpid() != parent), flush=True)
+    await asyncio.sleep(0.001)
+    reader = asyncio.get_running_loop().run_in_executor(None, int)
+    print(await reader)
+parent = os.getpid()
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "True\n0"
+
+
+def test_a_child_sees_no_running_loop(program: Program) -> None:
+    out = program.output(
+        FORK
+        + """
+async def main():
+    print(in_child(lambda: asyncio._get_running_loop()), flush=True)
+    print(asyncio.get_running_loop() is not None)
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "None\nTrue"
+
+
+def test_multiprocessing_by_fork_works_in_a_running_loop(program: Program) -> None:
+    out = program.output(
+        """
+import asyncio, concurrent.futures, multiprocessing
+def square(n):
+    return n * n
+async def main():
+    loop = asyncio.get_running_loop()
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        print(await asyncio.gather(*(loop.run_in_executor(pool, square, n) for n in range(4))))
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "[0, 1, 4, 9]"

@@ -1,0 +1,240 @@
+"""``Handle``: what ``call_soon`` returns, and how it lets go of what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from .harness.turns import turn
+from .harness.types import Loop
+
+Schedule = Callable[..., asyncio.Handle]
+
+
+class Box:
+    """Something that can be weakly referenced."""
+
+    def __init__(self) -> None:
+        self.content: object = None
+
+    def __call__(self, *args: object) -> None:
+        self.content = args
+
+
+@pytest.fixture(params=["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def schedule(request: pytest.FixtureRequest, loop: Loop) -> Schedule:
+    """Return each way to schedule a callback for the next turn."""
+    ways: dict[str, Schedule] = {
+        "call_soon": loop.call_soon,
+        "call_soon_threadsafe": loop.call_soon_threadsafe,
+        "call_later": lambda *args, **kwargs: loop.call_later(0, *args, **kwargs),
+        "call_at": lambda *args, **kwargs: loop.call_at(loop.time(), *args, **kwargs),
+    }
+    return ways[request.param]
+
+
+def test_a_handle_is_an_asyncio_handle(schedule: Schedule) -> None:
+    assert isinstance(schedule(print), asyncio.Handle)
+
+
+def test_timers_alone_are_timer_handles(loop: Loop) -> None:
+    assert isinstance(loop.call_later(0, print), asyncio.TimerHandle)
+    assert isinstance(loop.call_later(10, print), asyncio.TimerHandle)
+    assert isinstance(loop.call_at(0, print), asyncio.TimerHandle)
+    assert not isinstance(loop.call_soon(named), asyncio.TimerHandle)
+
+
+def test_a_cancelled_callback_never_runs(loop: Loop, schedule: Schedule) -> None:
+    seen: list[int] = []
+    schedule(seen.append, 1).cancel()
+    turn(loop)
+    turn(loop)
+    assert seen == []
+
+
+def test_cancel_in_the_same_turn_is_in_time(loop: Loop, schedule: Schedule) -> None:
+    seen: list[int] = []
+    handles: list[asyncio.Handle] = []
+
+    def cancel() -> None:
+        handles[0].cancel()
+
+    loop.call_soon(cancel)
+    handles.append(schedule(seen.append, 1))
+    turn(loop)
+    turn(loop)
+    assert seen == []
+
+
+def test_cancelled_tells_whether_cancel_was_called(loop: Loop, schedule: Schedule) -> None:
+    handle = schedule(Box())
+    assert not handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+
+
+def test_a_callback_that_has_run_is_not_cancelled(loop: Loop, schedule: Schedule) -> None:
+    box = Box()
+    handle = schedule(box, 1)
+    turn(loop)
+    assert box.content == (1,)
+    assert not handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+
+
+def test_a_callback_may_cancel_itself(loop: Loop, schedule: Schedule) -> None:
+    handles: list[asyncio.Handle] = []
+    seen: list[int] = []
+
+    def callback() -> None:
+        handles[0].cancel()
+        seen.append(1)
+
+    handles.append(schedule(callback))
+    turn(loop)
+    assert seen == [1]
+    assert handles[0].cancelled()
+
+
+def test_cancel_frees_callback_and_arguments_at_once(schedule: Schedule) -> None:
+    callback, argument = Box(), Box()
+    held = weakref.ref(callback), weakref.ref(argument)
+    handle = schedule(callback, argument)
+    del callback, argument
+    assert held[0]() is not None
+    assert held[1]() is not None
+    handle.cancel()
+    assert held[0]() is None
+    assert held[1]() is None
+
+
+def test_after_the_call_nothing_keeps_callback_and_arguments(
+    loop: Loop, schedule: Schedule
+) -> None:
+    argument = Box()
+    held = weakref.ref(argument)
+    schedule(lambda _: None, argument)
+    del argument
+    turn(loop)
+    gc.collect()
+    assert held() is None
+
+
+def test_a_handle_can_be_weakly_referenced(loop: Loop, schedule: Schedule) -> None:
+    handle = schedule(Box())
+    reference = weakref.ref(handle)
+    assert reference() is handle
+    turn(loop)
+    del handle
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_cycle_through_a_handle_is_collected(loop: Loop, schedule: Schedule) -> None:
+    box = Box()
+    box.content = schedule(box)
+    held = weakref.ref(box)
+    turn(loop)
+    box.content = schedule(box)
+    turn(loop)
+    del box
+    gc.collect()
+    assert held() is None
+
+
+if sys.version_info >= (3, 12):  # Handle.get_context is new in 3.12
+
+    def test_get_context_returns_the_given_context(schedule: Schedule) -> None:
+        context = contextvars.copy_context()
+        assert schedule(Box(), context=context).get_context() is context
+
+    def test_get_context_returns_a_copy_of_the_current_one_otherwise(schedule: Schedule) -> None:
+        variable = contextvars.ContextVar[int]("variable")
+        variable.set(3)
+        handle = schedule(Box())
+        variable.set(4)
+        assert handle.get_context()[variable] == 3
+
+
+def named(*args: object) -> None:
+    """Do nothing, under a name that a repr can show."""
+
+
+def test_repr_names_the_callback_and_where_it_is(schedule: Schedule) -> None:
+    text = repr(schedule(named, 1, "two"))
+    # Since 3.13 arguments, which may be long or secret, are shown in debug mode only.
+    assert ("named()" if sys.version_info >= (3, 13) else "named(1, 'two')") in text
+    assert "test_handles.py:" in text
+    assert text.startswith("<")
+    assert text.endswith(">")
+
+
+def test_repr_shows_the_arguments_in_debug_mode(loop: Loop, schedule: Schedule) -> None:
+    loop.set_debug(True)
+    assert "named(1, 'two')" in repr(schedule(named, 1, "two"))
+
+
+def test_repr_begins_with_the_class(loop: Loop) -> None:
+    assert repr(loop.call_soon(named)).startswith("<Handle ")
+    assert repr(loop.call_later(1, named)).startswith("<TimerHandle when=")
+
+
+def test_repr_of_a_cancelled_handle_says_so(loop: Loop) -> None:
+    soon, later = loop.call_soon(named), loop.call_at(5, named)
+    soon.cancel()
+    later.cancel()
+    assert repr(soon) == "<Handle cancelled>"
+    assert repr(later).startswith("<TimerHandle cancelled when=")
+
+
+def test_when_is_the_time_given(loop: Loop) -> None:
+    assert loop.call_at(12.5, named).when() == 12.5
+    before = loop.time()
+    when = loop.call_later(7, named).when()
+    assert before + 7 <= when <= loop.time() + 7
+
+
+def test_timer_handles_compare_by_time(loop: Loop) -> None:
+    early, late = loop.call_at(10, named), loop.call_at(20, named)
+    assert early < late
+    assert early <= late
+    assert late > early
+    assert late >= early
+    assert early != late
+    assert sorted([late, early]) == [early, late]
+
+
+def test_timer_handles_are_equal_when_time_and_callback_are(loop: Loop) -> None:
+    one, same = loop.call_at(10, named, 1), loop.call_at(10, named, 1)
+    other = loop.call_at(10, named, 2)
+    assert one == same
+    assert one <= same
+    assert one >= same
+    assert not one < same
+    assert hash(one) == hash(same)
+    assert one != other
+    same.cancel()
+    assert one != same
+
+
+def test_a_timer_handle_does_not_compare_with_other_things(loop: Loop) -> None:
+    handle = loop.call_at(10, named)
+    assert handle != 10
+    with pytest.raises(TypeError):
+        assert handle < 10  # type: ignore[operator]
+
+
+def test_handles_of_call_soon_are_equal_to_themselves_only(loop: Loop) -> None:
+    one, other = loop.call_soon(named), loop.call_soon(named)
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2

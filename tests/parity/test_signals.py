@@ -1,0 +1,280 @@
+"""Signal handlers of the loop, signals while it sleeps or rests, and what it leaves as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from .harness.leaks import wakeup_descriptor
+from .harness.turns import turn, turns_until
+from .harness.types import Context, Loop, NewLoop
+
+USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """Check that the process's signal handlers are what they were."""
+    numbers = (USR1, USR2, signal.SIGCHLD, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_handler_runs_in_the_loop_with_its_arguments(loop: Loop) -> None:
+    seen: list[tuple[int, str, Loop]] = []
+
+    def on_signal(a: int, b: str) -> None:
+        seen.append((a, b, asyncio.get_running_loop()))
+
+    loop.add_signal_handler(USR1, on_signal, 1, "two")
+    signal.raise_signal(USR1)
+    assert seen == []
+    turns_until(loop, lambda: seen)
+    assert seen == [(1, "two", loop)]
+    assert loop.remove_signal_handler(USR1) is True
+
+
+def test_a_signal_wakes_an_idle_loop(loop: Loop) -> None:
+    loop.add_signal_handler(USR1, loop.stop)
+    loop.run_in_executor(None, os.kill, os.getpid(), USR1)
+    loop.run_forever()
+    loop.remove_signal_handler(USR1)
+
+
+def test_a_signal_is_delivered_when_it_comes_at_once(loop: Loop) -> None:
+    seen: list[int] = []
+    for n in range(50):
+        loop.add_signal_handler(USR1, seen.append, n)
+        os.kill(os.getpid(), USR1)
+        turns_until(loop, lambda n=n: len(seen) == n + 1)  # type: ignore[misc]
+        loop.remove_signal_handler(USR1)
+    assert seen == list(range(50))
+
+
+def test_a_signal_while_the_loop_is_stopped_is_delivered_on_the_next_run(loop: Loop) -> None:
+    seen: list[int] = []
+    loop.add_signal_handler(USR1, seen.append, 1)
+    turn(loop)
+    os.kill(os.getpid(), USR1)
+    turns_until(loop, lambda: seen)
+    assert seen == [1]
+    loop.remove_signal_handler(USR1)
+
+
+def test_different_signals_keep_their_order(loop: Loop) -> None:
+    seen: list[int] = []
+    loop.add_signal_handler(USR1, seen.append, 1)
+    loop.add_signal_handler(USR2, seen.append, 2)
+    for number in (USR2, USR1, USR1, USR2):
+        signal.raise_signal(number)
+    turns_until(loop, lambda: len(seen) == 4)
+    assert seen == [2, 1, 1, 2]
+    loop.remove_signal_handler(USR1)
+    loop.remove_signal_handler(USR2)
+
+
+def test_a_second_handler_replaces_the_first(loop: Loop) -> None:
+    seen: list[int] = []
+    loop.add_signal_handler(USR1, seen.append, 1)
+    loop.add_signal_handler(USR1, seen.append, 2)
+    signal.raise_signal(USR1)
+    turns_until(loop, lambda: seen)
+    assert seen == [2]
+    assert loop.remove_signal_handler(USR1) is True
+    assert loop.remove_signal_handler(USR1) is False
+
+
+def test_remove_restores_the_default(loop: Loop) -> None:
+    loop.add_signal_handler(USR1, print)
+    assert signal.getsignal(USR1) is not signal.SIG_DFL
+    loop.remove_signal_handler(USR1)
+    assert signal.getsignal(USR1) is signal.SIG_DFL
+    loop.add_signal_handler(signal.SIGINT, print)
+    loop.remove_signal_handler(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_may_remove_itself(loop: Loop) -> None:
+    seen: list[bool] = []
+    loop.add_signal_handler(USR1, lambda: seen.append(loop.remove_signal_handler(USR1)))
+    signal.raise_signal(USR1)
+    turns_until(loop, lambda: seen)
+    assert seen == [True]
+
+
+def test_close_removes_the_handlers(loop: Loop) -> None:
+    loop.add_signal_handler(USR1, print)
+    loop.add_signal_handler(USR2, print)
+    loop.close()
+    assert signal.getsignal(USR1) is signal.SIG_DFL
+    assert signal.getsignal(USR2) is signal.SIG_DFL
+    assert wakeup_descriptor() == -1
+
+
+def test_the_wakeup_descriptor_is_ours_only_while_we_need_it(loop: Loop) -> None:
+    loop.add_signal_handler(USR1, print)
+    assert wakeup_descriptor() != -1
+    loop.remove_signal_handler(USR1)
+    assert wakeup_descriptor() == -1
+
+
+def test_without_signal_handlers_a_programs_own_wakeup_descriptor_is_kept(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for each in (ours, theirs):
+            each.setblocking(False)
+        before = signal.set_wakeup_fd(theirs.fileno())
+        own = signal.signal(USR1, lambda *_: None)
+        try:
+            loop.run_until_complete(asyncio.sleep(0.001))
+            assert wakeup_descriptor() == theirs.fileno()
+            loop.call_soon(signal.raise_signal, USR1)
+            turn(loop)
+            loop.close()
+            assert wakeup_descriptor() == theirs.fileno()
+            assert ours.recv(10) == bytes([USR1])
+        finally:
+            signal.signal(USR1, own)
+            signal.set_wakeup_fd(before)
+
+
+def test_a_sigchld_handler_is_allowed(loop: Loop) -> None:
+    seen: list[int] = []
+    loop.add_signal_handler(signal.SIGCHLD, seen.append, 1)
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    turns_until(loop, lambda: seen)
+    assert os.waitpid(child, 0) == (child, 0)
+    loop.remove_signal_handler(signal.SIGCHLD)
+
+
+@pytest.mark.parametrize("method", ["add_signal_handler", "remove_signal_handler"])
+def test_a_bad_signal_is_refused(loop: Loop, method: str) -> None:
+    rest = (print,) if method == "add_signal_handler" else ()
+    use = getattr(loop, method)
+    with pytest.raises(TypeError, match=r"^sig must be an int, not 'SIGINT'$"):
+        use("SIGINT", *rest)
+    for number in (0, -1, 10000, signal.NSIG):
+        with pytest.raises(ValueError, match=rf"^invalid signal number {number}$"):
+            use(number, *rest)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_signal_that_nobody_can_catch_is_refused(loop: Loop, number: signal.Signals) -> None:
+    with pytest.raises(RuntimeError, match=rf"^sig {int(number)} cannot be caught$"):
+        loop.add_signal_handler(number, print)
+    assert wakeup_descriptor() == -1
+
+
+def test_coroutines_are_refused_as_handlers(loop: Loop) -> None:
+    async def handler() -> None:
+        """Never run."""
+
+    coroutine = handler()
+    for wrong in (handler, coroutine):
+        with pytest.raises(
+            TypeError, match=r"^coroutines cannot be used with add_signal_handler\(\)$"
+        ):
+            loop.add_signal_handler(USR1, wrong)  # type: ignore[arg-type]
+    coroutine.close()
+
+
+def test_signal_handlers_belong_to_the_main_thread(loop: Loop) -> None:
+    async def elsewhere() -> None:
+        loop.add_signal_handler(USR1, print)
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(loop.run_until_complete, elsewhere())
+        with pytest.raises(RuntimeError, match=r"set_wakeup_fd only works in main thread"):
+            running.result(5)
+
+
+def test_a_closed_loop_takes_no_signal_handler(loop: Loop) -> None:
+    loop.close()
+    with pytest.raises((RuntimeError, ValueError)):
+        loop.add_signal_handler(USR1, print)
+
+
+def test_exceptions_of_a_signal_handler_reach_the_handler(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    def failing() -> None:
+        raise LookupError
+
+    loop.add_signal_handler(USR1, failing)
+    signal.raise_signal(USR1)
+    turns_until(loop, lambda: contexts)
+    assert isinstance(contexts[0]["exception"], LookupError)
+    loop.remove_signal_handler(USR1)
+
+
+@contextmanager
+def signalled_while_it_runs(loop: Loop, on_signal: Callable[[], None]) -> Iterator[None]:
+    """Send USR1 to this process once the loop runs, and again until the handler has been called.
+
+    A signal between the last look for signals and the kernel's wait is not noticed by a loop that
+    set no wakeup descriptor, as asyncio's has not without signal handlers of its own.
+    """
+    called = threading.Lock()
+    running = threading.Lock()
+    called.acquire()
+    running.acquire()
+    loop.call_soon(running.release)
+
+    def kill() -> None:
+        running.acquire(timeout=5)
+        while not called.acquire(timeout=0.1):
+            os.kill(os.getpid(), USR1)
+
+    def handler(_number: int, _frame: object) -> None:
+        if called.locked():
+            called.release()
+            on_signal()
+
+    before = signal.signal(USR1, handler)
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(USR1, before)
+
+
+def test_a_python_signal_handler_runs_while_the_loop_sleeps(loop: Loop) -> None:
+    def stop() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+
+    with signalled_while_it_runs(loop, stop):
+        loop.run_forever()
+
+
+def test_an_interrupt_raised_by_a_python_signal_handler_ends_the_run(loop: Loop) -> None:
+    class RaisedError(KeyboardInterrupt):
+        pass
+
+    def raise_it() -> None:
+        raise RaisedError
+
+    with signalled_while_it_runs(loop, raise_it), pytest.raises(RaisedError):
+        loop.run_forever()
+    assert loop.run_until_complete(asyncio.sleep(0, "usable")) == "usable"
+
+
+def test_two_loops_take_signals_in_turn(new_loop: NewLoop) -> None:
+    for n in range(4):
+        loop = new_loop()
+        seen: list[int] = []
+        loop.add_signal_handler(USR1, seen.append, n)
+        signal.raise_signal(USR1)
+        turns_until(loop, lambda seen=seen: seen)  # type: ignore[misc]
+        assert seen == [n]
+        loop.close()

@@ -1,0 +1,349 @@
+"""Back-pressure over TLS, in both directions; what is written is what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from .harness.certificates import HOST, client_context, server_context
+from .harness.protocols import Buffered, Recorder
+from .harness.tls import tls_ends, tls_linked
+from .harness.turns import turns, until
+from .harness.types import Context, Loop
+
+BIG = bytes(range(256)) * 16384  # 4 MiB
+
+
+async def test_much_data_arrives_in_order(loop: Loop) -> None:
+    async with tls_ends(loop) as ends:
+        for start in range(0, len(BIG), 100_003):
+            ends.client.transport.write(BIG[start : start + 100_003])
+        ends.server.transport.write(BIG)
+        assert await ends.server.received(len(BIG)) == BIG
+        assert await ends.client.received(len(BIG)) == BIG
+
+
+async def test_writing_is_paused_and_resumed_through_both_layers(loop: Loop) -> None:
+    async with tls_ends(loop) as ends:
+        ends.server.transport.pause_reading()
+        written = 0
+        while "pause_writing" not in ends.client.calls:
+            ends.client.transport.write(BIG[: 1 << 16])
+            written += 1 << 16
+            await asyncio.sleep(0)
+        low, high = ends.client.transport.get_write_buffer_limits()
+        assert (low, high) == (128 * 1024, 512 * 1024)
+        assert ends.client.transport.get_write_buffer_size() >= high
+        await turns(10)
+        assert "resume_writing" not in ends.client.calls
+        ends.server.transport.resume_reading()
+        assert len(await ends.server.received(written)) == written
+        assert ends.client.calls == ["connection_made", "pause_writing", "resume_writing"]
+        assert ends.client.transport.get_write_buffer_size() == 0
+
+
+async def test_drain_waits_for_the_peer(loop: Loop) -> None:
+    reading = asyncio.Event()
+    total = 8 << 20
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reading.wait()
+        data = await reader.readexactly(total)
+        writer.write(b"%d" % len(data))
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
+    reader, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=client_context(), server_hostname=HOST
+    )
+
+    async def send() -> None:
+        for _ in range(total >> 16):
+            writer.write(BIG[: 1 << 16])
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    await until(lambda: writer.transport.get_write_buffer_size() >= 512 * 1024)
+    await turns(10)
+    assert not sending.done()
+    reading.set()
+    await sending
+    assert await reader.read() == b"%d" % total
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_close_with_a_backlog_sends_all_of_it(loop: Loop) -> None:
+    async with tls_ends(loop) as ends:
+        ends.server.transport.pause_reading()
+        for _ in range(4):
+            ends.client.transport.write(BIG)
+        assert ends.client.transport.get_write_buffer_size() > 0
+        ends.client.transport.close()
+        await turns(10)
+        assert not ends.client.lost.done()
+        ends.server.transport.resume_reading()
+        assert await ends.server.received(4 * len(BIG)) == 4 * BIG
+        assert await ends.server.lost is None
+        assert await ends.client.lost is None
+
+
+async def test_reading_is_paused_and_resumed(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        assert ours.transport.is_reading()
+        ours.transport.pause_reading()
+        ours.transport.pause_reading()
+        assert not ours.transport.is_reading()
+        await peer.send(b"waits")
+        await turns(5)
+        assert ours.calls == ["connection_made"]
+        ours.transport.resume_reading()
+        ours.transport.resume_reading()
+        assert ours.transport.is_reading()
+        assert "data_received" not in ours.calls
+        assert await ours.received(5) == b"waits"
+
+
+async def test_the_end_waits_for_reading_to_be_resumed(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        ours.transport.pause_reading()
+        await peer.send(b"unread")
+        peer.sock.shutdown(socket.SHUT_WR)
+        await turns(10)
+        assert ours.calls == ["connection_made"]
+        ours.transport.resume_reading()
+        assert await ours.lost is None
+        assert bytes(ours.data) == b"unread"
+        assert ours.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+async def test_pausing_in_data_received(loop: Loop) -> None:
+    class Pausing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+
+    async with tls_linked(loop, Pausing) as (ours, peer):
+        await peer.send(b"one")
+        assert await ours.received(3) == b"one"
+        await peer.send(b"two")
+        await turns(5)
+        assert ours.calls.count("data_received") == 1
+        ours.transport.resume_reading()
+        assert await ours.received(3) == b"two"
+
+
+async def test_tls_write_buffer_limits(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, _):
+        transport = ours.transport
+        transport.set_write_buffer_limits(high=1000)
+        assert transport.get_write_buffer_limits() == (250, 1000)
+        transport.set_write_buffer_limits(low=100)
+        assert transport.get_write_buffer_limits() == (100, 400)
+        transport.set_write_buffer_limits()
+        assert transport.get_write_buffer_limits() == (128 * 1024, 512 * 1024)
+        with pytest.raises(ValueError, match=r"high \(1\) must be >= low \(2\) must be >= 0"):
+            transport.set_write_buffer_limits(1, 2)
+
+
+async def test_tls_read_buffer_limits(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        transport = ours.transport
+        assert transport.get_read_buffer_limits() == (64 * 1024, 256 * 1024)  # type: ignore[attr-defined]
+        transport.set_read_buffer_limits(high=1000)  # type: ignore[attr-defined]
+        assert transport.get_read_buffer_limits() == (250, 1000)  # type: ignore[attr-defined]
+        transport.pause_reading()
+        await peer.send(bytes(5000))
+        await until(lambda: transport.get_read_buffer_size() >= 1000)  # type: ignore[attr-defined]
+        transport.resume_reading()
+        assert await ours.received(5000) == bytes(5000)
+        assert transport.get_read_buffer_size() == 0  # type: ignore[attr-defined]
+        # The inner transport reads again.
+        await peer.send(b"more")
+        assert await ours.received(4) == b"more"
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_high_mark_of_zero_pauses_only_when_something_waits(loop: Loop) -> None:
+    """asyncio pauses and resumes in turns then, though nothing waits."""
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        ours.transport.set_write_buffer_limits(0)
+        ours.transport.write(b"goes at once")
+        assert await peer.receive(12) == b"goes at once"
+        assert ours.calls == ["connection_made"]
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours.transport.write(BIG)
+        assert ours.calls[-1] == "pause_writing"
+        assert await peer.receive(len(BIG)) == BIG
+        assert ours.calls[-1] == "resume_writing"
+
+
+async def test_every_bytes_like_object_is_written(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        write = ours.transport.write
+        for data in (b"bytes", bytearray(b"array"), memoryview(b"-view-")[1:5]):
+            write(data)
+        write(b"")
+        ours.transport.writelines([b"a", bytearray(b"b"), memoryview(b"c")])
+        ours.transport.writelines([])
+        assert await peer.receive(17) == b"bytesarrayviewabc"
+        with pytest.raises(TypeError, match="data: expecting a bytes-like instance, got str"):
+            write("text")  # type: ignore[arg-type]
+
+
+async def test_a_buffer_may_change_after_write(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        buffer = bytearray(b"before")
+        ours.transport.write(buffer)
+        buffer[:] = b"after!"
+        assert await peer.receive(6) == b"before"
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_waiting_buffer_may_change_after_write(loop: Loop) -> None:
+    """asyncio keeps a reference to it while it waits, so the peer may get what it became."""
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        ours.transport.write(BIG)
+        ours.transport.write(BIG)
+        assert ours.transport.get_write_buffer_size() > 0
+        buffer = bytearray(b"before")
+        ours.transport.write(buffer)
+        buffer[:] = b"after!"
+        buffer.extend(b"and it may grow")
+        assert (await peer.receive(2 * len(BIG) + 6))[-6:] == b"before"
+
+
+async def test_write_eof_is_not_possible(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, _):
+        assert not ours.transport.can_write_eof()
+        with pytest.raises(NotImplementedError):
+            ours.transport.write_eof()
+
+
+async def test_set_protocol_takes_effect_at_once(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        second = Buffered(loop)
+        ours.transport.set_protocol(second)
+        assert ours.transport.get_protocol() is second
+        await peer.send(b"second")
+        assert await second.received(6) == b"second"
+        ours.transport.set_protocol(ours)
+        await peer.send(b"first")
+        assert await ours.received(5) == b"first"
+
+
+class Viewing(Buffered):
+    """Lends a view, as asyncio's own transport needs it."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # type: ignore[override]
+        """Lend the buffer."""
+        return memoryview(super().get_buffer(sizehint))
+
+
+async def test_a_buffered_protocol_over_tls(loop: Loop) -> None:
+    async with tls_linked(loop, Viewing) as (ours, peer):
+        await peer.send(BIG[:300_000])
+        assert await ours.received(300_000) == BIG[:300_000]
+        assert ours.calls[:2] == ["connection_made", "get_buffer"]
+        await peer.say_goodbye()
+        assert await ours.lost is None
+        # asyncio asks for buffers that it has no use for.
+        calls = [call for call in ours.calls if call != "get_buffer"]
+        assert calls[-2:] == ["eof_received", "connection_lost"]
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.parametrize("size", [1, 7, 4096, 100_000])
+async def test_a_buffered_protocol_may_lend_a_bytearray(loop: Loop, size: int) -> None:
+    """asyncio loses what it reads into a copy of it."""
+    async with tls_linked(loop, lambda loop: Buffered(loop, size)) as (ours, peer):
+        await peer.send(BIG[:40_000])
+        assert await ours.received(40_000) == BIG[:40_000]
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.parametrize("announced", [True, False])
+async def test_small_buffers_lose_nothing_at_the_end(loop: Loop, announced: bool) -> None:
+    """asyncio drops what has found no room in the first buffer when the connection ends."""
+    async with tls_linked(loop, lambda loop: Buffered(loop, 100)) as (ours, peer):
+        peer.tls.write(BIG[:50_000])
+        records = peer.outgoing.read()
+        if announced:
+            records += peer.announce_end()
+        await loop.sock_sendall(peer.sock, records)
+        peer.sock.shutdown(socket.SHUT_WR)
+        assert await ours.lost is None
+        assert bytes(ours.data) == BIG[:50_000]
+        assert ours.calls[-2:] == ["eof_received", "connection_lost"]
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_paused_buffered_protocol_gets_the_rest_later(loop: Loop) -> None:
+    class Pausing(Buffered):
+        def buffer_updated(self, nbytes: int) -> None:
+            super().buffer_updated(nbytes)
+            self.made.result().pause_reading()
+
+    async with tls_linked(loop, lambda loop: Pausing(loop, 1000)) as (ours, peer):
+        peer.tls.write(BIG[:5000])
+        await loop.sock_sendall(peer.sock, peer.outgoing.read() + peer.announce_end())
+        for count in range(1, 6):
+            await until(lambda: len(ours.data) >= count * 1000)  # noqa: B023
+            await turns(5)
+            assert len(ours.data) == count * 1000
+            ours.made.result().resume_reading()
+        assert await ours.lost is None
+        assert bytes(ours.data) == BIG[:5000]
+
+
+@pytest.mark.only("cloverleaf")
+async def test_an_empty_buffer_is_an_error(loop: Loop, contexts: list[Context]) -> None:
+    """asyncio takes it for the end of the connection."""
+    async with tls_linked(loop, lambda loop: Buffered(loop, 0)) as (ours, peer):
+        await peer.send(b"x")
+        assert isinstance(await ours.lost, RuntimeError)
+        assert ours.calls == ["connection_made", "get_buffer", "connection_lost"]
+    assert [str(each["exception"]) for each in contexts] == [
+        "get_buffer() returned an empty buffer"
+    ]
+
+
+async def test_an_exception_in_get_buffer_ends_the_connection(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    armed = False
+
+    class Failing(Viewing):
+        def get_buffer(self, sizehint: int) -> memoryview:  # type: ignore[override]
+            if armed:
+                raise ZeroDivisionError
+            return super().get_buffer(sizehint)
+
+    async with tls_linked(loop, Failing) as (ours, peer):
+        armed = True
+        await peer.send(b"x")
+        assert isinstance(await ours.lost, ZeroDivisionError)
+    assert [context["message"] for context in contexts] == ["Fatal error on SSL protocol"]
+
+
+async def test_an_exception_in_pause_writing_is_reported(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    class Failing(Recorder):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            raise ZeroDivisionError
+
+    async with tls_linked(loop, Failing) as (ours, peer):
+        ours.transport.write(BIG)
+        ours.transport.write(BIG)
+        await until(lambda: "pause_writing" in ours.calls)
+        assert len(await peer.receive(2 * len(BIG))) == 2 * len(BIG)
+    [context] = contexts
+    assert context["message"] == "protocol.pause_writing() failed"
+    assert isinstance(context["exception"], ZeroDivisionError)

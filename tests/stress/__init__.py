@@ -1,0 +1,1 @@
+"""Storms: many threads, descriptors, connections and timers at once, and nothing lost."""

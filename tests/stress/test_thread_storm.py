@@ -1,0 +1,131 @@
+"""Many threads and one loop: nothing injected is lost, and each thread's order is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from parity.harness.types import Loop, NewLoop
+
+THREADS = 16
+CALLS = 3000
+
+
+@pytest.mark.deadline(30)
+def test_wakeups_a_storm_of_threads_loses_nothing_and_keeps_each_order(loop: Loop) -> None:
+    seen: list[list[int]] = [[] for _ in range(THREADS)]
+    ready = threading.Barrier(THREADS)
+    left = THREADS
+
+    def ended() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            loop.stop()
+
+    def inject(name: int) -> None:
+        chance = random.Random(name)
+        ready.wait(10)
+        for n in range(CALLS):
+            handle = loop.call_soon_threadsafe(seen[name].append, n)
+            if chance.random() < 0.1:
+                # A handle that is cancelled too late is no loss; the number is injected again.
+                handle.cancel()
+                loop.call_soon_threadsafe(seen[name].append, n)
+        loop.call_soon_threadsafe(ended)
+
+    threads = [threading.Thread(target=inject, args=(name,)) for name in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    for each in seen:
+        assert sorted(set(each)) == list(range(CALLS))
+        assert each == sorted(each)
+
+
+def test_wakeups_one_call_at_a_time_always_wakes_a_sleeping_loop(loop: Loop) -> None:
+    laps = 3000
+    answered = threading.Semaphore(0)
+
+    def drive() -> None:
+        for _ in range(laps):
+            loop.call_soon_threadsafe(answered.release)
+            assert answered.acquire(timeout=5), "a wakeup was lost"
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+
+
+def test_loops_in_threads_wake_each_other(new_loop: NewLoop) -> None:
+    count, laps = 4, 300
+    loops = [new_loop() for _ in range(count)]
+    sums = [0] * count
+
+    async def add(n: int, value: int) -> int:
+        sums[n] += value
+        return value
+
+    async def drive(n: int) -> None:
+        for lap in range(laps):
+            future = asyncio.run_coroutine_threadsafe(
+                add((n + lap) % count, 1), loops[(n + lap) % count]
+            )
+            assert await asyncio.wrap_future(future) == 1
+
+    runners = [threading.Thread(target=each.run_forever) for each in loops]
+    for runner in runners:
+        runner.start()
+    drives = [asyncio.run_coroutine_threadsafe(drive(n), each) for n, each in enumerate(loops)]
+    for each in drives:
+        each.result(10)
+    for each_loop in loops:
+        each_loop.call_soon_threadsafe(each_loop.stop)
+    for runner in runners:
+        runner.join()
+    assert sum(sums) == count * laps
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Let threads take turns often, so that none floods the loop for long."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("quick_switches")
+def test_closing_while_threads_inject_raises_there_and_loses_no_thread(new_loop: NewLoop) -> None:
+    for _ in range(5):
+        loop = new_loop()
+        refused = threading.Semaphore(0)
+
+        def inject(loop: Loop = loop, refused: threading.Semaphore = refused) -> None:
+            while True:
+                try:
+                    loop.call_soon_threadsafe(int)
+                except RuntimeError as error:
+                    assert str(error) == "Event loop is closed"  # noqa: PT017 - in a thread
+                    refused.release()
+                    return
+
+        threads = [threading.Thread(target=inject) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        loop.call_later(0.002, loop.stop)
+        loop.run_forever()
+        loop.close()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+            assert refused.acquire(blocking=False)
