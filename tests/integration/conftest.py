@@ -1,0 +1,142 @@
+"""Runs every test on each loop named by `--loops`, and counts what the test leaves behind.
+
+`run` is how a test reaches a loop: it runs one coroutine under a deadline, and then fails the test
+if the exception handler heard anything. Every test fails if a descriptor or a thread outlived it.
+"""
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from .programs import Programs
+
+T = TypeVar("T")
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+KNOWN_LOOPS = ("asyncio", "cloverleaf")
+RUN_DEADLINE_S = 20
+TEST_DEADLINE_S = 40
+
+
+class Run(Protocol):
+    """Runs a coroutine on the loop under test and returns its result."""
+
+    def __call__(self, main: Coroutine[Any, Any, T], *, debug: bool = False) -> T: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--loops`, unless another suite in the same run has added it already."""
+    try:
+        parser.addoption(
+            "--loops",
+            default=",".join(KNOWN_LOOPS),
+            help="comma-separated loops to run each test on: asyncio, cloverleaf",
+        )
+    except ValueError:
+        return  # One run over several suites: the first one's option serves them all.
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No test of this suite may hang, or leave a resource for the collector to close."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TEST_DEADLINE_S))
+            item.add_marker(pytest.mark.filterwarnings("error::ResourceWarning"))
+            item.add_marker(
+                pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+            )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives `loop_name` one value for each loop asked for."""
+    if "loop_name" not in metafunc.fixturenames:
+        return
+    asked = [name for name in str(metafunc.config.getoption("--loops")).split(",") if name]
+    known = [name for name in KNOWN_LOOPS if any(name in one for one in asked)]
+    if not known:
+        raise pytest.UsageError(f"--loops {asked} names none of {', '.join(KNOWN_LOOPS)}")
+    metafunc.parametrize("loop_name", known, scope="session")
+
+
+def new_loop_factory(loop_name: str) -> LoopFactory:
+    """The factory of the loop with this name."""
+    if loop_name == "asyncio":
+        return asyncio.new_event_loop
+    import cloverleaf
+
+    factory: LoopFactory = cloverleaf.new_event_loop
+    return factory
+
+
+@pytest.fixture
+def loop_factory(loop_name: str) -> LoopFactory:
+    """What `asyncio.Runner(loop_factory=…)` takes."""
+    return new_loop_factory(loop_name)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    """Starts programs in processes of their own; none of them outlives the session."""
+    started = Programs()
+    yield started
+    started.kill_all()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fails a test after which more descriptors or threads are there than before it."""
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    gc.collect()
+    new_threads = set(threading.enumerate()) - threads
+    assert not new_threads, f"threads left behind: {new_threads}"
+    left = {fd: what for fd, what in open_descriptors().items() if descriptors.get(fd) != what}
+    assert not left, f"descriptors left behind: {left}"
+
+
+def open_descriptors() -> dict[int, str]:
+    """Each open descriptor of this process, and what it leads to."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[int(entry.name)] = str(entry.readlink())
+        except FileNotFoundError:
+            continue  # The descriptor of the listing itself.
+    return found
+
+
+@pytest.fixture
+def run(loop_factory: LoopFactory) -> Run:
+    """Runs one coroutine on the loop under test, under a deadline and an exception handler."""
+
+    def run_one(main: Coroutine[Any, Any, T], *, debug: bool = False) -> T:
+        heard: list[dict[str, Any]] = []
+
+        async def with_deadline() -> T:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: heard.append(context))
+            async with asyncio.timeout(RUN_DEADLINE_S):
+                return await main
+
+        with asyncio.Runner(loop_factory=loop_factory, debug=debug) as runner:
+            result = runner.run(with_deadline())
+        gc.collect()
+        assert not heard, f"the exception handler heard: {heard}"
+        return result
+
+    return run_one
+
+
+@pytest.fixture
+def socket_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A path short enough for a Unix socket, where nothing is yet."""
+    path = str(tmp_path_factory.mktemp("s") / "s.sock")
+    assert len(os.fsencode(path)) < 108, "sun_path holds 107 bytes, unix(7)"
+    return path
