@@ -1,0 +1,29 @@
+# Short names for the commands in tools/. PYTHON=python3.13 chooses an interpreter.
+
+export PYTHONS ?= $(PYTHON)
+
+.PHONY: demo test check lint rust python conformance conformance-listed bench docs clean
+
+demo: ## set up .venv and show a real server on Cloverleaf
+	bash tools/demo.sh
+
+test check: ## everything that CI runs
+	bash tools/test.sh
+
+lint rust python: ## one stage of it
+	bash tools/test.sh $@
+
+conformance: ## CPython's own asyncio tests, every module
+	bash tools/test.sh conformance-all
+
+conformance-listed: ## the modules that CI runs
+	bash tools/test.sh conformance
+
+bench: ## Cloverleaf beside other loops
+	bash tools/bench.sh
+
+docs: ## the Rust crate's documentation
+	cargo doc --workspace --no-deps
+
+clean: ## what the build and the tests made
+	rm -rf target .venv .venvs .mypy_cache .pytest_cache .ruff_cache

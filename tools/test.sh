@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# Sets everything up and runs every check and test of the project.
+#
+#   bash tools/test.sh [STAGE ...]
+#
+#   lint             rustfmt, clippy, cargo doc, layers, discards, ruff, mypy, shellcheck
+#   rust             unit and integration tests, documentation's examples, loom models
+#   python           for each Python: release wheel; parity, integration, stress and memory tests; stubtest
+#   conformance      for each Python: CPython's own tests, the modules in tests/conformance/modules.txt
+#   conformance-all  the same with every module that the Python has (not run unless named)
+#
+# No stage means the first four. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
+# every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
+# each step its log in target/logs. A step that fails does not stop the next; the end tells all.
+set -uo pipefail
+# shellcheck source=tools/environment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$ROOT" || exit 1
+
+STEP_LIMIT=${STEP_LIMIT:-30m} # a step that takes longer hangs
+LOGS=$ROOT/target/logs
+NAMES=() RESULTS=() SECONDS_OF=() CLOSINGS=()
+FAILED=0
+
+# -- steps -------------------------------------------------------------------------------------
+
+# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended.
+step() {
+    local name=$1 began=$SECONDS status
+    local log=$LOGS/${name//[^a-z0-9.]/-}.log
+    shift
+    say "$name"
+    "$@" </dev/null 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    note "$name" "$status" $((SECONDS - began)) "$(closing_line "$log")"
+    return "$status"
+}
+
+note() {
+    NAMES+=("$1") SECONDS_OF+=("$3") CLOSINGS+=("$4")
+    if (($2 == 0)); then
+        RESULTS+=(ok)
+    else
+        RESULTS+=("FAILED ($2)")
+        FAILED=$((FAILED + 1))
+    fi
+}
+
+skip() {
+    printf '\n==> %s: skipped, %s\n' "$1" "$2"
+    NAMES+=("$1") RESULTS+=(skipped) SECONDS_OF+=(0) CLOSINGS+=("$2")
+}
+
+# The last line that says something, without colours and rulers.
+closing_line() {
+    sed -e 's/\x1b\[[0-9;]*m//g' -e 's/^[=[:space:]]*//' -e 's/[=[:space:]]*$//' "$1" |
+        grep -v '^-*$' | tail -1 | cut -c1-100
+}
+
+limited() { timeout --foreground -k 30 "$STEP_LIMIT" "$@"; }
+
+summary() {
+    local index
+    printf '\n%-34s %-13s %6s  %s\n' step result time 'closing line'
+    for index in "${!NAMES[@]}"; do
+        printf '%-34s %-13s %5ss  %s\n' "${NAMES[index]}" "${RESULTS[index]}" \
+            "${SECONDS_OF[index]}" "${CLOSINGS[index]}"
+    done
+    printf '\n%d steps, %d failed, %d s\n' "${#NAMES[@]}" "$FAILED" "$SECONDS"
+    ((FAILED == 0))
+}
+
+# -- environments ------------------------------------------------------------------------------
+
+venv_of() { printf '%s\n' "$ROOT/.venvs/$(version_of "$1")"; }
+
+# prepare PYTHON: its environment, with everything but Cloverleaf.
+declare -A PREPARED=() INSTALLED=()
+prepare() {
+    local groups=(build test)
+    [[ -n ${PREPARED[$1]:-} ]] && return "${PREPARED[$1]}"
+    [[ $1 == "$PRIMARY" ]] && groups+=(lint)
+    step "environment $(version_of "$1")" set_up "$1" "${groups[@]}"
+    PREPARED[$1]=$?
+    return "${PREPARED[$1]}"
+}
+
+set_up() {
+    local python=$1 venv
+    shift
+    venv=$(venv_of "$python")
+    make_venv "$python" "$venv" && install_groups "$venv" "$@" && "$venv/bin/python" -V
+}
+
+# build PYTHON: Cloverleaf in its environment, built once a run.
+build() {
+    prepare "$1" || return
+    [[ -n ${INSTALLED[$1]:-} ]] && return "${INSTALLED[$1]}"
+    step "wheel $(version_of "$1")" limited_install "$(venv_of "$1")"
+    INSTALLED[$1]=$?
+    return "${INSTALLED[$1]}"
+}
+
+limited_install() { install_cloverleaf "$1"; }
+
+# -- stages ------------------------------------------------------------------------------------
+
+stage_lint() {
+    local venv
+    require_component rustfmt fmt
+    require_component clippy clippy
+    step rustfmt cargo fmt --all --check
+    step clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
+    step 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+    if cargo deny --version >/dev/null 2>&1; then
+        step 'cargo deny' cargo deny check bans licenses sources
+    else
+        skip 'cargo deny' 'cargo-deny is not installed'
+    fi
+    prepare "$PRIMARY" || return
+    venv=$(venv_of "$PRIMARY")
+    step layers "$venv/bin/python" tools/layers.py
+    step discards "$venv/bin/python" tools/discards.py
+    step 'tests of the tools' "$venv/bin/python" -m pytest -q tools benchmarks
+    step 'ruff format' "$venv/bin/ruff" format --check .
+    step 'ruff check' "$venv/bin/ruff" check .
+    step mypy "$venv/bin/mypy"
+    step shellcheck "$venv/bin/shellcheck" -x tools/*.sh .ci/run
+}
+
+require_component() {
+    cargo "$2" --version >/dev/null 2>&1 || rustup component add "$1" || true
+}
+
+stage_rust() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        step 'cargo nextest' limited cargo nextest run --workspace "${NOT_THE_BINDING[@]}"
+    else
+        step 'cargo test' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --lib --bins --tests --examples
+    fi
+    step 'doc examples' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --doc
+    # Optimised, since loom runs a test many thousand times; not linked as a release is.
+    step 'loom models' limited env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$ROOT/target/loom" \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo test -p cloverleaf --release --test loom_injector
+}
+# The binding has no main program to run its tests in but Python: tests/ has them.
+NOT_THE_BINDING=(--exclude cloverleaf-python)
+
+stage_python() {
+    local python venv version
+    for python in "${PYTHON_PATHS[@]}"; do
+        version=$(version_of "$python")
+        venv=$(venv_of "$python")
+        build "$python" || continue
+        step "pytest $version" limited "$venv/bin/python" -m pytest \
+            tests/parity tests/integration tests/stress tests/memory
+        if [[ $python == "$PRIMARY" ]]; then
+            # The native methods take arguments by position where asyncio's would take names, too.
+            step "stubtest $version" "$venv/bin/stubtest" --allowlist tools/stubtest_allowed.txt \
+                --ignore-unused-allowlist --ignore-positional-only --ignore-disjoint-bases \
+                cloverleaf._cloverleaf
+        fi
+    done
+}
+
+stage_conformance() {
+    local python
+    for python in "${PYTHON_PATHS[@]}"; do
+        conformance "$python" --module-list tests/conformance/modules.txt
+    done
+}
+
+stage_conformance_all() {
+    local python
+    for python in "${PYTHON_PATHS[@]}"; do conformance "$python"; done
+}
+
+conformance() {
+    local python=$1 version tests
+    shift
+    read -r version tests _ < <(describe_python "$python")
+    if [[ $tests == no ]]; then
+        skip "conformance $version" "$python comes without CPython's own tests"
+        return
+    fi
+    build "$python" || return
+    mkdir -p target/conformance
+    step "conformance $version" limited "$(venv_of "$python")/bin/python" \
+        tests/conformance/run_cpython_suite.py --loop cloverleaf -j 2 "$@" \
+        --known-failures tests/conformance/known_failures/cloverleaf.txt \
+        --json "target/conformance/$version.json"
+}
+
+# -- the run -----------------------------------------------------------------------------------
+
+stages=("$@")
+((${#stages[@]})) || stages=(lint rust python conformance)
+for stage in "${stages[@]}"; do
+    declare -F "stage_${stage//-/_}" >/dev/null || die "no stage '$stage'; see the head of tools/test.sh"
+done
+
+require_rust
+require_linker
+find_pythons
+PRIMARY=${PYTHON_PATHS[-1]}
+export PYO3_PYTHON=$PRIMARY
+mkdir -p "$LOGS"
+say "Pythons: ${PYTHON_PATHS[*]}"
+step 'system packages' bash tools/system_packages.sh
+for stage in "${stages[@]}"; do "stage_${stage//-/_}"; done
+summary
