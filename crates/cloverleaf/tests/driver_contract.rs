@@ -126,6 +126,29 @@ fn only_what_was_asked_for_is_reported(mut rig: Rig) {
     assert_eq!(rig.wait(NOW), [(ONE, Interest::READ)]);
 }
 
+fn edges_may_be_reported_once_and_each_new_one_is(mut rig: Rig) {
+    let edges = Interest::BOTH.with(Interest::EDGES);
+    rig.register(ONE, edges).expect("succeeds");
+    let heard = rig.wait(NOW);
+    assert_eq!(heard, [(ONE, Interest::WRITE)], "nobody hears of EDGES");
+    for _ in 0..3 {
+        rig.make_readable();
+        let heard = rig.wait(NOW);
+        assert!(
+            heard
+                .iter()
+                .all(|(token, heard)| *token == ONE && heard.contains(Interest::READ))
+        );
+        assert!(!heard.is_empty(), "a new edge is reported");
+        rig.read();
+    }
+    // Levels again, for whoever asks for them.
+    rig.make_readable();
+    rig.modify(TWO, Interest::READ).expect("succeeds");
+    assert_eq!(rig.wait(NOW), [(TWO, Interest::READ)]);
+    assert_eq!(rig.wait(NOW), [(TWO, Interest::READ)]);
+}
+
 fn a_deregistered_descriptor_is_silent_and_may_come_back(mut rig: Rig) {
     rig.make_readable();
     rig.register(ONE, Interest::READ).expect("succeeds");
@@ -240,6 +263,7 @@ of_every_driver!(
     readiness_lasts_until_it_is_spent,
     a_descriptor_ready_both_ways_is_reported_both_ways,
     only_what_was_asked_for_is_reported,
+    edges_may_be_reported_once_and_each_new_one_is,
     a_deregistered_descriptor_is_silent_and_may_come_back,
     a_descriptor_has_one_registration,
     a_wake_ends_one_sleep,

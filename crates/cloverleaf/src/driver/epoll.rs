@@ -1,7 +1,8 @@
 //! Readiness by `epoll(7)`, level-triggered, and an eventfd that ends its sleep.
 //!
 //! Level-triggered, because a short receive ends a source's reading without asking the kernel again for "would
-//! block"; measured, it costs no more than edges do, and it cannot lose one.
+//! block"; measured, it costs no more than edges do, and it cannot lose one. Edge-triggered for whoever asks for
+//! [`Interest::EDGES`]: a registration that outlasts one wait, and costs nothing between two.
 //!
 //! In a forked child every change fails with `EBADF`: the child shares the kernel's list with its parent, whose
 //! registrations it must not touch.
@@ -112,6 +113,7 @@ fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::empty();
     flags.set(EventFlags::IN, interest.contains(Interest::READ));
     flags.set(EventFlags::OUT, interest.contains(Interest::WRITE));
+    flags.set(EventFlags::ET, interest.contains(Interest::EDGES));
     flags
 }
 

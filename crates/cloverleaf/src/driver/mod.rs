@@ -77,6 +77,10 @@ impl Interest {
     pub const BOTH: Self = Self(3);
     /// The descriptor is in error or was hung up; reported without being asked for, beside READ and WRITE.
     pub const CLOSED: Self = Self(4);
+    /// Asked for beside READ and WRITE, and never heard: readiness may be reported only once each time it comes.
+    ///
+    /// Whoever asks for this must use a descriptor until it would block before it waits for the next report.
+    pub const EDGES: Self = Self(8);
 
     /// Whether all of `other` is in this.
     pub const fn contains(self, other: Self) -> bool {
@@ -107,6 +111,7 @@ impl fmt::Debug for Interest {
             (Self::READ, "READ"),
             (Self::WRITE, "WRITE"),
             (Self::CLOSED, "CLOSED"),
+            (Self::EDGES, "EDGES"),
         ];
         f.debug_list()
             .entries(
@@ -130,7 +135,8 @@ pub enum Event {
 
 /// One interface of the kernel.
 pub trait Driver: fmt::Debug {
-    /// Reports the readiness of `fd` under `token` from now on, for as long as it lasts (level-triggered).
+    /// Reports the readiness of `fd` under `token` from now on, for as long as it lasts (level-triggered), unless
+    /// [`Interest::EDGES`] allows less.
     ///
     /// # Errors
     /// `EEXIST` if the descriptor is registered already, `EPERM` if the kernel cannot report on it (a regular file),
