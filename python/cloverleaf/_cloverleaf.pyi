@@ -22,7 +22,7 @@ __all__ = [
 
 _Ts = TypeVarTuple("_Ts")
 
-_AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+_AddressInfo = tuple[Any, socket.SocketKind, int, str, Any]
 
 @final
 class Handle(asyncio.Handle):
@@ -90,6 +90,9 @@ class Loop:
     ) -> Handle: ...
     def _remove_internal_reader(self, fd: int) -> bool: ...
     def _remove_internal_writer(self, fd: int) -> bool: ...
+    def _numeric_address(
+        self, host: Any, port: Any, family: int, kind: int, proto: int, flags: int, /
+    ) -> list[_AddressInfo] | None: ...
     def _getaddrinfo(
         self,
         host: str | bytes | None,

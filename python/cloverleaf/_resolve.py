@@ -18,6 +18,7 @@ AddressInfo: TypeAlias = tuple[Any, socket.SocketKind, int, str, Any]
 
 _STDLIB_GETADDRINFO = socket.getaddrinfo
 _MAX_C_LONG = 2**63 - 1
+_LONGEST_LABEL = 63
 
 
 class Resolving(Executing):
@@ -35,6 +36,12 @@ class Resolving(Executing):
     ) -> list[AddressInfo]:
         """`socket.getaddrinfo` without blocking the loop."""
         if not self.get_debug():
+            if socket.getaddrinfo is _STDLIB_GETADDRINFO:
+                numeric = self._numeric_address(host, port, family, type, proto, flags)
+                if numeric is not None:
+                    self._check_open()
+                    sys.audit("socket.getaddrinfo", host, port, family, type, proto)
+                    return numeric
             return await self._look_up(host, port, family, type, proto, flags)
 
         what = f"{host!s}:{port!r}"
@@ -76,11 +83,8 @@ class Resolving(Executing):
         self._check_open()
         sys.audit("socket.getaddrinfo", host, port, family, kind, proto)
         if isinstance(host, str):
-            host = host.encode("idna")
-        found = await self._getaddrinfo(host, port, int(family), int(kind), int(proto), int(flags))
-        return [
-            (_as_family(info[0]), _as_kind(info[1]), info[2], info[3], info[4]) for info in found
-        ]
+            host = _encoded(host)
+        return await self._getaddrinfo(host, port, int(family), int(kind), int(proto), int(flags))
 
     async def _resolve(
         self,
@@ -159,6 +163,15 @@ def _native_can_judge(host: Any, port: Any, numbers: tuple[Any, ...]) -> bool:
     elif port is not None and (type(port) is not bytes or 0 in port):
         return False
     return all(isinstance(number, int) and abs(number) < 2**31 for number in numbers)
+
+
+def _encoded(host: str) -> bytes:
+    """The name as `getaddrinfo(3)` takes it."""
+    if host.isascii() and len(host) <= _LONGEST_LABEL and "." not in (host[:1], host[-1:]):
+        plain = host.encode("ascii")
+        if b".." not in plain:
+            return plain
+    return host.encode("idna")  # which also refuses labels that are empty or too long
 
 
 def _as_family(number: int) -> socket.AddressFamily:

@@ -44,6 +44,34 @@ async def test_getaddrinfo_of_numbers_honours_every_argument(
         assert [type(each) for each in answer] == [type(each) for each in expected]
 
 
+@pytest.mark.parametrize("host", ["localhost.", "LOCALHOST", "a" * 63, "127.1", "0x7f.1", ""])
+async def test_getaddrinfo_of_odd_names_answers_as_the_socket_module(loop: Loop, host: str) -> None:
+    options: dict[str, Any] = {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICSERV}
+    try:
+        expected: Any = socket.getaddrinfo(host, 80, **options)
+    except socket.gaierror as error:
+        expected = error.args
+    try:
+        found: Any = await loop.getaddrinfo(host, 80, **options)
+    except socket.gaierror as error:
+        found = error.args
+    assert found == expected
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 1 << 40, True, "80", b"80", "", "http"])
+async def test_getaddrinfo_of_odd_ports_answers_as_the_socket_module(loop: Loop, port: Any) -> None:
+    options: dict[str, Any] = {"type": socket.SOCK_STREAM}
+    try:
+        expected: Any = socket.getaddrinfo("127.0.0.1", port, **options)
+    except OSError as error:
+        expected = error.args
+    try:
+        found: Any = await loop.getaddrinfo("127.0.0.1", port, **options)
+    except OSError as error:
+        found = error.args
+    assert found == expected
+
+
 @pytest.mark.parametrize("flags", [socket.AI_PASSIVE, socket.AI_NUMERICHOST, socket.AI_CANONNAME])
 async def test_getaddrinfo_honours_flags(loop: Loop, flags: int) -> None:
     options: dict[str, Any] = {"type": socket.SOCK_STREAM, "flags": flags}
@@ -87,7 +115,9 @@ async def test_getaddrinfo_raises_gaierror(
     assert raised.value.args == expected.value.args
 
 
-@pytest.mark.parametrize("host", ["a" * 300 + ".example", "\ud800", 42])
+@pytest.mark.parametrize(
+    "host", ["a" * 300 + ".example", "a" * 64, "x." + "a" * 64, "a..b", ".b", "\ud800", 42]
+)
 async def test_getaddrinfo_refuses_what_is_no_host(loop: Loop, host: Any) -> None:
     with pytest.raises(Exception) as expected:  # noqa: PT011 - the kind is what is compared
         socket.getaddrinfo(host, 80)

@@ -97,7 +97,7 @@ pub use io::{
 };
 pub use reactor::Reactor;
 pub use registry::Registry;
-pub use resolve::{Query, ResolveError, Resolved, lookup};
+pub use resolve::{Query, ResolveError, Resolved, literal, lookup};
 pub use scheduler::Scheduler;
 pub use signals::{Signal, signal};
 pub use task::JoinError;

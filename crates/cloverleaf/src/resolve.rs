@@ -78,6 +78,46 @@ impl From<ResolveError> for io::Error {
     }
 }
 
+/// The answer for a literal address, with family, socket type, protocol and flags as in a [`Query`]; `None` for whatever
+/// the resolver must be asked about.
+///
+/// # Examples
+/// ```
+/// let answer = cloverleaf::literal("127.0.0.1", 80, [0, libc::SOCK_STREAM, 0, 0]).expect("a literal");
+/// assert_eq!(answer.address, "127.0.0.1:80".parse().unwrap());
+/// assert_eq!(cloverleaf::literal("localhost", 80, [0, libc::SOCK_STREAM, 0, 0]), None);
+/// ```
+pub fn literal(
+    host: &str,
+    port: u16,
+    [family, socktype, protocol, flags]: [i32; 4],
+) -> Option<Resolved> {
+    if flags & !HARMLESS != 0 {
+        return None;
+    }
+    let protocol = match (socktype, protocol) {
+        (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => libc::IPPROTO_TCP,
+        (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => libc::IPPROTO_UDP,
+        _ => return None,
+    };
+    // A scope ("%eth0") is no part of what `IpAddr` parses, nor are the old short forms of IPv4.
+    let ip: IpAddr = host.parse().ok()?;
+    let own_family = match ip {
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
+    };
+    if family != libc::AF_UNSPEC && family != own_family {
+        return None;
+    }
+    Some(Resolved {
+        family: own_family,
+        socktype,
+        protocol,
+        canonname: None,
+        address: SocketAddr::new(ip, port),
+    })
+}
+
 impl Query {
     /// Asks for the stream addresses of a host.
     ///
@@ -103,30 +143,9 @@ impl Query {
 
     /// The answer for a literal address with a numeric port and a known socket type; `None` for every other question.
     pub fn numeric(&self) -> Option<Vec<Resolved>> {
-        if self.flags & !HARMLESS != 0 {
-            return None;
-        }
-        let protocol = match (self.socktype, self.protocol) {
-            (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => libc::IPPROTO_TCP,
-            (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => libc::IPPROTO_UDP,
-            _ => return None,
-        };
-        // A scope ("%eth0") is no part of what `IpAddr` parses, nor are the old short forms of IPv4.
-        let ip: IpAddr = self.host.as_ref()?.to_str().ok()?.parse().ok()?;
-        let family = match ip {
-            IpAddr::V4(_) => libc::AF_INET,
-            IpAddr::V6(_) => libc::AF_INET6,
-        };
-        if self.family != libc::AF_UNSPEC && self.family != family {
-            return None;
-        }
-        Some(vec![Resolved {
-            family,
-            socktype: self.socktype,
-            protocol,
-            canonname: None,
-            address: SocketAddr::new(ip, self.numeric_port()?),
-        }])
+        let host = self.host.as_ref()?.to_str().ok()?;
+        let sort = [self.family, self.socktype, self.protocol, self.flags];
+        Some(vec![literal(host, self.numeric_port()?, sort)?])
     }
 
     fn numeric_port(&self) -> Option<u16> {

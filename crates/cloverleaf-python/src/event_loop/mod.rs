@@ -420,7 +420,12 @@ pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
         ));
     }
     FINAL.set(cls)?;
-    crate::ffi::attach_methods(cls, &schedule::METHODS)
+    attach_all(cls)
+}
+
+fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
+    crate::ffi::attach_methods(class, &schedule::METHODS)?;
+    crate::ffi::attach_methods(class, &resolve::METHODS)
 }
 
 /// The methods of `Loop` itself, for whoever derives from it alone.
@@ -430,7 +435,7 @@ pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
-    crate::ffi::attach_methods(&py.get_type::<Loop>(), &schedule::METHODS)?;
+    attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

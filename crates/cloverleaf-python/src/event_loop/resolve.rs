@@ -5,15 +5,17 @@ use std::ffi::CString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use cloverleaf::{Query, ResolveError, Resolved};
+use cloverleaf::{Query, ResolveError, Resolved, literal};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString};
 
 use super::Loop;
 use super::schedule::create_future;
 use crate::error::os_error;
+use crate::ffi::{Arguments, Method, Owned, raw_fastcall};
 use crate::future;
 use crate::job::{Internal, Job};
 
@@ -37,7 +39,72 @@ fn text_of(value: &Bound<'_, PyAny>) -> PyResult<Option<CString>> {
     Ok(Some(text))
 }
 
-/// A future of what `socket.getaddrinfo` returns, with plain numbers for the enumerations.
+/// What `socket.getaddrinfo` returns, if the host is an address and the port a number; else None.
+///
+/// # Errors
+/// What making the answer raises.
+fn numeric<'py>(
+    host: &Bound<'py, PyAny>,
+    port: &Bound<'py, PyAny>,
+    sort: [&Bound<'py, PyAny>; 4],
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let py = host.py();
+    let Ok(host) = host.cast_exact::<PyString>() else {
+        return Ok(None);
+    };
+    let port = if port.is_none() {
+        Ok(0)
+    } else if port.is_exact_instance_of::<PyInt>() {
+        port.extract::<u16>()
+    } else {
+        return Ok(None);
+    };
+    let numbers = sort.map(|number| match number.cast::<PyInt>() {
+        Ok(number) => number.extract::<i32>().ok(),
+        Err(_) => None,
+    });
+    let (Ok(host), Ok(port), [Some(family), Some(kind), Some(protocol), Some(flags)]) =
+        (host.to_str(), port, numbers)
+    else {
+        // Whatever is wrong with them, the socket module says so.
+        return Ok(None);
+    };
+    literal(host, port, [family, kind, protocol, flags])
+        .map(|found| addresses(py, vec![found]))
+        .transpose()
+}
+
+/// `_numeric_address(host, port, family, kind, proto, flags)`: what `getaddrinfo` answers for an address; None for a name.
+fn numeric_address(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let given: [Option<_>; 6] = std::array::from_fn(|index| args.get(index));
+    let [
+        Some(host),
+        Some(port),
+        Some(family),
+        Some(kind),
+        Some(proto),
+        Some(flags),
+    ] = given
+    else {
+        return Err(PyTypeError::new_err(
+            "_numeric_address() was called with too few arguments",
+        ));
+    };
+    let found = numeric(&host, &port, [&*family, &*kind, &*proto, &*flags])?;
+    let py = slf.py();
+    Ok(found.map_or_else(|| py.None().into_bound(py).into(), Into::into))
+}
+
+pub(super) const METHODS: [Method; 1] = [
+    Method {
+        name: c"_numeric_address",
+        doc: c"_numeric_address($self, host, port, family, kind, proto, flags, /)\n--\n\nWhat getaddrinfo answers for an \
+             address, or None for a name.",
+        kind: raw_fastcall!(numeric_address),
+    },
+];
+
+/// A future of what `socket.getaddrinfo` returns.
 ///
 /// # Errors
 /// `TypeError` or `ValueError` for arguments that are no names; the future gets `socket.gaierror`.
@@ -97,12 +164,46 @@ fn exception(py: Python<'_>, error: ResolveError) -> PyResult<PyErr> {
     ))
 }
 
+/// The members of an enumeration by their numbers.
+type Members = PyOnceLock<Py<PyDict>>;
+
+static FAMILIES: Members = PyOnceLock::new();
+static KINDS: Members = PyOnceLock::new();
+
+/// A number as the socket module shows it: a member of its enumeration, or itself if there is none.
+fn member<'py>(
+    py: Python<'py>,
+    members: &'static Members,
+    enumeration: &str,
+    number: i32,
+) -> PyResult<Bound<'py, PyAny>> {
+    let members = members.get_or_try_init(py, || {
+        let by_number = PyDict::new(py);
+        for member in py
+            .import(intern!(py, "socket"))?
+            .getattr(enumeration)?
+            .try_iter()?
+        {
+            let member = member?;
+            by_number.set_item(member.extract::<i32>()?, member)?;
+        }
+        PyResult::Ok(by_number.unbind())
+    })?;
+    let number = number.into_pyobject(py)?;
+    match members.bind(py).get_item(&number)? {
+        Some(member) => Ok(member),
+        None => Ok(number.into_any()),
+    }
+}
+
 fn addresses(py: Python<'_>, found: Vec<Resolved>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
     for one in found {
         let address = socket_address(py, one.address)?;
         let canonname = one.canonname.unwrap_or_default();
-        list.append((one.family, one.socktype, one.protocol, canonname, address))?;
+        let family = member(py, &FAMILIES, "AddressFamily", one.family)?;
+        let kind = member(py, &KINDS, "SocketKind", one.socktype)?;
+        list.append((family, kind, one.protocol, canonname, address))?;
     }
     Ok(list)
 }
