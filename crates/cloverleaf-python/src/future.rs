@@ -4,7 +4,11 @@ use crate::ffi::Reach;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether a future has its result or its exception, or was cancelled.
+///
+/// # Errors
+/// What its method raises.
+pub(crate) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
     future.reach0(intern!(future.py(), "done"))?.is_truthy()
 }
 

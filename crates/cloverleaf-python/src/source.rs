@@ -1,4 +1,4 @@
-//! What an event reaches: a user's callbacks for a descriptor, or an object with the function that serves it.
+//! What an event reaches: whoever watches a user's descriptor, or an object with the function that serves it.
 
 use std::os::fd::RawFd;
 
@@ -13,7 +13,7 @@ pub(crate) type Serve = fn(&Bound<'_, PyAny>, Interest) -> PyResult<()>;
 /// Who hears of a descriptor's readiness.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// The handles of `add_reader` and `add_writer`.
+    /// The handles of `add_reader` and `add_writer`, and who waits for a socket.
     Watch(Watch),
     /// A transport or a listener.
     Served(Hold, Serve),
@@ -51,37 +51,78 @@ impl Hold {
     }
 }
 
-/// A user's callbacks for one descriptor, which stays the user's.
+/// Who wants to hear of one direction of a descriptor that stays the user's.
+#[derive(Debug)]
+pub(crate) enum Party {
+    /// The handle of a callback, which runs whenever the descriptor is ready.
+    Handle(Owned),
+    /// A future that is done once the descriptor is ready, and whether that has been heard.
+    Waiter(Owned, bool),
+}
+
+/// Who wants to hear of one descriptor, which stays the user's.
 #[derive(Debug)]
 pub(crate) struct Watch {
     /// The descriptor's number when it was registered.
     pub(crate) fd: RawFd,
-    /// The object that it was given as, if not as a number: it names the registration also when it is closed.
+    /// The object that a callback's descriptor was given as, if not as a number: it names the registration also when it
+    /// is closed.
     pub(crate) file: Option<Owned>,
-    /// What runs when it can be read.
-    pub(crate) reader: Option<Owned>,
-    /// What runs when it can be written.
-    pub(crate) writer: Option<Owned>,
+    /// Who hears when it can be read.
+    pub(crate) reader: Option<Party>,
+    /// Who hears when it can be written.
+    pub(crate) writer: Option<Party>,
+    /// What the driver was told.
+    pub(crate) told: Interest,
+    /// The `weakref.ref` of the socket that was registered, if it was registered for a waiter: a socket has only one
+    /// such reference, and no other socket ever gets the same, so it tells a socket from one that took its number over.
+    pub(crate) socket: Option<Owned>,
 }
 
 impl Watch {
-    /// What the callbacks want to hear of.
-    pub(crate) const fn interest(&self) -> Interest {
-        let read = if self.reader.is_some() {
-            Interest::READ
+    /// What the driver must be told.
+    ///
+    /// A callback hears of readiness for as long as it lasts. Waiters alone need to hear of it only when it comes, as
+    /// they wait only when they have found that the descriptor would block; so what was registered for them can stay
+    /// registered for the next ones, and costs nothing meanwhile.
+    pub(crate) fn wanted(&self) -> Interest {
+        let mut handles = Interest::NONE;
+        let mut waiters = Interest::NONE;
+        let parties = [
+            (&self.reader, Interest::READ),
+            (&self.writer, Interest::WRITE),
+        ];
+        for (party, direction) in parties {
+            match party {
+                Some(Party::Handle(_)) => handles = handles.with(direction),
+                Some(Party::Waiter(..)) => waiters = waiters.with(direction),
+                None => {}
+            }
+        }
+        if !handles.is_none() {
+            return handles.with(waiters);
+        }
+        let kept = if self.told.contains(Interest::EDGES) {
+            self.told
         } else {
             Interest::NONE
         };
-        let write = if self.writer.is_some() {
-            Interest::WRITE
+        let wanted = waiters.with(kept);
+        if wanted.is_none() {
+            wanted
         } else {
-            Interest::NONE
-        };
-        read.with(write)
+            wanted.with(Interest::EDGES)
+        }
     }
 
-    /// The place of the callback for one direction.
-    pub(crate) fn slot(&mut self, direction: Direction) -> &mut Option<Owned> {
+    /// Whether a callback hears of the descriptor.
+    pub(crate) const fn has_handle(&self) -> bool {
+        matches!(self.reader, Some(Party::Handle(_)))
+            || matches!(self.writer, Some(Party::Handle(_)))
+    }
+
+    /// The place of the party for one direction.
+    pub(crate) fn slot(&mut self, direction: Direction) -> &mut Option<Party> {
         match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
@@ -113,7 +154,11 @@ impl Source {
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
         match self {
             Self::Watch(watch) => {
-                for object in watch.reader.iter().chain(&watch.writer).chain(&watch.file) {
+                for party in watch.reader.iter().chain(&watch.writer) {
+                    let (Party::Handle(object) | Party::Waiter(object, _)) = party;
+                    visitor.object(object);
+                }
+                for object in watch.socket.iter().chain(&watch.file) {
                     visitor.object(object);
                 }
             }

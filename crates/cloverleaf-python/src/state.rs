@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
@@ -13,7 +13,7 @@ use pyo3::Python;
 use crate::ffi::Owned;
 use crate::ffi::Visitor;
 use crate::job::Job;
-use crate::source::{Hold, Serve, Source};
+use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct LoopState {
     pub(crate) scheduler: Scheduler<Job>,
     /// Who hears of what.
     pub(crate) reactor: Reactor<Epoll, Source>,
-    /// The registration of each descriptor with a user's callbacks.
+    /// The registration of each descriptor that stays the user's.
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
     pub(crate) transports: HashMap<RawFd, Token>,
@@ -34,6 +34,10 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// How many descriptors the driver has been told of.
     attached: usize,
+    /// Sources that were found out of use under a borrow, until they can be dropped.
+    discarded: Vec<Source>,
+    /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
+    pub(crate) last_receive: usize,
 }
 
 impl LoopState {
@@ -53,6 +57,8 @@ impl LoopState {
             batch: DatagramBatch::new(),
             events: Vec::new(),
             attached: 0,
+            discarded: Vec::new(),
+            last_receive: 0,
         })
     }
 
@@ -121,7 +127,9 @@ impl LoopState {
         match (from.is_none(), to.is_none()) {
             (true, true) => Ok(()),
             (true, false) => {
-                self.reactor.attach(fd, token, to)?;
+                if !self.take_over(fd, token, to)? {
+                    self.reactor.attach(fd, token, to)?;
+                }
                 self.attached += 1;
                 Ok(())
             }
@@ -132,6 +140,33 @@ impl LoopState {
                 Ok(())
             }
         }
+    }
+
+    /// Makes use of the registration that was kept for those who may wait for a socket again: it has a new owner.
+    ///
+    /// `false` if there is none.
+    fn take_over(&mut self, fd: BorrowedFd<'_>, token: Token, to: Interest) -> io::Result<bool> {
+        let Some(old) = self.watches.get(&fd.as_raw_fd()).copied() else {
+            return Ok(false);
+        };
+        if matches!(self.reactor.get(old), Some(Source::Watch(watch)) if watch.has_handle()) {
+            return Ok(false);
+        }
+        self.watches.remove(&fd.as_raw_fd());
+        self.discarded.extend(self.reactor.remove(old));
+        self.attached = self.attached.saturating_sub(1);
+        match self.reactor.modify(fd, token, to) {
+            Ok(()) => Ok(true),
+            // It was of another socket, which had the same number and was closed.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The sources that are out of use.
+    #[must_use = "they must be dropped when nothing is borrowed"]
+    pub(crate) fn take_discarded(&mut self) -> Vec<Source> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Whether an event could come at all.
@@ -162,21 +197,9 @@ impl LoopState {
                 // This driver takes no operations, so none ends.
                 continue;
             };
-            match reactor.get(token) {
+            match reactor.get_mut(token) {
                 Some(Source::Served(..)) => scheduler.push(Job::Io(token, interest)),
-                Some(Source::Watch(watch)) => {
-                    let reader = watch
-                        .reader
-                        .as_ref()
-                        .filter(|_| interest.contains(Interest::READ));
-                    let writer = watch
-                        .writer
-                        .as_ref()
-                        .filter(|_| interest.contains(Interest::WRITE));
-                    for handle in reader.into_iter().chain(writer) {
-                        scheduler.push(Job::Callback(handle.clone_ref(py)));
-                    }
-                }
+                Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
                 None => {}
             }
         }
@@ -189,7 +212,9 @@ impl LoopState {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;
-        (self.scheduler.close(), self.reactor.take_all())
+        let mut sources = self.reactor.take_all();
+        sources.append(&mut self.discarded);
+        (self.scheduler.close(), sources)
     }
 
     /// Gives back what the kernel lent. The loop is of no use any more.
@@ -209,6 +234,9 @@ impl LoopState {
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }
+        for source in &self.discarded {
+            source.traverse(visitor);
+        }
     }
 
     /// Notes that the kernel has dropped a registration by itself, because its descriptor was closed.
@@ -221,5 +249,31 @@ impl LoopState {
         self.attached = self.attached.saturating_sub(1);
         // A closed descriptor has left the kernel's list by itself, and a forked child must leave its parent's alone.
         ignore(self.reactor.detach(fd));
+    }
+}
+
+/// Queues the callbacks for what has happened to a descriptor, and one job for all who wait for it.
+fn announce(
+    py: Python<'_>,
+    watch: &mut Watch,
+    (token, interest): (Token, Interest),
+    scheduler: &mut Scheduler<Job>,
+) {
+    let mut someone_waits = false;
+    for direction in [Direction::Read, Direction::Write] {
+        if !interest.contains(direction.interest()) {
+            continue;
+        }
+        match watch.slot(direction) {
+            Some(Party::Handle(handle)) => scheduler.push(Job::Callback(handle.clone_ref(py))),
+            Some(Party::Waiter(_, heard)) => {
+                *heard = true;
+                someone_waits = true;
+            }
+            None => {}
+        }
+    }
+    if someone_waits {
+        scheduler.push(Job::Io(token, interest));
     }
 }

@@ -1,10 +1,13 @@
 //! `Loop`: the native half of `cloverleaf.EventLoop`.
 
+mod accept;
 mod blocking;
 mod endpoints;
+mod registrations;
 mod resolve;
 mod run;
 mod schedule;
+mod sockets;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
@@ -425,6 +428,8 @@ pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
 
 fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     crate::ffi::attach_methods(class, &schedule::METHODS)?;
+    crate::ffi::attach_methods(class, &sockets::METHODS)?;
+    crate::ffi::attach_methods(class, &accept::METHODS)?;
     crate::ffi::attach_methods(class, &resolve::METHODS)
 }
 

@@ -12,14 +12,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::Loop;
+use super::{Loop, watch};
 use crate::error::{ends_the_run, os_error};
 use crate::ffi::{Owned, Reach, detached, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::{Ownership, Refused};
 use crate::report;
-use crate::source::{Hold, Source};
+use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
@@ -81,10 +81,11 @@ fn turn(slf: &Bound<'_, Loop>, this: &Loop) -> PyResult<()> {
     waited.map_err(|error| os_error(py, &error))?;
     // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
     py.check_signals()?;
-    let ready = this.state().with(|state| {
+    let (ready, discarded) = this.state().with(|state| {
         state.collect(py);
-        state.scheduler.ready_len()
+        (state.scheduler.ready_len(), state.take_discarded())
     })?;
+    drop(discarded);
     for _ in 0..ready {
         let Some(job) = this.state().with(|state| state.scheduler.pop())? else {
             break;
@@ -186,17 +187,29 @@ fn report_if_slow(slf: &Bound<'_, Loop>, object: &Bound<'_, PyAny>, began: Time)
     Ok(())
 }
 
+/// Who is to be told of an event.
+enum Found {
+    Object(Owned, Serve),
+    Waiters,
+    Nothing,
+}
+
 /// Tells a source that it is ready, unless it has gone meanwhile.
 #[inline]
 fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -> PyResult<()> {
     let py = slf.py();
     let found = this.state().with(|state| match state.reactor.get(token) {
-        Some(Source::Served(Hold::Strong(object), serve)) => Some((object.clone_ref(py), *serve)),
+        Some(Source::Served(Hold::Strong(object), serve)) => {
+            Found::Object(object.clone_ref(py), *serve)
+        }
+        Some(Source::Watch(_)) => Found::Waiters,
         // What hears of nothing any more is not told of what was heard before.
-        Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
+        Some(Source::Served(Hold::Weak(_), _)) | None => Found::Nothing,
     })?;
-    let Some((object, serve)) = found else {
-        return Ok(());
+    let (object, serve) = match found {
+        Found::Object(object, serve) => (object, serve),
+        Found::Waiters => return watch::tell_waiters(slf, token),
+        Found::Nothing => return Ok(()),
     };
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());

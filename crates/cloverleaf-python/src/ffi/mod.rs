@@ -13,6 +13,7 @@ mod freelist;
 mod guarded;
 mod method;
 mod object;
+mod plain;
 mod socket;
 
 /// Whether Python is 3.13 or newer.
@@ -30,6 +31,7 @@ pub(crate) use method::{
     raw_onename,
 };
 pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
+pub(crate) use plain::plain_socket_fd;
 pub(crate) use socket::Socket;
 
 /// Machinery that the method macros expand to.

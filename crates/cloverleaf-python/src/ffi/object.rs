@@ -35,6 +35,12 @@ impl Owned {
         Self(self.0)
     }
 
+    /// Whether both are references to the same object.
+    #[inline]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// Hands the reference over.
     #[inline]
     pub(crate) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {

@@ -93,15 +93,24 @@ impl Socket {
         self.object.bind(py).reach0(intern!(py, "close")).map(drop)
     }
 
-    /// What a socket, or a file, itself holds as its descriptor: the field behind the header of every object, in all of
-    /// CPython 3.11 to 3.15. `of` has compared it with `fileno()` before anybody relies on it.
+    /// What a socket, or a file, itself holds as its descriptor. `of` has compared it with `fileno()` before anybody
+    /// relies on it.
     #[inline]
     fn field(&self) -> RawFd {
-        let place = self.object.as_ptr().wrapping_add(1).cast::<RawFd>();
-        // SAFETY: the object is alive, since `self` holds it, and it is a socket or a file (`of` asks that first), whose
-        // struct is larger than its header and an `int`.
-        unsafe { place.read() }
+        // SAFETY: the object is alive, since `self` holds it, and it is a socket or a file: `of` asks that first.
+        unsafe { descriptor_field(self.object.as_ptr()) }
     }
+}
+
+/// The field behind the header of every object: the descriptor of sockets and files, in all of CPython 3.11 to 3.15.
+///
+/// # Safety
+/// The object is alive, and of a class whose struct is larger than its header and an `int`.
+#[inline]
+pub(super) unsafe fn descriptor_field(object: *mut pyo3::ffi::PyObject) -> RawFd {
+    let place = object.wrapping_add(1).cast::<RawFd>();
+    // SAFETY: as the caller promises.
+    unsafe { place.read() }
 }
 
 /// The number of an object's descriptor.

@@ -29,7 +29,7 @@ pub(crate) fn boolean(py: Python<'_>, value: bool) -> Owned {
 ///
 /// # Errors
 /// `MemoryError`.
-pub(super) fn shown<'py>(
+pub(crate) fn shown<'py>(
     py: Python<'py>,
     address: &Address,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {

@@ -15,6 +15,6 @@ mod write;
 pub(crate) use datagram::{Correspondents, start as start_datagrams};
 pub(crate) use endpoint::{Endpoint, Peer, send_without_delay};
 pub(crate) use flow::marks_of;
-pub(crate) use info::{boolean, name_and_default, none};
+pub(crate) use info::{boolean, name_and_default, none, shown};
 pub(crate) use pipe::{make_read_pipe, make_write_pipe};
 pub(crate) use stream::{Company, add_to, is_buffered, start};

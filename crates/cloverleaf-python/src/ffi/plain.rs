@@ -1,0 +1,64 @@
+//! The descriptor of a plain `socket.socket`, read from its own field: asking the object takes as long as a system call.
+
+use std::os::fd::RawFd;
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use super::call::Reach;
+use super::socket::descriptor_field;
+
+/// The class of which a socket must be, and nothing derived from it; None if its descriptor is not where we look.
+static PLAIN: PyOnceLock<Option<Py<PyType>>> = PyOnceLock::new();
+
+/// The open descriptor of a socket whose class is `socket.socket` itself: nothing about it was defined anew.
+///
+/// None for any other object, and for a socket that is closed.
+///
+/// # Errors
+/// What importing the socket module raises.
+#[inline]
+pub(crate) fn plain_socket_fd(object: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+    let py = object.py();
+    let Some(class) = PLAIN.get_or_try_init(py, || plain_class(py))? else {
+        return Ok(None);
+    };
+    // SAFETY: the object is live.
+    let own = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+    if own.cast::<ffi::PyObject>() != class.as_ptr() {
+        return Ok(None);
+    }
+    Ok(Some(field(object)).filter(|fd| *fd >= 0))
+}
+
+/// `socket.socket`, if a socket of it has its descriptor where we look.
+fn plain_class(py: Python<'_>) -> PyResult<Option<Py<PyType>>> {
+    let class = py
+        .import(intern!(py, "_socket"))?
+        .getattr(intern!(py, "socket"))?
+        .cast_into::<PyType>()?;
+    let plain = py
+        .import(intern!(py, "socket"))?
+        .getattr(intern!(py, "socket"))?
+        .cast_into::<PyType>()?;
+    if !plain.is_subclass(&class)? {
+        // A program has put a class of its own in place.
+        return Ok(None);
+    }
+    let probe = plain.invoke0()?;
+    let number: RawFd = probe.reach0(intern!(py, "fileno"))?.extract()?;
+    let is_there = field(&probe) == number;
+    probe.reach0(intern!(py, "close"))?;
+    let shows_the_end = field(&probe) == -1;
+    Ok((is_there && shows_the_end).then(|| plain.unbind()))
+}
+
+/// What a socket itself holds as its descriptor.
+#[inline]
+fn field(socket: &Bound<'_, PyAny>) -> RawFd {
+    // SAFETY: the object is alive and of a class derived from the built-in socket: both callers have asked that.
+    unsafe { descriptor_field(socket.as_ptr()) }
+}
