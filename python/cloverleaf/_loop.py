@@ -4,8 +4,8 @@ import asyncio
 
 from . import _cloverleaf
 from ._datagram import Datagrams
-from ._missing import Missing
 from ._processes import Processes
+from ._sendfile import Sendfile
 from ._signals import Signals
 from ._start_tls import StartTLS
 from ._transports import (
@@ -20,11 +20,11 @@ from ._unix import UnixSockets
 
 class EventLoop(
     UnixSockets,
+    Sendfile,
     Datagrams,
     StartTLS,
     Processes,
     Signals,
-    Missing,
     _cloverleaf.Loop,
     asyncio.AbstractEventLoop,
 ):

@@ -14,6 +14,7 @@ from . import _cloverleaf
 class StreamTransport(_cloverleaf.StreamTransportBase):
     """A connected stream: an `asyncio.Transport`."""
 
+    _sendfile_compatible = _SendfileMode.TRY_NATIVE
     _start_tls_compatible = True
 
     def __repr__(self) -> str:

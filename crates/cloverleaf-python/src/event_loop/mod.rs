@@ -3,6 +3,7 @@
 mod accept;
 mod blocking;
 mod endpoints;
+mod piece;
 mod registrations;
 mod resolve;
 mod run;
@@ -11,7 +12,9 @@ mod sockets;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
+pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
+pub(crate) use schedule::create_future;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

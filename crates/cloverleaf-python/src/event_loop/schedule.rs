@@ -285,7 +285,7 @@ static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
 ///
 /// # Errors
 /// What making one raises.
-pub(super) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+pub(crate) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let (class, names) = FUTURE.get_or_try_init(py, || {
         let class = py

@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyInt, PyWeakrefReference};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::piece::Piece;
 use super::{Loop, watch};
 use crate::error::errno_error;
 use crate::ffi::{
@@ -230,6 +231,22 @@ fn send_by_method(
     }
 }
 
+/// `_sock_sendfile(fd, file, offset, count)`: how many bytes of the file went, or None if the descriptor would block.
+fn sock_sendfile(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let (Some(fd), Some(piece)) = (args.get(0), Piece::parse(args, 1)?) else {
+        return Err(missing("_sock_sendfile"));
+    };
+    let fd = fd.extract::<RawFd>()?;
+    if fd < 0 {
+        return Err(errno_error(py, Errno::BADF));
+    }
+    Ok(match unless_blocked(py, piece.send(py, borrow_fd(fd)))? {
+        Some(count) => PyInt::new(py, count).into(),
+        None => none(py),
+    })
+}
+
 fn wait(slf: &Bound<'_, PyAny>, sock: &Bound<'_, PyAny>, direction: Direction) -> PyResult<Owned> {
     let py = slf.py();
     let event_loop = slf.cast::<Loop>()?;
@@ -260,7 +277,7 @@ fn sock_writable(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Ow
     wait(slf, &sock, Direction::Write)
 }
 
-pub(super) const METHODS: [Method; 5] = [
+pub(super) const METHODS: [Method; 6] = [
     Method {
         name: c"_sock_recv",
         doc: c"_sock_recv($self, sock, nbytes, /)\n--\n\nThe bytes that came, or None if the socket would block.",
@@ -276,6 +293,12 @@ pub(super) const METHODS: [Method; 5] = [
         doc: c"_sock_send($self, sock, data, start, /)\n--\n\nNone if all was sent; how much was, if the socket would \
              block.",
         kind: raw_fastcall!(sock_send),
+    },
+    Method {
+        name: c"_sock_sendfile",
+        doc: c"_sock_sendfile($self, fd, file, offset, count, /)\n--\n\nHow many bytes of the file went, or None if the \
+             descriptor would block.",
+        kind: raw_fastcall!(sock_sendfile),
     },
     Method {
         name: c"_sock_readable",

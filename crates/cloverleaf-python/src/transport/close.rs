@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::endpoint::Endpoint;
 use super::kind::Kind;
+use super::sendfile;
 use super::stream::{Phase, StreamTransport};
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -102,6 +103,7 @@ pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> P
         super::info::remember_sockname(slf)?;
     }
     let closed = release(slf);
+    sendfile::give_up(slf, None)?;
     told.and(closed)
 }
 

@@ -113,6 +113,15 @@ pub(super) fn tell(
     }
 }
 
+/// Whether the protocol was told to pause and has not been told to resume.
+///
+/// # Errors
+/// `TypeError` if this is no transport.
+pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_paused = StreamTransport::of(slf)?.with(|stream| stream.protocol_paused);
+    Ok(super::info::boolean(slf.py(), is_paused))
+}
+
 fn mark(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
     value
         .filter(|value| !value.is_none())

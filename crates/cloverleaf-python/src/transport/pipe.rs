@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
 use super::kind::Kind;
-use super::stream::{Company, Phase, StreamTransport, begin};
+use super::start::{Company, begin};
+use super::stream::{Phase, StreamTransport};
 use super::{close, flow, info, read, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;

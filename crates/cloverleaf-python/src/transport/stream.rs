@@ -19,14 +19,13 @@ use pyo3::types::{PyType, PyWeakrefReference};
 use super::endpoint::{Endpoint, Peer};
 use super::flow::Limits;
 use super::kind::Kind;
+use super::sendfile::{self, Sending};
+use super::start::{Company, begin};
 use super::unpolled::{self, Unpolled};
 use super::{close, datagram, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, call_method, copy_context};
-use crate::future;
-use crate::handle;
-use crate::job::Job;
+use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, attach_property};
 use crate::source::Hold;
 
 /// How far a transport has come; each state can only be left for one below it.
@@ -69,6 +68,8 @@ pub(super) struct Stream {
     pub(super) read_ended: bool,
     pub(super) wrote_eof: bool,
     pub(super) protocol_paused: bool,
+    /// A file that is being sent.
+    pub(super) sending: Option<Sending>,
     /// Writes after the connection was lost.
     pub(super) lost_writes: u32,
     /// The size of the last receive, from which the next one's room is guessed.
@@ -121,7 +122,8 @@ impl Native for StreamTransport {
             &stream.sockname,
             &stream.peername,
         ];
-        for object in held.into_iter().flatten() {
+        let awaited = stream.sending.as_ref().and_then(Sending::held);
+        for object in held.into_iter().flatten().chain(awaited) {
             visitor.object(object);
         }
         match &stream.endpoint {
@@ -263,7 +265,11 @@ impl Stream {
                 hears_reader && (Phase::Open..Phase::Lost).contains(&self.phase)
             }
         };
-        let write = self.phase < Phase::Lost && !self.queue.is_empty();
+        let needs_room = self
+            .sending
+            .as_ref()
+            .is_some_and(|sending| sending.needs_room);
+        let write = self.phase < Phase::Lost && (needs_room || !self.queue.is_empty());
         let read = if read { Interest::READ } else { Interest::NONE };
         let write = if write {
             Interest::WRITE
@@ -289,17 +295,6 @@ static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let class = BUFFERED_PROTOCOL.import(protocol.py(), "asyncio", "BufferedProtocol")?;
     protocol.is_instance(class)
-}
-
-/// Who else has to do with a new transport.
-#[derive(Debug)]
-pub(crate) struct Company<'py> {
-    /// A future that is done when the protocol knows of its connection.
-    pub(crate) waiter: Option<Bound<'py, PyAny>>,
-    /// What `get_extra_info` knows beside the socket's own addresses.
-    pub(crate) extra: Option<Bound<'py, PyAny>>,
-    /// The server that accepted the connection.
-    pub(crate) server: Option<Bound<'py, PyAny>>,
 }
 
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
@@ -350,6 +345,7 @@ impl StreamTransport {
             read_ended: false,
             wrote_eof: false,
             protocol_paused: false,
+            sending: None,
             lost_writes: 0,
             last_read: 0,
             read_context: None,
@@ -365,89 +361,6 @@ impl StreamTransport {
             event_loop: event_loop.clone().into(),
             stream: Mutex::new(stream),
         })
-    }
-}
-
-/// Registers a transport and schedules its start.
-///
-/// # Errors
-/// What the protocol's attributes, the server or the loop raise.
-pub(super) fn begin<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    slf: &Bound<'py, PyAny>,
-    protocol: &Bound<'py, PyAny>,
-    company: Company<'py>,
-) -> PyResult<()> {
-    register(event_loop, slf)?;
-    if let Some(server) = &company.server {
-        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
-    }
-    schedule_start(event_loop, slf, protocol, company.waiter, begin_reading)
-}
-
-fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let this = Loop::of(event_loop)?;
-    let object = Owned::from(slf.clone());
-    let transport = StreamTransport::of(slf)?;
-    let fd = transport.with(|stream| stream.endpoint.registered_number());
-    let token = this
-        .state()
-        .with(|state| state.add_source(fd, object, read::serve))?;
-    transport.with(|stream| stream.token = Some(token));
-    Ok(())
-}
-
-/// Schedules, in asyncio's order: `connection_made`, `begin` with a copy of the context of now, the waiter's result.
-///
-/// # Errors
-/// What the protocol's attributes or the loop raise.
-pub(super) fn schedule_start<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    slf: &Bound<'py, PyAny>,
-    protocol: &Bound<'py, PyAny>,
-    waiter: Option<Bound<'py, PyAny>>,
-    begin: fn(&Bound<'_, PyAny>, Owned) -> PyResult<()>,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    let this = Loop::of(event_loop)?;
-    let made = protocol.getattr(intern!(py, "connection_made"))?;
-    let handle =
-        handle::new_bound_handle(event_loop, &made, &pyo3::types::PyTuple::new(py, [slf])?)?;
-    this.push(Job::Callback(handle.into()))?;
-    let context = copy_context(py)?;
-    let slf = slf.clone().unbind();
-    let waiter = waiter.map(Bound::unbind);
-    this.push_call(move |py| {
-        let slf = slf.into_bound(py);
-        begin(&slf, context)?;
-        match waiter {
-            Some(waiter) => future::set_result(waiter.bind(py), py.None().bind(py)),
-            None => Ok(()),
-        }
-    })
-}
-
-fn begin_reading(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
-    let this = StreamTransport::of(slf)?;
-    let mut context = Some(context);
-    let started = this.with(|stream| {
-        let started = stream.phase == Phase::Starting;
-        if started {
-            stream.phase = Phase::Open;
-        }
-        if stream.read_context.is_none() {
-            stream.read_context = context.take();
-        }
-        started
-    });
-    // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
-    drop(context);
-    if !started {
-        return Ok(());
-    }
-    match this.update_interest(slf) {
-        Ok(()) => Ok(()),
-        Err(error) => close::fatal_error(slf, error, "Fatal error on transport"),
     }
 }
 
@@ -473,6 +386,8 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &read::METHODS)?;
     attach_methods(class, &write::METHODS)?;
     attach_methods(class, &flow::METHODS)?;
+    attach_methods(class, &sendfile::METHODS)?;
+    attach_property(class, c"_protocol_paused", flow::is_protocol_paused)?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &[close::ABORT, close::FORCE_CLOSE])?;
     attach_methods(class, &info::METHODS)

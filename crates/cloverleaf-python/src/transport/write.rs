@@ -10,7 +10,7 @@ use rustix::net::Shutdown;
 
 use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
-use super::{close, flow};
+use super::{close, flow, sendfile};
 use crate::error::{errno_error, os_error};
 use crate::ffi::{
     Bytes, Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context,
@@ -103,11 +103,14 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let bytes = bytes_of(data)?;
-    if this.with(|stream| stream.wrote_eof) {
-        return Err(PyRuntimeError::new_err(
-            "Cannot call write() after write_eof()",
-        ));
-    }
+    this.with(|stream| {
+        if stream.wrote_eof {
+            return Err(PyRuntimeError::new_err(
+                "Cannot call write() after write_eof()",
+            ));
+        }
+        sendfile::refuse_to("write", stream)
+    })?;
     if !bytes.is_empty() {
         let outcome = this.with(|stream| stream.write(&bytes));
         drop(bytes);
@@ -158,11 +161,14 @@ pub(super) fn warn_futile(py: Python<'_>, kind: Kind) -> PyResult<()> {
 fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    if this.with(|stream| stream.wrote_eof) {
-        return Err(PyRuntimeError::new_err(
-            "Cannot call writelines() after write_eof()",
-        ));
-    }
+    this.with(|stream| {
+        if stream.wrote_eof {
+            return Err(PyRuntimeError::new_err(
+                "Cannot call writelines() after write_eof()",
+            ));
+        }
+        sendfile::refuse_to("writelines", stream)
+    })?;
     let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
     let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
     if bytes.iter().all(|piece| piece.is_empty()) {
@@ -215,11 +221,15 @@ pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         Some(stream.queue.send_to(fd))
     });
     match sent {
-        None | Some(Ok(Sent::WouldBlock)) => return Ok(()),
+        None => return sendfile::go_on(slf),
+        Some(Ok(Sent::WouldBlock)) => return Ok(()),
         Some(Ok(Sent::Bytes(_))) => {}
         Some(Err(error)) => {
             let kind = this.with(Stream::count_failure);
-            return close::fatal_error(slf, os_error(py, &error), kind.write_failed());
+            let error = os_error(py, &error);
+            let reason = error.clone_ref(py);
+            close::fatal_error(slf, error, kind.write_failed())?;
+            return sendfile::give_up(slf, Some(&reason));
         }
     }
     let context = this.with(|stream| {
@@ -255,7 +265,7 @@ fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()>
                     stream.shut_down_writing();
                 }
             });
-            Ok(())
+            sendfile::go_on(slf)
         }
         Next::Finish => {
             this.update_interest(slf)?;

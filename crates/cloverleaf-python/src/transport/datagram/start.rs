@@ -14,7 +14,8 @@ use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{Owned, Reach};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
-use crate::transport::stream::{self, Phase};
+use crate::transport::start::schedule_start;
+use crate::transport::stream::Phase;
 
 /// Who has to do with a new endpoint.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ pub(crate) fn start<'py>(
         .state()
         .with(|state| state.add_source(fd, object, receive::serve))?;
     DatagramTransport::of(&slf)?.with(|datagrams| datagrams.token = Some(token));
-    stream::schedule_start(event_loop, &slf, protocol, correspondents.waiter, begin)?;
+    schedule_start(event_loop, &slf, protocol, correspondents.waiter, begin)?;
     Ok(slf)
 }
 

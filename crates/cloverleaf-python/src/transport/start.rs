@@ -1,0 +1,105 @@
+//! How a transport begins: registered, then in asyncio's order `connection_made`, reading, and the waiter's result.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::stream::{Phase, StreamTransport};
+use super::{close, read};
+use crate::event_loop::Loop;
+use crate::ffi::{Owned, call_method, copy_context};
+use crate::job::Job;
+use crate::{future, handle};
+
+/// Who else has to do with a new transport.
+#[derive(Debug)]
+pub(crate) struct Company<'py> {
+    /// A future that is done when the protocol knows of its connection.
+    pub(crate) waiter: Option<Bound<'py, PyAny>>,
+    /// What `get_extra_info` knows beside the socket's own addresses.
+    pub(crate) extra: Option<Bound<'py, PyAny>>,
+    /// The server that accepted the connection.
+    pub(crate) server: Option<Bound<'py, PyAny>>,
+}
+
+/// Registers a transport and schedules its start.
+///
+/// # Errors
+/// What the protocol's attributes, the server or the loop raise.
+pub(super) fn begin<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    company: Company<'py>,
+) -> PyResult<()> {
+    register(event_loop, slf)?;
+    if let Some(server) = &company.server {
+        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
+    }
+    schedule_start(event_loop, slf, protocol, company.waiter, begin_reading)
+}
+
+fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = Loop::of(event_loop)?;
+    let object = Owned::from(slf.clone());
+    let transport = StreamTransport::of(slf)?;
+    let fd = transport.with(|stream| stream.endpoint.registered_number());
+    let token = this
+        .state()
+        .with(|state| state.add_source(fd, object, read::serve))?;
+    transport.with(|stream| stream.token = Some(token));
+    Ok(())
+}
+
+/// Schedules, in asyncio's order: `connection_made`, `begin` with a copy of the context of now, the waiter's result.
+///
+/// # Errors
+/// What the protocol's attributes or the loop raise.
+pub(super) fn schedule_start<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    waiter: Option<Bound<'py, PyAny>>,
+    begin: fn(&Bound<'_, PyAny>, Owned) -> PyResult<()>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = Loop::of(event_loop)?;
+    let made = protocol.getattr(intern!(py, "connection_made"))?;
+    let handle =
+        handle::new_bound_handle(event_loop, &made, &pyo3::types::PyTuple::new(py, [slf])?)?;
+    this.push(Job::Callback(handle.into()))?;
+    let context = copy_context(py)?;
+    let slf = slf.clone().unbind();
+    let waiter = waiter.map(Bound::unbind);
+    this.push_call(move |py| {
+        let slf = slf.into_bound(py);
+        begin(&slf, context)?;
+        match waiter {
+            Some(waiter) => future::set_result(waiter.bind(py), py.None().bind(py)),
+            None => Ok(()),
+        }
+    })
+}
+
+fn begin_reading(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    let mut context = Some(context);
+    let started = this.with(|stream| {
+        let started = stream.phase == Phase::Starting;
+        if started {
+            stream.phase = Phase::Open;
+        }
+        if stream.read_context.is_none() {
+            stream.read_context = context.take();
+        }
+        started
+    });
+    // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
+    drop(context);
+    if !started {
+        return Ok(());
+    }
+    match this.update_interest(slf) {
+        Ok(()) => Ok(()),
+        Err(error) => close::fatal_error(slf, error, "Fatal error on transport"),
+    }
+}

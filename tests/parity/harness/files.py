@@ -1,0 +1,30 @@
+"""Files to be sent."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, BinaryIO
+
+BIG = bytes(range(256)) * 65536  # more than the kernel takes without a reader
+SMALL = b"0123456789" * 100
+
+
+def file_of(path: Path, content: bytes) -> BinaryIO:
+    """Open a new file with this content; its position is its start."""
+    file = path / "file"
+    file.write_bytes(content)
+    return file.open("rb")
+
+
+class Unreal(io.BytesIO):
+    """A file without a descriptor, which only reading gets at; notes how much it was asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.asked: list[int] = []
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer."""
+        self.asked.append(len(buffer))
+        return super().readinto(buffer)
