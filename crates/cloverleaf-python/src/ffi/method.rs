@@ -26,11 +26,6 @@ pub(crate) struct Arguments<'a, 'py> {
 }
 
 impl<'a, 'py> Arguments<'a, 'py> {
-    /// How many positional arguments there are.
-    pub(crate) const fn len(&self) -> usize {
-        self.positional
-    }
-
     /// A positional argument.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
@@ -56,38 +51,58 @@ impl<'a, 'py> Arguments<'a, 'py> {
     /// The one argument of a method, given by place or by name.
     ///
     /// # Errors
-    /// `TypeError` if there is none, or more than that one.
+    /// Those of [`bind`](Self::bind).
     #[inline]
     pub(crate) fn only(&self, method: &str, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
         if let [only] = self.values
-            && (self.positional == 1 || self.named().all(|(given, _)| given.eq(name)))
+            && self.positional == 1
         {
             return Ok(self.borrow(*only));
         }
-        Err(self.not_only(method, name))
+        match self.bind(method, [name], 1)? {
+            [Some(only)] => Ok(only),
+            [None] => unreachable!("invariant: a required argument is there"),
+        }
     }
 
-    #[cold]
-    fn not_only(&self, method: &str, name: &str) -> PyErr {
-        let unknown = self.named().find(|(given, _)| !given.eq(name));
-        PyTypeError::new_err(match unknown {
-            Some((given, _)) => {
-                format!(
-                    "{method}() got an unexpected keyword argument '{}'",
-                    &*given
-                )
+    /// The arguments of a method that takes these, each by place or by name; the first `required` must be there.
+    ///
+    /// # Errors
+    /// `TypeError` for one that is missing, given twice, or not of these.
+    pub(crate) fn bind<const N: usize>(
+        &self,
+        method: &str,
+        names: [&str; N],
+        required: usize,
+    ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
+        if self.positional > N {
+            return Err(too_many(method, required, N, self.positional));
+        }
+        let mut bound: [Option<_>; N] = std::array::from_fn(|place| self.get(place));
+        for (given, value) in self.named() {
+            let given = given.to_str()?;
+            let Some(place) = names.iter().position(|name| *name == given) else {
+                return Err(PyTypeError::new_err(format!(
+                    "{method}() got an unexpected keyword argument '{given}'"
+                )));
+            };
+            if bound[place].replace(value).is_some() {
+                return Err(PyTypeError::new_err(format!(
+                    "{method}() got multiple values for argument '{given}'"
+                )));
             }
-            None if self.values.is_empty() => {
-                format!("{method}() missing 1 required positional argument: '{name}'")
-            }
-            None if self.positional == 1 => {
-                format!("{method}() got multiple values for argument '{name}'")
-            }
-            None => format!(
-                "{method}() takes 2 positional arguments but {} were given",
-                self.values.len() + 1
-            ),
-        })
+        }
+        let missing = bound
+            .iter()
+            .zip(names)
+            .take(required)
+            .find(|(value, _)| value.is_none());
+        match missing {
+            None => Ok(bound),
+            Some((_, name)) => Err(PyTypeError::new_err(format!(
+                "{method}() missing 1 required positional argument: '{name}'"
+            ))),
+        }
     }
 
     /// The arguments that were given by name.
@@ -112,6 +127,20 @@ impl<'a, 'py> Arguments<'a, 'py> {
         // SAFETY: the caller of a method holds its arguments until the method returns, and `'a` ends before.
         unsafe { Borrowed::from_ptr(self.py, pointer) }
     }
+}
+
+/// The words for too many arguments; Python counts `self` among them.
+#[cold]
+fn too_many(method: &str, required: usize, most: usize, given: usize) -> PyErr {
+    let (least, most, given) = (required + 1, most + 1, given + 1);
+    let range = if least == most {
+        format!("{most}")
+    } else {
+        format!("from {least} to {most}")
+    };
+    PyTypeError::new_err(format!(
+        "{method}() takes {range} positional arguments but {given} were given"
+    ))
 }
 
 #[inline]

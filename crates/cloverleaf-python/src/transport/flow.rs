@@ -1,6 +1,6 @@
 //! Back-pressure: high and low water, and the protocol's `pause_writing` and `resume_writing`.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use pyo3::{Borrowed, intern};
@@ -122,10 +122,10 @@ pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(super::info::boolean(slf.py(), is_paused))
 }
 
-fn mark(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+fn mark(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<i64>> {
     value
         .filter(|value| !value.is_none())
-        .map(PyAnyMethods::extract)
+        .map(Borrowed::extract)
         .transpose()
 }
 
@@ -138,29 +138,8 @@ pub(crate) fn marks_of(
     method: &str,
     default_high: usize,
 ) -> PyResult<(usize, usize)> {
-    let mut marks = [
-        args.get(0).map(Borrowed::to_owned),
-        args.get(1).map(Borrowed::to_owned),
-    ];
-    if args.len() > 2 {
-        return Err(PyTypeError::new_err(format!(
-            "{method}() takes from 1 to 3 positional arguments but {} were given",
-            args.len() + 1
-        )));
-    }
-    for (name, value) in args.named() {
-        let place = match name.to_str()? {
-            "high" => 0,
-            "low" => 1,
-            other => {
-                return Err(PyTypeError::new_err(format!(
-                    "{method}() got an unexpected keyword argument '{other}'"
-                )));
-            }
-        };
-        marks[place] = Some(value.to_owned());
-    }
-    let [high, low] = [mark(marks[0].as_ref())?, mark(marks[1].as_ref())?];
+    let [high, low] = args.bind(method, ["high", "low"], 0)?;
+    let (high, low) = (mark(high)?, mark(low)?);
     let default_high = i64::try_from(default_high).unwrap_or(i64::MAX);
     let high = high
         .or_else(|| low.map(|low| low.saturating_mul(4)))

@@ -6,7 +6,6 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use cloverleaf::Address;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 use pyo3::{Borrowed, intern};
@@ -214,24 +213,9 @@ fn peername<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
 pub(crate) fn name_and_default<'a, 'py>(
     args: &Arguments<'a, 'py>,
 ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
-    let mut name = args.get(0);
-    let mut default = args.get(1);
-    for (keyword, value) in args.named() {
-        match keyword.to_str()? {
-            "name" => name = Some(value),
-            "default" => default = Some(value),
-            other => {
-                return Err(PyTypeError::new_err(format!(
-                    "get_extra_info() got an unexpected keyword argument '{other}'"
-                )));
-            }
-        }
-    }
-    match name {
-        Some(name) => Ok((name, default)),
-        None => Err(PyTypeError::new_err(
-            "get_extra_info() missing 1 required positional argument: 'name'",
-        )),
+    match args.bind("get_extra_info", ["name", "default"], 1)? {
+        [Some(name), default] => Ok((name, default)),
+        [None, _] => unreachable!("invariant: a required argument is there"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use cloverleaf::{Address, send_datagram};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
@@ -59,33 +59,9 @@ impl Attempt {
 fn parse<'a, 'py>(
     args: Arguments<'a, 'py>,
 ) -> PyResult<(pyo3::Borrowed<'a, 'py, PyAny>, Option<Bound<'py, PyAny>>)> {
-    let (mut data, mut address) = (args.get(0), args.get(1));
-    if args.len() > 2 {
-        return Err(PyTypeError::new_err(format!(
-            "sendto() takes from 2 to 3 positional arguments but {} were given",
-            args.len() + 1
-        )));
-    }
-    for (name, value) in args.named() {
-        let place = match name.to_str()? {
-            "data" => &mut data,
-            "addr" => &mut address,
-            other => {
-                return Err(PyTypeError::new_err(format!(
-                    "sendto() got an unexpected keyword argument '{other}'"
-                )));
-            }
-        };
-        if place.replace(value).is_some() {
-            return Err(PyTypeError::new_err(format!(
-                "sendto() got multiple values for argument '{}'",
-                name.to_str()?
-            )));
-        }
-    }
-    let data = data.ok_or_else(|| {
-        PyTypeError::new_err("sendto() missing 1 required positional argument: 'data'")
-    })?;
+    let [Some(data), address] = args.bind("sendto", ["data", "addr"], 1)? else {
+        unreachable!("invariant: a required argument is there")
+    };
     let address = address.filter(|address| !address.is_none());
     Ok((data, address.map(pyo3::Borrowed::to_owned)))
 }
