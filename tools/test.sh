@@ -156,9 +156,8 @@ stage_python() {
         step "pytest $version" limited "$venv/bin/python" -m pytest \
             tests/parity tests/integration tests/stress tests/memory
         if [[ $python == "$PRIMARY" ]]; then
-            # The native methods take arguments by position where asyncio's would take names, too.
             step "stubtest $version" "$venv/bin/stubtest" --allowlist tools/stubtest_allowed.txt \
-                --ignore-unused-allowlist --ignore-positional-only --ignore-disjoint-bases \
+                --ignore-unused-allowlist --ignore-disjoint-bases \
                 cloverleaf._cloverleaf
         fi
     done
