@@ -64,5 +64,5 @@ def is_for(item: pytest.Item) -> bool:
 
 
 def spares_asyncio(fault: bool) -> pytest.MarkDecorator:
-    """Mark a test that this release of asyncio fails if there is a `fault`; Cloverleaf always takes it."""
+    """Mark a test that this release of asyncio fails, if it does; Cloverleaf is never spared."""
     return pytest.mark.only(*(["cloverleaf"] if fault else KINDS))

@@ -16,27 +16,43 @@ use crate::ffi::{
     Bytes, Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context,
 };
 
-/// Refuses what asyncio does not take for bytes.
+/// Refuses what asyncio does not take for bytes, and says what is `wanted`.
 ///
 /// # Errors
 /// `TypeError`.
 #[inline]
-pub(super) fn check_bytes_like(data: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn check_bytes_like(
+    data: &Bound<'_, PyAny>,
+    wanted: fn(Python<'_>) -> &'static str,
+) -> PyResult<()> {
     let is_bytes_like = data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>();
     if !is_bytes_like {
         let name = data.get_type().name()?;
+        let wanted = wanted(data.py());
         return Err(PyTypeError::new_err(format!(
-            "data argument must be a bytes-like object, not '{name}'"
+            "data argument must be a {wanted} object, not '{name}'"
         )));
     }
     Ok(())
 }
 
+/// What streams take, in the words of the running Python's asyncio (gh-138703).
+#[cold]
+fn wanted(py: Python<'_>) -> &'static str {
+    let version = py.version_info();
+    let is_exact = version >= (3, 14, 1) || (version >= (3, 13, 8) && version < (3, 14));
+    if is_exact {
+        "bytes, bytearray, or memoryview"
+    } else {
+        "bytes-like"
+    }
+}
+
 /// The bytes of an argument that asyncio takes.
 fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
-    check_bytes_like(data)?;
+    check_bytes_like(data, wanted)?;
     Bytes::of(data)
 }
 
