@@ -31,6 +31,7 @@ use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
 use crate::owner::OwnerCell;
 use crate::state::LoopState;
+use crate::transport::Company;
 
 /// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
 #[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
@@ -285,18 +286,13 @@ impl Loop {
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        endpoints::make_stream_transport(
-            slf,
-            sock,
-            protocol,
-            crate::transport::Company {
-                waiter,
-                extra,
-                server,
-            },
-        )
+        let company = Company {
+            context: context.map(Into::into),
+            ..endpoints::alone(waiter, extra)
+        };
+        endpoints::make_stream_transport(slf, sock, protocol, company)
     }
 
     fn _make_datagram_transport<'py>(

@@ -255,6 +255,19 @@ pub(crate) fn new_bound_handle<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let context = copy_context(event_loop.py())?;
+    new_bound_handle_in(event_loop, callback, args, context)
+}
+
+/// A new handle for a callback with a tuple of arguments, in this context.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn new_bound_handle_in<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    context: Owned,
+) -> PyResult<Bound<'py, PyAny>> {
     let handle = Handle::new(
         event_loop,
         callback.as_borrowed(),

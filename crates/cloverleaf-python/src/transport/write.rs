@@ -12,9 +12,7 @@ use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
 use super::{close, flow, sendfile};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{
-    Bytes, Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context,
-};
+use crate::ffi::{Bytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 
 /// Refuses what asyncio does not take for bytes, and says what is `wanted`.
 ///
@@ -149,7 +147,7 @@ fn settle(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome) -> P
 
 #[cold]
 fn wait_for_room(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
-    let mut context = Some(copy_context(slf.py())?);
+    let mut context = Some(this.context(slf.py())?);
     this.with(|stream| {
         if stream.write_context.is_none() {
             stream.write_context = context.take();
