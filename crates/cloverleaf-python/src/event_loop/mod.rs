@@ -3,6 +3,7 @@
 mod accept;
 mod blocking;
 mod endpoints;
+mod onlookers;
 mod piece;
 mod registrations;
 mod resolve;
@@ -26,6 +27,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
+use self::onlookers::Onlookers;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
@@ -42,7 +44,7 @@ pub(crate) struct Loop {
     pool: BlockingPool,
     /// Threads that each wait for one child, where the kernel has no other way.
     waiting: BlockingPool,
-    debug: AtomicBool,
+    onlookers: Onlookers,
     closed: AtomicBool,
     /// The thread that runs the loop, or zero.
     thread: AtomicU64,
@@ -65,7 +67,7 @@ impl Loop {
     /// Whether debug mode is on.
     #[inline]
     pub(crate) fn debug(&self) -> bool {
-        self.debug.load(Ordering::Relaxed)
+        self.onlookers.debug()
     }
 
     #[inline]
@@ -151,7 +153,7 @@ impl Loop {
                 limits::WAITING_THREADS,
                 Duration::from_secs(limits::BLOCKING_IDLE_SECS),
             ),
-            debug: AtomicBool::new(false),
+            onlookers: Onlookers::default(),
             closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             process: std::process::id(),
@@ -160,7 +162,7 @@ impl Loop {
     }
 
     fn _set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+        self.onlookers.set_debug(enabled);
     }
 
     /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.

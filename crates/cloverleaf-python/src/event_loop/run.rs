@@ -3,14 +3,17 @@
 //! The thread detaches from Python only to sleep. While a job is ready the kernel is asked with Python held, which
 //! takes 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn.
 
+use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cloverleaf::{Clock, Injector, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, watch};
 use crate::error::{ends_the_run, os_error};
@@ -86,6 +89,7 @@ fn turn(slf: &Bound<'_, Loop>, this: &Loop) -> PyResult<()> {
         (state.scheduler.ready_len(), state.take_discarded())
     })?;
     drop(discarded);
+    this.onlookers.look(py)?;
     for _ in 0..ready {
         let Some(job) = this.state().with(|state| state.scheduler.pop())? else {
             break;
@@ -125,6 +129,9 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
         }
+        Job::Internal(Internal::Call(call)) if this.onlookers.have_tools() => {
+            run_as_callback(slf, this, c"step", call)
+        }
         Job::Internal(Internal::Call(call)) => call(slf.py())
             .or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[])),
     }
@@ -140,7 +147,7 @@ fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<(
         return Ok(());
     }
     handle.mark_fired();
-    if this.debug() {
+    if this.onlookers.any() {
         return run_watched(slf, this, &object, handle);
     }
     match handle::run(&object, handle) {
@@ -149,7 +156,7 @@ fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<(
     }
 }
 
-/// Runs a callback in debug mode: its handle is known meanwhile, and it is reported if it takes long.
+/// Runs a callback under the eyes of tools, of debug mode, or of both.
 #[cold]
 fn run_watched(
     slf: &Bound<'_, Loop>,
@@ -157,17 +164,54 @@ fn run_watched(
     object: &Bound<'_, PyAny>,
     handle: AnyHandle<'_>,
 ) -> PyResult<()> {
+    if !this.debug() {
+        return run_by_tools(slf, this, object, handle);
+    }
+    // Its handle is known meanwhile, and it is reported if it takes long.
     let before = this
         .current
         .replace(slf.as_any(), Some(object.clone().into()));
     let began = Clock::monotonic().now();
-    let result = match handle::run(object, handle) {
-        Ok(()) => Ok(()),
-        Err(error) => report::callback_failed(slf.as_any(), object, error),
-    };
+    let result = run_by_tools(slf, this, object, handle);
     drop(this.current.replace(slf.as_any(), before));
     result?;
     report_if_slow(slf, object, began)
+}
+
+/// Runs a callback by what tools have put in place of asyncio's method, if they have.
+#[cold]
+fn run_by_tools(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    object: &Bound<'_, PyAny>,
+    handle: AnyHandle<'_>,
+) -> PyResult<()> {
+    if this.onlookers.have_tools() {
+        // asyncio's method reports what the callback raises; the rest is the tool's, and nobody else's.
+        return handle::run_by_asyncio(object, handle);
+    }
+    match handle::run(object, handle) {
+        Ok(()) => Ok(()),
+        Err(error) => report::callback_failed(slf.as_any(), object, error),
+    }
+}
+
+/// Runs what is no callback as if it were one, for tools.
+#[cold]
+fn run_as_callback(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    name: &'static CStr,
+    work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+) -> PyResult<()> {
+    let py = slf.py();
+    let work = Mutex::new(Some(work));
+    let callback = PyCFunction::new_closure(py, Some(name), None, move |args, _| {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map_or(Ok(()), |work| work(args.py()))
+    })?;
+    let handle = handle::new_bound_handle(slf.as_any(), &callback, &PyTuple::empty(py))?;
+    run_callback(slf, this, handle.into())
 }
 
 /// Reports a handle, or an object that was served, that has held the loop up.
@@ -211,6 +255,11 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
         Found::Waiters => return watch::tell_waiters(slf, token),
         Found::Nothing => return Ok(()),
     };
+    if this.onlookers.have_tools() {
+        return run_as_callback(slf, this, c"serve", move |py| {
+            serve(&object.bind(py), interest)
+        });
+    }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
     let served = serve(&object, interest);

@@ -15,6 +15,7 @@ mod method;
 mod object;
 mod plain;
 mod socket;
+mod version;
 
 /// Whether Python is 3.13 or newer.
 pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
@@ -35,6 +36,7 @@ pub(crate) use method::{
 pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use socket::Socket;
+pub(crate) use version::class_version;
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {

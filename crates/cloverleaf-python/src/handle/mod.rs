@@ -9,7 +9,7 @@ mod run;
 
 pub(crate) use guard::Guard;
 pub(crate) use methods::add_to;
-pub(crate) use run::{cancel, run};
+pub(crate) use run::{cancel, run, run_by_asyncio};
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use cloverleaf::TimerKey;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PySuper;
 
 use super::AnyHandle;
 use crate::event_loop::Loop;
-use crate::ffi::with_context;
+use crate::ffi::{Reach, with_context};
 
 /// Runs a handle's callback in its context, unless it was cancelled.
 ///
@@ -22,6 +24,17 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
         return Ok(());
     };
     with_context(py, inner.context.bind(py), || call.make(py).map(drop))
+}
+
+/// Runs a handle by the `_run` of asyncio's class, which a tool has replaced.
+///
+/// # Errors
+/// What the tool raises.
+#[cold]
+pub(crate) fn run_by_asyncio(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
+    let _running = handle.inner().guard.enter();
+    let by_asyncio = PySuper::new(&object.get_type(), object)?;
+    by_asyncio.reach0(intern!(object.py(), "_run")).map(drop)
 }
 
 /// Cancels a handle, as its `cancel()` does.
