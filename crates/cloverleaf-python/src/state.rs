@@ -10,8 +10,7 @@ use cloverleaf::{
 };
 use pyo3::Python;
 
-use crate::ffi::Owned;
-use crate::ffi::Visitor;
+use crate::ffi::{Owned, Visitor, reveal};
 use crate::job::Job;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -169,9 +168,16 @@ impl LoopState {
         std::mem::take(&mut self.discarded)
     }
 
-    /// Whether an event could come at all.
-    pub(crate) const fn hears_anything(&self) -> bool {
-        self.attached > 0
+    /// Asks the kernel, if an event could come at all.
+    ///
+    /// # Errors
+    /// See [`Driver::wait`].
+    #[inline]
+    pub(crate) fn poll(&mut self) -> io::Result<()> {
+        if self.attached == 0 {
+            return Ok(());
+        }
+        self.reactor.wait(Some(Duration::ZERO))
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
@@ -183,8 +189,16 @@ impl LoopState {
     }
 
     /// Turns what has happened into jobs behind those already ready: other threads' jobs, events, due timers.
+    #[inline]
     pub(crate) fn collect(&mut self, py: Python<'_>) {
         self.scheduler.collect_injected();
+        if self.reactor.has_events() {
+            self.collect_events(py);
+        }
+        self.scheduler.collect_due();
+    }
+
+    fn collect_events(&mut self, py: Python<'_>) {
         let Self {
             scheduler,
             reactor,
@@ -203,7 +217,6 @@ impl LoopState {
                 None => {}
             }
         }
-        scheduler.collect_due();
     }
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
@@ -222,6 +235,16 @@ impl LoopState {
         self.reactor.driver_mut().close();
         self.buffer = Vec::new();
         self.batch = DatagramBatch::new();
+    }
+
+    /// Makes every queued handle known to the collector: the loop runs no more, and may become garbage with its queue.
+    pub(crate) fn reveal_queued(&mut self, py: Python<'_>) {
+        self.scheduler.collect_injected();
+        for job in self.scheduler.ready() {
+            if let Job::Callback(handle) = job {
+                reveal(&handle.bind(py));
+            }
+        }
     }
 
     /// Shows the collector every object that is held.
