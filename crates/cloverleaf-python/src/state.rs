@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Token, ignore, limits,
+    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Time, Token, ignore,
+    limits,
 };
 use pyo3::Python;
 
@@ -33,6 +34,11 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// How many descriptors the driver has been told of.
     attached: usize,
+    /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
+    /// for since.
+    quiet: u32,
+    /// When the kernel was asked last, once it has been quiet for long.
+    asked: Time,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -56,6 +62,8 @@ impl LoopState {
             batch: DatagramBatch::new(),
             events: Vec::new(),
             attached: 0,
+            quiet: 0,
+            asked: Time::ORIGIN,
             discarded: Vec::new(),
             last_receive: 0,
         })
@@ -123,6 +131,7 @@ impl LoopState {
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
+        self.expect_events();
         match (from.is_none(), to.is_none()) {
             (true, true) => Ok(()),
             (true, false) => {
@@ -168,16 +177,43 @@ impl LoopState {
         std::mem::take(&mut self.discarded)
     }
 
-    /// Asks the kernel, if an event could come at all.
+    /// Makes the next turns ask the kernel, however long it was quiet.
+    pub(crate) const fn expect_events(&mut self) {
+        self.quiet = 0;
+    }
+
+    /// Asks the kernel, if a turn with jobs ready should do so.
+    ///
+    /// It does not if no event could come at all, nor for a moment after the last time when the kernel had nothing to
+    /// report for many turns in a row.
     ///
     /// # Errors
     /// See [`Driver::wait`].
     #[inline]
     pub(crate) fn poll(&mut self) -> io::Result<()> {
-        if self.attached == 0 {
+        if self.attached == 0 || self.kernel_may_be_left_alone() {
             return Ok(());
         }
-        self.reactor.wait(Some(Duration::ZERO))
+        self.reactor.wait(Some(Duration::ZERO))?;
+        self.quiet = if self.reactor.has_events() {
+            0
+        } else {
+            self.quiet.saturating_add(1)
+        };
+        Ok(())
+    }
+
+    #[inline]
+    fn kernel_may_be_left_alone(&mut self) -> bool {
+        if self.quiet < limits::QUIET_POLLS || self.scheduler.is_stopping() {
+            return false;
+        }
+        let now = self.scheduler.now();
+        let may = now.saturating_since(self.asked) < limits::QUIET;
+        if !may {
+            self.asked = now;
+        }
+        may
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
@@ -185,6 +221,7 @@ impl LoopState {
     /// # Errors
     /// See [`Driver::wait`].
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.expect_events();
         self.reactor.wait(timeout)
     }
 

@@ -45,10 +45,12 @@ impl<'a, 'py> Run<'a, 'py> {
             }
         };
         this.thread.store(thread_ident(), Ordering::Release);
-        Ok(Self {
+        let run = Self {
             slf,
             _ownership: ownership,
-        })
+        };
+        this.state().with(LoopState::expect_events)?;
+        Ok(run)
     }
 }
 
