@@ -1,10 +1,24 @@
 //! Every tuning constant of the loop, each with its reason.
 
+use std::time::Duration;
+
 /// Events that one wait can report.
 ///
 /// A full batch costs 16 KiB of memory once; what does not fit is reported by the next wait, which follows at
 /// once. Larger batches gain nothing: the cost of a wait is spread over a thousand events already.
 pub const EVENTS_PER_WAIT: usize = 1024;
+
+/// Turns in a row without sleep and without an event after which a busy loop asks the kernel less often.
+///
+/// A program that counts turns, as tests do, finds events reported in the very next one; a loop that is busy for long
+/// gets here within a tenth of a millisecond.
+pub const QUIET_POLLS: u32 = 256;
+
+/// For how long a loop that has been busy and heard of nothing for [`QUIET_POLLS`] leaves the kernel alone each time.
+///
+/// Asking costs as much as running one callback or two, and a loop with a task that gives way again and again would
+/// ask after each. This is a small part of what waking a sleeping loop takes, and so of any event's latency.
+pub const QUIET: Duration = Duration::from_micros(20);
 
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///

@@ -89,18 +89,17 @@ impl Loop {
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
-    #[inline]
     pub(crate) fn push(&self, job: Job) -> PyResult<()> {
         self.check_open()?;
-        let mut job = Some(job);
-        let queued = self.cell.with(|state| {
-            if let Some(job) = job.take() {
-                state.scheduler.push(job);
-            }
-        });
-        match (queued, job) {
-            (Err(_), Some(job)) => self.inject(job),
-            (Ok(()) | Err(_), _) => Ok(()),
+        self.push_open(job)
+    }
+
+    /// The same for who knows that the loop is open.
+    #[inline]
+    fn push_open(&self, job: Job) -> PyResult<()> {
+        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
+            Ok(()) => Ok(()),
+            Err(job) => self.inject(job),
         }
     }
 
@@ -119,7 +118,7 @@ impl Loop {
         &self,
         call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
     ) -> PyResult<()> {
-        self.push(Job::Internal(Internal::Call(Box::new(call))))
+        self.push(Job::internal(Internal::Call(Box::new(call))))
     }
 
     /// Takes a timer back, from any thread.
@@ -130,7 +129,7 @@ impl Loop {
             // A closed loop has no timers.
             Err(_) => cloverleaf::ignore(
                 self.injector
-                    .inject(Job::Internal(Internal::CancelTimer(key))),
+                    .inject(Job::internal(Internal::CancelTimer(key))),
             ),
         }
     }

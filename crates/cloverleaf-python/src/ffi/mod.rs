@@ -11,9 +11,11 @@ mod call;
 mod class;
 mod freelist;
 mod guarded;
+mod known;
 mod method;
 mod object;
 mod plain;
+mod private;
 mod socket;
 
 /// Whether Python is 3.13 or newer.
@@ -25,16 +27,18 @@ pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writabl
 pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
 };
-pub(crate) use class::{Known, Native, NativeClass, Visitor, traverse_with};
+pub(crate) use class::{Native, NativeClass, Visitor, traverse_with};
+pub(crate) use known::Known;
 pub(crate) use method::{
-    Arguments, Method, MethodKind, attach_methods, attach_property, raw_fastcall, raw_noargs,
-    raw_onename,
+    Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
+    raw_noargs, raw_onename,
 };
 pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
 pub(crate) use plain::plain_socket_fd;
+pub(crate) use private::{Private, reveal};
 pub(crate) use socket::Socket;
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {
-    pub(crate) use super::method::{call_fastcall, call_noargs};
+    pub(crate) use super::method::{call_attached, call_fastcall, call_noargs};
 }

@@ -1,6 +1,7 @@
 //! A fence: only what rustix has no safe form of. Everything it offers is safe.
 
 mod address;
+mod clock;
 mod datagrams;
 mod fork;
 mod getaddrinfo;
@@ -8,6 +9,7 @@ mod signal;
 mod wait;
 
 pub(crate) use address::unix_name;
+pub(crate) use clock::monotonic;
 pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
