@@ -220,3 +220,9 @@ def set_transport_class(
     ],
 ) -> None: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
+def set_stream_classes(
+    reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],
+    protocol: tuple[
+        type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
+    ],
+) -> None: ...

@@ -8,6 +8,7 @@ from ._processes import Processes
 from ._sendfile import Sendfile
 from ._signals import Signals
 from ._start_tls import StartTLS
+from ._streams import set_classes
 from ._transports import (
     DatagramTransport,
     ReadPipeTransport,
@@ -41,3 +42,4 @@ _cloverleaf.set_transport_class(DatagramTransport)
 _cloverleaf.set_transport_class(ReadPipeTransport)
 _cloverleaf.set_transport_class(WritePipeTransport)
 _cloverleaf.set_ssl_transport_class(SSLTransport)
+set_classes()

@@ -12,6 +12,7 @@ mod owner;
 mod report;
 mod source;
 mod state;
+mod streams;
 mod tls;
 mod transport;
 
@@ -24,5 +25,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     handle::add_to(module)?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;
-    tls::add_to(module)
+    tls::add_to(module)?;
+    streams::add_to(module)
 }

@@ -27,6 +27,7 @@ use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, attach_property};
 use crate::source::Hold;
+use crate::streams;
 
 /// How far a transport has come; each state can only be left for one below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -329,6 +330,7 @@ impl StreamTransport {
         protocol: &Bound<'_, PyAny>,
         company: &Company<'_>,
     ) -> PyResult<Self> {
+        streams::adopt(event_loop, protocol)?;
         let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
         let stream = Stream {
             kind,
