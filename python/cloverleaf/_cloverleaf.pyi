@@ -1,6 +1,7 @@
 """Types of the native module: the loop's engine, its handles and its transports."""
 
 import asyncio
+import contextvars
 import socket
 from collections.abc import Callable
 from contextvars import Context
@@ -115,7 +116,7 @@ class Loop:
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None,
         extra: dict[str, Any] | None,
-        server: asyncio.AbstractServer | None,
+        context: contextvars.Context | None,
     ) -> StreamTransportBase: ...
     def _make_datagram_transport(
         self,

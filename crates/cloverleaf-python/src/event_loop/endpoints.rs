@@ -49,6 +49,7 @@ pub(super) const fn alone<'py>(
         waiter,
         extra,
         server: None,
+        context: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod blocking;
 mod endpoints;
+mod onlookers;
 mod piece;
 mod registrations;
 mod resolve;
@@ -26,11 +27,13 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
+use self::onlookers::Onlookers;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
 use crate::owner::OwnerCell;
 use crate::state::LoopState;
+use crate::transport::Company;
 
 /// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
 #[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
@@ -41,7 +44,7 @@ pub(crate) struct Loop {
     pool: BlockingPool,
     /// Threads that each wait for one child, where the kernel has no other way.
     waiting: BlockingPool,
-    debug: AtomicBool,
+    onlookers: Onlookers,
     closed: AtomicBool,
     /// The thread that runs the loop, or zero.
     thread: AtomicU64,
@@ -64,7 +67,7 @@ impl Loop {
     /// Whether debug mode is on.
     #[inline]
     pub(crate) fn debug(&self) -> bool {
-        self.debug.load(Ordering::Relaxed)
+        self.onlookers.debug()
     }
 
     #[inline]
@@ -149,7 +152,7 @@ impl Loop {
                 limits::WAITING_THREADS,
                 Duration::from_secs(limits::BLOCKING_IDLE_SECS),
             ),
-            debug: AtomicBool::new(false),
+            onlookers: Onlookers::default(),
             closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             process: std::process::id(),
@@ -158,7 +161,7 @@ impl Loop {
     }
 
     fn _set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+        self.onlookers.set_debug(enabled);
     }
 
     /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.
@@ -284,18 +287,13 @@ impl Loop {
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        endpoints::make_stream_transport(
-            slf,
-            sock,
-            protocol,
-            crate::transport::Company {
-                waiter,
-                extra,
-                server,
-            },
-        )
+        let company = Company {
+            context: context.map(Into::into),
+            ..endpoints::alone(waiter, extra)
+        };
+        endpoints::make_stream_transport(slf, sock, protocol, company)
     }
 
     fn _make_datagram_transport<'py>(

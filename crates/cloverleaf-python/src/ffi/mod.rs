@@ -23,6 +23,8 @@ mod state;
 
 /// Whether Python is 3.13 or newer.
 pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
+/// Whether Python is 3.15 or newer.
+pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
 pub(crate) use audit::audit_sendto;

@@ -9,7 +9,7 @@ mod run;
 
 pub(crate) use guard::Guard;
 pub(crate) use methods::add_to;
-pub(crate) use run::{cancel, run, run_queued};
+pub(crate) use run::{cancel, run, run_by_asyncio, run_queued};
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -271,6 +271,19 @@ pub(crate) fn new_bound_handle<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let context = copy_context(event_loop.py())?;
+    new_bound_handle_in(event_loop, callback, args, context)
+}
+
+/// A new handle for a callback with a tuple of arguments, in this context.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn new_bound_handle_in<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    context: Owned,
+) -> PyResult<Bound<'py, PyAny>> {
     let handle = Handle::new(
         event_loop,
         callback.as_borrowed(),
