@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Token, ignore, limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler,
+    Token, ignore, limits,
 };
 use pyo3::Python;
 
@@ -21,7 +22,7 @@ pub(crate) struct LoopState {
     /// What runs next.
     pub(crate) scheduler: Scheduler<Job>,
     /// Who hears of what.
-    pub(crate) reactor: Reactor<Epoll, Source>,
+    pub(crate) reactor: Reactor<Hybrid, Source>,
     /// The registration of each descriptor that stays the user's.
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
@@ -46,7 +47,7 @@ impl LoopState {
     /// # Errors
     /// What the driver needs and the kernel refuses.
     pub(crate) fn new() -> io::Result<Self> {
-        let driver = Epoll::new()?;
+        let driver = Hybrid::new(Backend::Auto)?;
         let waker = driver.waker();
         Ok(Self {
             scheduler: Scheduler::new(Clock::monotonic(), waker),
@@ -170,8 +171,8 @@ impl LoopState {
     }
 
     /// Whether an event could come at all.
-    pub(crate) const fn hears_anything(&self) -> bool {
-        self.attached > 0
+    pub(crate) fn hears_anything(&self) -> bool {
+        self.attached > 0 || self.reactor.driver().in_flight() > 0
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
@@ -215,6 +216,19 @@ impl LoopState {
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
         (self.scheduler.close(), sources)
+    }
+
+    /// Says which interfaces of the kernel may be used.
+    ///
+    /// # Errors
+    /// If a ring is demanded, the error with which the kernel refuses it.
+    pub(crate) fn choose_backend(&mut self, backend: Backend) -> io::Result<()> {
+        self.reactor.driver_mut().choose(backend)
+    }
+
+    /// Which interfaces of the kernel are used; tries what has not been tried.
+    pub(crate) fn backend(&mut self) -> InUse {
+        self.reactor.driver_mut().in_use()
     }
 
     /// Gives back what the kernel lent. The loop is of no use any more.
