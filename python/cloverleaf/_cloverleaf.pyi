@@ -42,6 +42,9 @@ class Loop:
     slow_callback_duration: float
 
     def __new__(cls) -> Self: ...
+    @property
+    def backend(self) -> str: ...
+    def _choose_backend(self, backend: str | None) -> None: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],

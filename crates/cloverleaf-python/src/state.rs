@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Time, Token, ignore,
-    limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler, Time,
+    Token, ignore, limits,
 };
 use pyo3::Python;
 
@@ -21,7 +21,7 @@ pub(crate) struct LoopState {
     /// What runs next.
     pub(crate) scheduler: Scheduler<Job>,
     /// Who hears of what.
-    pub(crate) reactor: Reactor<Epoll, Source>,
+    pub(crate) reactor: Reactor<Hybrid, Source>,
     /// The registration of each descriptor that stays the user's.
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
@@ -51,7 +51,7 @@ impl LoopState {
     /// # Errors
     /// What the driver needs and the kernel refuses.
     pub(crate) fn new() -> io::Result<Self> {
-        let driver = Epoll::new()?;
+        let driver = Hybrid::new(Backend::Auto)?;
         let waker = driver.waker();
         Ok(Self {
             scheduler: Scheduler::new(Clock::monotonic(), waker),
@@ -191,7 +191,8 @@ impl LoopState {
     /// See [`Driver::wait`].
     #[inline]
     pub(crate) fn poll(&mut self) -> io::Result<()> {
-        if self.attached == 0 || self.kernel_may_be_left_alone() {
+        let in_flight = self.reactor.driver().in_flight();
+        if in_flight == 0 && (self.attached == 0 || self.kernel_may_be_left_alone()) {
             return Ok(());
         }
         self.reactor.wait(Some(Duration::ZERO))?;
@@ -265,6 +266,19 @@ impl LoopState {
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
         (self.scheduler.close(), sources)
+    }
+
+    /// Says which interfaces of the kernel may be used.
+    ///
+    /// # Errors
+    /// If a ring is demanded, the error with which the kernel refuses it.
+    pub(crate) fn choose_backend(&mut self, backend: Backend) -> io::Result<()> {
+        self.reactor.driver_mut().choose(backend)
+    }
+
+    /// Which interfaces of the kernel are used; tries what has not been tried.
+    pub(crate) fn backend(&mut self) -> InUse {
+        self.reactor.driver_mut().in_use()
     }
 
     /// Gives back what the kernel lent. The loop is of no use any more.

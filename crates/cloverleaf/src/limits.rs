@@ -80,6 +80,25 @@ pub const DEAD_TIMERS_KEPT: usize = 64;
 /// sleep.
 pub const LONGEST_SLEEP_SECS: u64 = 24 * 3600;
 
+/// Entries of a ring's submission queue: what one system call can start.
+///
+/// 64 bytes each. More operations in one turn cost one more call for each 128 of them, far less than they cost.
+pub const RING_ENTRIES: u32 = 128;
+
+/// Operations that a ring has in flight at most; it gives back what comes beyond, and a pool can do that.
+///
+/// No disk has use for more at a time, and the answers to as many, and to as many cancellations, fit the completion
+/// queue, so none waits in the kernel's memory.
+pub const RING_IN_FLIGHT: usize = 1024;
+
+/// Milliseconds after which a kernel that had no memory for an operation is asked again.
+pub const RING_RETRY_MS: u64 = 1;
+
+/// Milliseconds for which a driver that closes waits for the operations that it has cancelled.
+///
+/// The disk answers in a fraction; a network file system may never, and its operations are then left to a thread.
+pub const RING_GRACE_MS: u64 = 100;
+
 /// Threads that a blocking pool starts at most when its owner names no number.
 ///
 /// Enough for name lookups to overlap; each is started only when all others are busy.
