@@ -42,6 +42,9 @@ class Loop:
     slow_callback_duration: float
 
     def __new__(cls) -> Self: ...
+    @property
+    def backend(self) -> str: ...
+    def _choose_backend(self, backend: str | None) -> None: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],
@@ -221,3 +224,9 @@ def set_transport_class(
     ],
 ) -> None: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
+def set_stream_classes(
+    reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],
+    protocol: tuple[
+        type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
+    ],
+) -> None: ...

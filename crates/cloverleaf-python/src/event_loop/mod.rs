@@ -1,6 +1,7 @@
 //! `Loop`: the native half of `cloverleaf.EventLoop`.
 
 mod accept;
+mod backend;
 mod blocking;
 mod endpoints;
 mod onlookers;
@@ -17,11 +18,11 @@ pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::create_future;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cloverleaf::{BlockingPool, Injector, TimerKey, limits};
+use cloverleaf::{BlockingPool, InUse, Injector, TimerKey, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
@@ -52,6 +53,8 @@ pub(crate) struct Loop {
     process: u32,
     /// The handle that runs now, in debug mode only.
     current: Slot,
+    /// Which interfaces of the kernel the loop uses, once that has been asked.
+    backend: OnceLock<InUse>,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -92,18 +95,17 @@ impl Loop {
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
-    #[inline]
     pub(crate) fn push(&self, job: Job) -> PyResult<()> {
         self.check_open()?;
-        let mut job = Some(job);
-        let queued = self.cell.with(|state| {
-            if let Some(job) = job.take() {
-                state.scheduler.push(job);
-            }
-        });
-        match (queued, job) {
-            (Err(_), Some(job)) => self.inject(job),
-            (Ok(()) | Err(_), _) => Ok(()),
+        self.push_open(job)
+    }
+
+    /// The same for who knows that the loop is open.
+    #[inline]
+    fn push_open(&self, job: Job) -> PyResult<()> {
+        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
+            Ok(()) => Ok(()),
+            Err(job) => self.inject(job),
         }
     }
 
@@ -122,7 +124,7 @@ impl Loop {
         &self,
         call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
     ) -> PyResult<()> {
-        self.push(Job::Internal(Internal::Call(Box::new(call))))
+        self.push(Job::internal(Internal::Call(Box::new(call))))
     }
 
     /// Takes a timer back, from any thread.
@@ -133,7 +135,7 @@ impl Loop {
             // A closed loop has no timers.
             Err(_) => cloverleaf::ignore(
                 self.injector
-                    .inject(Job::Internal(Internal::CancelTimer(key))),
+                    .inject(Job::internal(Internal::CancelTimer(key))),
             ),
         }
     }
@@ -158,7 +160,19 @@ impl Loop {
             thread: AtomicU64::new(0),
             process: std::process::id(),
             current: Slot::default(),
+            backend: OnceLock::new(),
         })
+    }
+
+    /// Which interfaces of the kernel the loop uses, and why not more: `epoll+io_uring`, `epoll`, or for example
+    /// `epoll (io_uring refused: EPERM)`.
+    #[getter]
+    fn backend(&self) -> PyResult<String> {
+        backend::in_use(self)
+    }
+
+    fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
+        backend::choose(self, py, backend)
     }
 
     fn _set_debug(&self, enabled: bool) {

@@ -173,7 +173,7 @@ pub(super) fn forget_source(event_loop: &Loop, fd: RawFd, token: Token) {
         Ok(source) => drop(source),
         Err(_) => {
             // Dropped by a thread that is not the loop's. A loop that is closed has no registry any more.
-            cloverleaf::ignore(event_loop.push(Job::Internal(Internal::RemoveSource(fd, token))));
+            cloverleaf::ignore(event_loop.push(Job::internal(Internal::RemoveSource(fd, token))));
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::ffi::{
     Native, NativeClass, Owned, Visitor, attach_methods, attach_property, copy_context,
 };
 use crate::source::Hold;
+use crate::streams;
 
 /// How far a transport has come; each state can only be left for one below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -344,6 +345,7 @@ impl StreamTransport {
         protocol: &Bound<'_, PyAny>,
         company: &Company<'_>,
     ) -> PyResult<Self> {
+        streams::adopt(event_loop, protocol)?;
         let py = event_loop.py();
         let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
         let stream = Stream {
