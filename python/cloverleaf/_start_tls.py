@@ -28,8 +28,11 @@ class StartTLS(LoopBase):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> asyncio.Transport:
-        """Put TLS between `transport` and `protocol`; return what the protocol uses from now on."""
+    ) -> asyncio.Transport | None:
+        """Put TLS between `transport` and `protocol`; return what the protocol uses from now on.
+
+        That is None if the connection was lost without an error before the handshake began.
+        """
         if ssl is None:
             raise RuntimeError("Python ssl module is not available")
         if not isinstance(sslcontext, ssl.SSLContext):
@@ -63,7 +66,7 @@ class StartTLS(LoopBase):
         finally:
             # Its exception's traceback refers to this frame.
             del met
-        return upgraded
+        return None if upgraded._get_inner() is None else upgraded
 
 
 def _hand_on(protocol: asyncio.BaseProtocol, upgraded: "SSLTransport") -> None:

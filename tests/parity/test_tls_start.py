@@ -266,3 +266,16 @@ async def test_two_tls_sockets_families(loop: Loop) -> None:
     client.transport.close()
     assert await client.lost is None
     assert await server.lost is None
+
+
+async def test_start_tls_on_a_transport_that_was_just_closed_returns_none(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.create_connection(lambda: Recorder(loop), sock=ours)
+        transport.close()
+        protocol = Recorder(loop)
+        upgraded = await asyncio.wait_for(
+            loop.start_tls(transport, protocol, client_context(), server_hostname=HOST), 30
+        )
+        assert upgraded is None
+        assert protocol.calls == ["connection_lost"]

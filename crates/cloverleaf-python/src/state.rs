@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler, Time,
-    Token, ignore, limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler,
+    Time, Token, ignore, limits,
 };
 use pyo3::Python;
 
