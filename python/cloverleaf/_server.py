@@ -14,6 +14,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Sequence
 
 from ._base import LoopBase
+from ._releases import SERVERS_CLOSE_CLIENTS
 
 
 class Server(asyncio.AbstractServer):
@@ -68,7 +69,7 @@ class Server(asyncio.AbstractServer):
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close the server and wait until it is.
 
-        From Python 3.14 on, being cancelled also closes the connections, as on asyncio.
+        Where asyncio does so too, being cancelled also closes the connections.
         """
         if self._forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
@@ -80,7 +81,7 @@ class Server(asyncio.AbstractServer):
             await self._forever
         except asyncio.CancelledError:
             self.close()
-            if sys.version_info >= (3, 14):
+            if SERVERS_CLOSE_CLIENTS:
                 self.close_clients()
             await self.wait_closed()
             raise
