@@ -13,6 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::Owned;
 use crate::ffi::Visitor;
+use crate::held::Held;
 use crate::job::Job;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -33,6 +34,8 @@ pub(crate) struct LoopState {
     batch: DatagramBatch,
     /// Room for what the driver has reported; empty between two turns.
     events: Vec<Event>,
+    /// Who has written what is not sent yet.
+    pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
     attached: usize,
     /// Sources that were found out of use under a borrow, until they can be dropped.
@@ -57,6 +60,7 @@ impl LoopState {
             buffer: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
+            held: Held::default(),
             attached: 0,
             discarded: Vec::new(),
             last_receive: 0,
@@ -245,6 +249,7 @@ impl LoopState {
                 visitor.object(handle);
             }
         }
+        self.held.traverse(visitor);
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }
