@@ -60,8 +60,12 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     kind_factory: Callable[[], Loop], end: str
 ) -> None:
     """However a handle leaves the queue of a running loop, whoever kept it may be garbage then."""
+    assert boxes_left(boxes_with_handles(kind_factory(), end)) == 0
+
+
+def boxes_with_handles(loop: Loop, end: str) -> list[weakref.ref[Box]]:
+    """Make a hundred cycles through handles while the loop runs, and let go of them."""
     references = []
-    loop = kind_factory()
     loop.set_exception_handler(lambda *_: None)
 
     def make() -> None:
@@ -81,16 +85,13 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     if end != "left":
         turn(loop)
     loop.close()
-    del make, loop
-    assert boxes_left(references) == 0
+    return references
 
 
-def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
-    kind_factory: Callable[[], Loop],
-) -> None:
+def stopped_loop_with_handles(make_loop: Callable[[], Loop]) -> tuple[Loop, weakref.ref[Box]]:
+    """Return a loop that was stopped before it ran two handles, and what refers to both."""
     box = Box()
-    references = [weakref.ref(box)]
-    loop = kind_factory()
+    loop = make_loop()
 
     def make() -> None:
         box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
@@ -98,11 +99,18 @@ def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
 
     loop.call_soon(make)
     loop.run_forever()
+    return loop, weakref.ref(box)
+
+
+def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
+    kind_factory: Callable[[], Loop],
+) -> None:
+    loop, reference = stopped_loop_with_handles(kind_factory)
     made = [loop]
-    del make, box, loop
+    del loop
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         collect(made)
-    assert boxes_left(references) == 0
+    assert boxes_left([reference]) == 0
 
 
 def test_a_handle_that_only_a_weak_reference_knows_can_be_cancelled_by_its_callback(

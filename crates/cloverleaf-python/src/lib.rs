@@ -6,6 +6,7 @@ mod event_loop;
 mod ffi;
 mod future;
 mod handle;
+mod held;
 mod job;
 mod listener;
 mod owner;

@@ -12,6 +12,7 @@ use cloverleaf::{
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
+use crate::held::Held;
 use crate::job::Job;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -32,6 +33,8 @@ pub(crate) struct LoopState {
     batch: DatagramBatch,
     /// Room for what the driver has reported; empty between two turns.
     events: Vec<Event>,
+    /// Who has written what is not sent yet.
+    pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
     attached: usize,
     /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
@@ -61,6 +64,7 @@ impl LoopState {
             buffer: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
+            held: Held::default(),
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
@@ -305,6 +309,7 @@ impl LoopState {
                 visitor.object(handle);
             }
         }
+        self.held.traverse(visitor);
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }

@@ -35,6 +35,19 @@ pub const DIRECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that a receive straight into a `bytes` object asks for at most: what asyncio asks for.
 pub const LARGEST_DIRECT_READ_BYTES: usize = 256 * 1024;
 
+/// Bytes of the longest write that is held until its event has been served, to be sent with others.
+///
+/// Holding copies; from here on copying costs more than it can save.
+pub const LONGEST_HELD_WRITE_BYTES: usize = 4 * 1024;
+
+/// Bytes that one transport holds at most. What is written beyond is sent at once, with what is held.
+pub const HELD_BYTES: usize = 64 * 1024;
+
+/// Microseconds after which a protocol's next write goes out at once, with what is held.
+///
+/// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
+pub const LONGEST_HOLD_MICROS: u64 = 50;
+
 /// Pieces that one gathered send may take, the kernel's own limit (`IOV_MAX`, see `sendmsg(2)`).
 pub const PIECES_PER_SEND: usize = 1024;
 

@@ -25,6 +25,7 @@ use crate::owner::{Ownership, Refused};
 use crate::report;
 use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
+use crate::transport;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
 struct Run<'a, 'py> {
@@ -280,6 +281,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     let py = slf.py();
     let found = this.state().with(|state| match state.reactor.get(token) {
         Some(Source::Served(Hold::Strong(object), serve)) => {
+            state.held.begin_event();
             Found::Object(object.clone_ref(py), *serve)
         }
         Some(Source::Watch(_)) => Found::Waiters,
@@ -298,7 +300,11 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
-    let served = serve(&object, interest);
+    let mut served = serve(&object, interest);
+    if this.state().with(|state| state.held.end_event())? {
+        // What was written is sent, whatever has happened.
+        served = served.and(transport::flush_all(slf));
+    }
     if let Some(began) = began {
         report_if_slow(slf, &object, began)?;
     }

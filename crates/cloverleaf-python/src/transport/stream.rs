@@ -50,7 +50,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "five independent answers, each to a question of asyncio's contract"
+    reason = "six independent answers, each to a question of asyncio's contract"
 )]
 pub(super) struct Stream {
     pub(super) kind: Kind,
@@ -62,6 +62,10 @@ pub(super) struct Stream {
     /// What the driver reports at present.
     pub(super) registered: Interest,
     pub(super) queue: WriteQueue,
+    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
+    pub(super) is_held: bool,
+    /// The event that the last write answered.
+    pub(super) wrote_for: u64,
     pub(super) limits: Limits,
     pub(super) protocol: Option<Owned>,
     /// The protocol is an `asyncio.BufferedProtocol`.
@@ -285,7 +289,7 @@ impl Stream {
             .sending
             .as_ref()
             .is_some_and(|sending| sending.needs_room);
-        let write = self.phase < Phase::Lost && (needs_room || !self.queue.is_empty());
+        let write = self.phase < Phase::Lost && (needs_room || self.waits());
         let read = if read { Interest::READ } else { Interest::NONE };
         let write = if write {
             Interest::WRITE
@@ -293,6 +297,11 @@ impl Stream {
             Interest::NONE
         };
         read.with(write)
+    }
+
+    /// Whether bytes wait for the kernel to have room.
+    pub(super) fn waits(&self) -> bool {
+        !self.is_held && !self.queue.is_empty()
     }
 
     /// Whether writing and reading have been given up by either side.
@@ -356,6 +365,8 @@ impl StreamTransport {
             token: None,
             registered: Interest::NONE,
             queue: WriteQueue::new(),
+            is_held: false,
+            wrote_for: 0,
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
