@@ -60,8 +60,12 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     kind_factory: Callable[[], Loop], end: str
 ) -> None:
     """However a handle leaves the queue of a running loop, whoever kept it may be garbage then."""
+    assert boxes_left(boxes_of_a_loop(kind_factory(), end)) == 0
+
+
+def boxes_of_a_loop(loop: Loop, end: str) -> list[weakref.ref[Box]]:
+    """Close a loop whose handles have left its queue by this end; whoever kept them is garbage."""
     references = []
-    loop = kind_factory()
     loop.set_exception_handler(lambda *_: None)
 
     def make() -> None:
@@ -81,16 +85,22 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     if end != "left":
         turn(loop)
     loop.close()
-    del make, loop
-    assert boxes_left(references) == 0
+    return references
 
 
 def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
     kind_factory: Callable[[], Loop],
 ) -> None:
+    made = [kind_factory()]
+    references = [stopped_with_handles_left(made[0])]
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        collect(made)
+    assert boxes_left(references) == 0
+
+
+def stopped_with_handles_left(loop: Loop) -> weakref.ref[Box]:
+    """Run a loop until a callback stops it that has scheduled more."""
     box = Box()
-    references = [weakref.ref(box)]
-    loop = kind_factory()
 
     def make() -> None:
         box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
@@ -98,11 +108,7 @@ def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
 
     loop.call_soon(make)
     loop.run_forever()
-    made = [loop]
-    del make, box, loop
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
-        collect(made)
-    assert boxes_left(references) == 0
+    return weakref.ref(box)
 
 
 def test_a_handle_that_only_a_weak_reference_knows_can_be_cancelled_by_its_callback(
