@@ -60,11 +60,11 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     kind_factory: Callable[[], Loop], end: str
 ) -> None:
     """However a handle leaves the queue of a running loop, whoever kept it may be garbage then."""
-    assert boxes_left(boxes_with_handles(kind_factory(), end)) == 0
+    assert boxes_left(boxes_of_a_loop(kind_factory(), end)) == 0
 
 
-def boxes_with_handles(loop: Loop, end: str) -> list[weakref.ref[Box]]:
-    """Make a hundred cycles through handles while the loop runs, and let go of them."""
+def boxes_of_a_loop(loop: Loop, end: str) -> list[weakref.ref[Box]]:
+    """Close a loop whose handles have left its queue by this end; whoever kept them is garbage."""
     references = []
     loop.set_exception_handler(lambda *_: None)
 
@@ -88,10 +88,19 @@ def boxes_with_handles(loop: Loop, end: str) -> list[weakref.ref[Box]]:
     return references
 
 
-def stopped_loop_with_handles(make_loop: Callable[[], Loop]) -> tuple[Loop, weakref.ref[Box]]:
-    """Return a loop that was stopped before it ran two handles, and what refers to both."""
+def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
+    kind_factory: Callable[[], Loop],
+) -> None:
+    made = [kind_factory()]
+    references = [stopped_with_handles_left(made[0])]
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        collect(made)
+    assert boxes_left(references) == 0
+
+
+def stopped_with_handles_left(loop: Loop) -> weakref.ref[Box]:
+    """Run a loop until a callback stops it that has scheduled more."""
     box = Box()
-    loop = make_loop()
 
     def make() -> None:
         box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
@@ -99,18 +108,7 @@ def stopped_loop_with_handles(make_loop: Callable[[], Loop]) -> tuple[Loop, weak
 
     loop.call_soon(make)
     loop.run_forever()
-    return loop, weakref.ref(box)
-
-
-def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
-    kind_factory: Callable[[], Loop],
-) -> None:
-    loop, reference = stopped_loop_with_handles(kind_factory)
-    made = [loop]
-    del loop
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
-        collect(made)
-    assert boxes_left([reference]) == 0
+    return weakref.ref(box)
 
 
 def test_a_handle_that_only_a_weak_reference_knows_can_be_cancelled_by_its_callback(
