@@ -67,7 +67,11 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     def make() -> None:
         for n in range(100):
             box: Box = Failing() if end == "failed" else Box()
-            schedule = loop.call_soon if n % 2 else loop.call_soon_threadsafe
+            schedule: Callable[..., asyncio.Handle] = (
+                loop.call_soon,
+                loop.call_soon_threadsafe,
+                lambda callback: loop.call_later(0, callback),
+            )[n % 3]
             handle = schedule(box)
             box.content = (loop, handle)
             if end == "cancelled":
@@ -77,8 +81,7 @@ def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
             loop.stop()
 
     loop.call_soon(make)
-    turn(loop)
-    if end != "left":
+    for _ in range(1 if end == "left" else 3):
         turn(loop)
     loop.close()
     del make, loop
@@ -93,7 +96,8 @@ def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
     loop = kind_factory()
 
     def make() -> None:
-        box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
+        soon = (loop.call_soon(box), loop.call_soon_threadsafe(box))
+        box.content = (loop, soon, loop.call_later(3600, box))
         loop.stop()
 
     loop.call_soon(make)

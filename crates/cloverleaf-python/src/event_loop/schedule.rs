@@ -200,20 +200,30 @@ fn at(
     let py = slf.py();
     let this = Loop::of(slf)?;
     this.check_open()?;
-    if this.debug() {
+    let debug = this.debug();
+    if debug {
         // asyncio's call_later is its call_at, which is the name in its messages.
         debug_checks(slf, CALL_AT, request.callback)?;
+        this.check_open()?;
     }
     let handle = handle::new_timer_handle(slf, when, request.callback, args, request.context(py)?)?;
-    let mut job = Some(Job::Callback(handle.clone().into()));
-    let key = this.state().with(|state| {
-        job.take()
-            .map(|job| state.scheduler.push_at(handle::deadline(when), job))
+    if debug {
+        handle::set_source_traceback(&handle)?;
+    }
+    let job = Job::Callback(handle.clone().into());
+    let mut key = None;
+    let given = this.state().give(job, |state, job| {
+        key = Some(state.scheduler.push_at(handle::deadline(when), job));
     });
-    match key {
-        Ok(Some(key)) => handle::set_timer_key(&handle, key),
+    if let (Ok(()), Some(key)) = (given, key) {
+        handle::set_timer_key(&handle, key);
+        if !this.is_running_now() {
+            reveal(&handle);
+        }
+    } else {
         // Another thread's timer: the loop itself queues it, on its thread.
-        Ok(None) | Err(_) => at_from_elsewhere(this, &handle, when)?,
+        reveal(&handle);
+        at_from_elsewhere(this, &handle, when)?;
     }
     Ok(handle.into())
 }

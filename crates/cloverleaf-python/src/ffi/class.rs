@@ -28,6 +28,9 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const SUBCLASSABLE: bool;
     /// How many freed objects are kept for reuse.
     const KEPT: usize;
+    /// How many words at the start of the value, references all of them, may lie in the place of the base's own fields,
+    /// which are references, too, and stay unused otherwise.
+    const BASE_FIELDS: usize = 0;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
 
@@ -100,9 +103,14 @@ impl NativeClass {
         // SAFETY: a type object is live and its size is set once.
         let base_size = unsafe { (*base.as_type_ptr()).tp_basicsize };
         let base_size = usize::try_from(base_size).unwrap_or(0);
-        let offset = base_size.next_multiple_of(align_of::<T>());
+        let offset = if T::BASE_FIELDS > 0 && has_fields(base, base_size, T::BASE_FIELDS) {
+            size_of::<ffi::PyObject>()
+        } else {
+            base_size.next_multiple_of(align_of::<T>())
+        };
         self.offset.store(offset, Ordering::Relaxed);
-        self.base_size.store(base_size, Ordering::Relaxed);
+        self.base_size
+            .store(base_size.min(offset), Ordering::Relaxed);
         let mut slots = vec![
             slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
@@ -121,7 +129,8 @@ impl NativeClass {
         let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable;
         let mut spec = ffi::PyType_Spec {
             name: T::NAME.as_ptr(),
-            basicsize: c_int::try_from(offset + size_of::<T>()).unwrap_or(c_int::MAX),
+            basicsize: c_int::try_from(base_size.max(offset + size_of::<T>()))
+                .unwrap_or(c_int::MAX),
             itemsize: 0,
             flags: u32::try_from(flags).unwrap_or(0),
             slots: slots.as_mut_ptr(),
@@ -301,6 +310,30 @@ impl NativeClass {
             .filter(move |offset| *offset != weak)
             .map(move |offset| object.cast::<u8>().wrapping_add(offset).cast())
     }
+}
+
+/// The word behind the seven fields of `asyncio.Handle`: the list of weak references, until Python 3.12 put it before
+/// the object.
+#[cfg(Py_3_12)]
+#[derive(Debug, Default)]
+pub(crate) struct AfterFields;
+
+#[cfg(not(Py_3_12))]
+#[derive(Debug, Default)]
+pub(crate) struct AfterFields(
+    #[expect(dead_code, reason = "the interpreter reads and writes it")] AtomicUsize,
+);
+
+/// Whether a class has so many fields and no others, with its list of weak references, if that is among them, behind
+/// the first seven. It is so in every Python that we know; if it were not, a value would lie behind the fields.
+fn has_fields(base: &Bound<'_, PyType>, base_size: usize, fields: usize) -> bool {
+    const WEAK_REFERENCES: usize = size_of::<ffi::PyObject>() + 7 * size_of::<usize>();
+    // SAFETY: a type object is live and its layout is set once.
+    let weak = unsafe { (*base.as_type_ptr()).tp_weaklistoffset };
+    let in_place = usize::try_from(weak).map_or(cfg!(Py_3_12), |weak| {
+        !cfg!(Py_3_12) && weak == WEAK_REFERENCES
+    });
+    in_place && base_size == size_of::<ffi::PyObject>() + fields * size_of::<usize>()
 }
 
 const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {

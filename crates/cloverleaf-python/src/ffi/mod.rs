@@ -27,7 +27,7 @@ pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writabl
 pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
 };
-pub(crate) use class::{Native, NativeClass, Visitor, traverse_with};
+pub(crate) use class::{AfterFields, Native, NativeClass, Visitor, traverse_with};
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
@@ -35,7 +35,7 @@ pub(crate) use method::{
 };
 pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, reveal};
+pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
 
 /// Machinery that the method macros expand to.

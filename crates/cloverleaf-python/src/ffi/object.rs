@@ -101,6 +101,12 @@ impl Slot {
         ))
     }
 
+    /// A place with nothing.
+    #[inline]
+    pub(crate) const fn empty() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
     /// A new reference to what is here, guarded by `holder`, whose slot this is.
     #[inline]
     pub(crate) fn get(&self, holder: &Bound<'_, PyAny>) -> Option<Owned> {
