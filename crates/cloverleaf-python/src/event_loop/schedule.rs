@@ -66,22 +66,24 @@ struct Request<'a, 'py> {
 impl<'a, 'py> Request<'a, 'py> {
     #[inline]
     fn parse(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
-        let first = method.first.and_then(|_| args.get(0));
-        let callback = args.get(usize::from(method.first.is_some()));
-        let mut named = args.named();
-        let (Some(callback), named, None) = (callback, named.next(), named.next()) else {
-            return Self::parse_any(py, method, args);
-        };
-        let context = match named {
-            None => None,
-            Some((name, context)) if name.is(intern!(py, "context")) => Some(context),
-            Some(_) => return Self::parse_any(py, method, args),
-        };
-        Ok(Self {
-            first,
-            callback,
-            context: context.filter(|context| !context.is_none()),
-        })
+        if let Some(callback) = args.get(usize::from(method.first.is_some())) {
+            let first = method.first.and_then(|_| args.get(0));
+            if args.are_positional() {
+                return Ok(Self {
+                    first,
+                    callback,
+                    context: None,
+                });
+            }
+            if let Some(context) = args.only_named(intern!(py, "context")) {
+                return Ok(Self {
+                    first,
+                    callback,
+                    context: Some(context).filter(|context| !context.is_none()),
+                });
+            }
+        }
+        Self::parse_any(py, method, args)
     }
 
     /// Arguments in any order.
@@ -332,7 +334,7 @@ pub(crate) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
             PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
         ))
     })?;
-    crate::ffi::call_with_one_name(class.bind(py), slf, names.bind(py)).map(Into::into)
+    crate::ffi::call_with_names(class.bind(py), [slf], names.bind(py)).map(Into::into)
 }
 
 pub(super) const METHODS: [Method; 10] = [

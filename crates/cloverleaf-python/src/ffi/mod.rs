@@ -9,6 +9,7 @@ mod audit;
 mod buffer;
 mod call;
 mod class;
+mod fields;
 mod freelist;
 mod guarded;
 mod known;
@@ -25,9 +26,10 @@ pub(crate) use attach::{borrow_fd, detached, thread_ident};
 pub(crate) use audit::audit_sendto;
 pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
+    Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
 };
-pub(crate) use class::{AfterFields, Native, NativeClass, Visitor, traverse_with};
+pub(crate) use class::{Native, NativeClass, Visitor, traverse_with};
+pub(crate) use fields::AfterFields;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,

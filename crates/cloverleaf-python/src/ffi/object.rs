@@ -139,6 +139,12 @@ impl Slot {
         self.replace(holder, None)
     }
 
+    /// Whether anything is here, as far as one can tell who does not guard it.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+
     /// What is here, for the collector, which has stopped every other thread.
     pub(super) fn peek(&self) -> *mut ffi::PyObject {
         self.0.load(Ordering::Relaxed)

@@ -96,46 +96,71 @@ impl HasParts for TimerHandle {
     }
 }
 
-impl Handle {
-    /// A handle for a callback with these arguments, in this context.
+/// The arguments of a callback, ready to lie in a handle.
+#[derive(Debug)]
+pub(super) struct Inline {
+    args: [Option<Owned>; INLINE_ARGS],
+    in_tuple: bool,
+}
+
+impl Inline {
+    /// Takes a reference to each; a tuple of all if they are many.
     ///
     /// # Errors
     /// `MemoryError`.
     #[inline]
     pub(super) fn new<'a, 'py: 'a>(
-        event_loop: &Bound<'py, PyAny>,
-        callback: Borrowed<'_, 'py, PyAny>,
-        args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
+        py: Python<'py>,
+        mut args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
+    ) -> PyResult<Self> {
+        if args.len() > INLINE_ARGS {
+            return Self::in_tuple(PyTuple::new(py, args)?);
+        }
+        Ok(Self {
+            args: std::array::from_fn(|_| args.next().map(Into::into)),
+            in_tuple: false,
+        })
+    }
+
+    #[cold]
+    #[expect(clippy::unnecessary_wraps, reason = "it is one end of `new`")]
+    fn in_tuple(args: Bound<'_, PyTuple>) -> PyResult<Self> {
+        Ok(Self {
+            args: [Some(args.into()), None, None],
+            in_tuple: true,
+        })
+    }
+}
+
+impl Handle {
+    /// A handle for a callback with these arguments, in this context.
+    #[inline]
+    pub(super) fn new(
+        event_loop: &Bound<'_, PyAny>,
+        callback: Borrowed<'_, '_, PyAny>,
+        args: Inline,
         context: Owned,
         guard: Guard,
-    ) -> PyResult<Self> {
-        let in_tuple = args.len() > INLINE_ARGS;
-        let mut slots = [const { None }; INLINE_ARGS];
-        if in_tuple {
-            slots[0] = Some(PyTuple::new(event_loop.py(), args)?.into());
-        } else {
-            for (slot, arg) in slots.iter_mut().zip(args) {
-                *slot = Some(arg.into());
-            }
+    ) -> Self {
+        let [first, second, third] = args.args.map(Slot::new);
+        Self {
+            held: Held {
+                first,
+                callback: Slot::new(Some(callback.into())),
+                second,
+                context: Slot::new(Some(context)),
+                event_loop: Slot::new(Some(event_loop.clone().into())),
+                repr: Slot::empty(),
+                source_traceback: Slot::empty(),
+                after: AfterFields::default(),
+            },
+            rest: Rest {
+                third,
+                guard,
+                in_tuple: args.in_tuple,
+                cancelled: AtomicBool::new(false),
+            },
         }
-        let [first, second, third] = slots.map(Slot::new);
-        let held = Held {
-            first,
-            callback: Slot::new(Some(callback.into())),
-            second,
-            context: Slot::new(Some(context)),
-            event_loop: Slot::new(Some(event_loop.clone().into())),
-            repr: Slot::default(),
-            source_traceback: Slot::default(),
-            after: AfterFields::default(),
-        };
-        let rest = Rest {
-            third,
-            guard,
-            in_tuple,
-            cancelled: AtomicBool::new(false),
-        };
-        Ok(Self { held, rest })
     }
 
     /// The same for a timer.

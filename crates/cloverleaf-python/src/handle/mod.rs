@@ -23,7 +23,7 @@ use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
 use crate::ffi::{Arguments, Native, NativeClass, Owned, Reach, Visitor, copy_context};
-use held::{HasParts, Parts};
+use held::{HasParts, Inline, Parts};
 
 /// Handles of a kind that are kept for reuse: 2 MiB of them, and no more than were alive at once.
 ///
@@ -134,8 +134,10 @@ pub(crate) fn new_handle<'py>(
     context: Owned,
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(event_loop, callback, args.rest(1), context, guard)?;
-    HANDLE.instantiate_private(event_loop.py(), handle)
+    let py = event_loop.py();
+    let args = Inline::new(py, args.rest(1))?;
+    let handle = Handle::new(event_loop, callback, args, context, guard);
+    HANDLE.instantiate_private(py, handle)
 }
 
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.
@@ -147,15 +149,11 @@ pub(crate) fn new_bound_handle<'py>(
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let context = copy_context(event_loop.py())?;
-    let handle = Handle::new(
-        event_loop,
-        callback.as_borrowed(),
-        args.iter_borrowed(),
-        context,
-        Guard::none(),
-    )?;
-    remember_origin(event_loop, HANDLE.instantiate(event_loop.py(), handle)?)
+    let py = event_loop.py();
+    let args = Inline::new(py, args.iter_borrowed())?;
+    let callback = callback.as_borrowed();
+    let handle = Handle::new(event_loop, callback, args, copy_context(py)?, Guard::none());
+    remember_origin(event_loop, HANDLE.instantiate(py, handle)?)
 }
 
 /// A new timer's handle, to be queued by the caller under the key that [`set_timer_key`] then stores; the caller
@@ -171,8 +169,10 @@ pub(crate) fn new_timer_handle<'py>(
     args: &Arguments<'_, 'py>,
     context: Owned,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(event_loop, callback, args.rest(2), context, Guard::none())?;
-    TIMER_HANDLE.instantiate_private(event_loop.py(), handle.due_at(when))
+    let py = event_loop.py();
+    let args = Inline::new(py, args.rest(2))?;
+    let handle = Handle::new(event_loop, callback, args, context, Guard::none());
+    TIMER_HANDLE.instantiate_private(py, handle.due_at(when))
 }
 
 /// Stores under which key a timer waits.
