@@ -292,10 +292,12 @@ impl LoopState {
         self.batch = DatagramBatch::new();
     }
 
-    /// Makes every queued handle known to the collector: the loop runs no more, and may become garbage with its queue.
-    pub(crate) fn reveal_queued(&mut self, py: Python<'_>) {
+    /// Makes every queued handle known to the collector, and every timer from an age on: the loop runs no more, and may
+    /// become garbage with what it holds.
+    pub(crate) fn reveal_queued(&mut self, py: Python<'_>, first_age: u64) {
         self.scheduler.collect_injected();
-        for job in self.scheduler.ready() {
+        let timers = self.scheduler.timers().iter_since(first_age);
+        for job in self.scheduler.ready().chain(timers) {
             if let Job::Callback(handle) = job {
                 reveal(&handle.bind(py));
             }

@@ -30,6 +30,8 @@ use crate::transport;
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
 struct Run<'a, 'py> {
     slf: &'a Bound<'py, Loop>,
+    /// The age of the first timer that is made in this run.
+    first_age: u64,
     _ownership: Ownership<'a>,
 }
 
@@ -49,11 +51,15 @@ impl<'a, 'py> Run<'a, 'py> {
             }
         };
         this.thread.store(thread_ident(), Ordering::Release);
-        let run = Self {
+        let mut run = Self {
             slf,
+            first_age: 0,
             _ownership: ownership,
         };
-        this.state().with(LoopState::expect_events)?;
+        run.first_age = this.state().with(|state| {
+            state.expect_events();
+            state.scheduler.timers().next_age()
+        })?;
         Ok(run)
     }
 }
@@ -65,7 +71,7 @@ impl Drop for Run<'_, '_> {
         // Not borrowed: a run ends between two jobs.
         cloverleaf::ignore(this.state().with(|state| {
             state.scheduler.clear_stop();
-            state.reveal_queued(self.slf.py());
+            state.reveal_queued(self.slf.py(), self.first_age);
         }));
     }
 }
