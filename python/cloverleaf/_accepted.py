@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._cloverleaf import Connecting
 from ._log import logger
 from ._sockets import SocketOperations
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
@@ -45,7 +46,7 @@ class Adopting(SocketOperations):
 
     async def _adopt(
         self,
-        sock: socket.socket,
+        sock: socket.socket | Connecting,
         protocol_factory: Callable[[], _P],
         tls: TLSOptions | None,
         *,
@@ -57,7 +58,8 @@ class Adopting(SocketOperations):
         closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio.
         """
         try:
-            sock.setblocking(False)
+            if not isinstance(sock, Connecting):
+                sock.setblocking(False)
             protocol = protocol_factory()
             met = self.create_future()
             transport: asyncio.Transport

@@ -2,6 +2,7 @@
 
 mod accept;
 mod blocking;
+mod connect;
 mod endpoints;
 mod piece;
 mod registrations;
@@ -26,6 +27,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
@@ -275,6 +277,30 @@ impl Loop {
         resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
     }
 
+    /// Begins to connect to an address of this family, type and protocol; None if only Python's socket can.
+    fn _connect<'py>(
+        slf: &Bound<'py, Self>,
+        family: i32,
+        kind: i32,
+        proto: i32,
+        address: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin(slf, [family, kind, proto], address)
+    }
+
+    /// Begins to connect to a host that is given by its number; None if it is not.
+    #[expect(clippy::too_many_arguments, reason = "those of create_connection")]
+    fn _connect_literal<'py>(
+        slf: &Bound<'py, Self>,
+        host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
+        family: i32,
+        proto: i32,
+        flags: i32,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin_literal(slf, host, port, [family, proto, flags])
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of asyncio's own constructor"
@@ -285,7 +311,7 @@ impl Loop {
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
+        server: Option<Bound<'py, Clients>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         endpoints::make_stream_transport(
             slf,
@@ -376,7 +402,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         protocol_factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
@@ -443,6 +469,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
+    module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)

@@ -10,10 +10,9 @@ use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::sendfile;
 use super::stream::{Phase, StreamTransport};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{
-    Method, Owned, Reach, call_method, copy_context, raw_noargs, raw_onename, with_context,
-};
+use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -157,7 +156,7 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     drop((protocol, contexts));
     let closed = endpoint.close(py);
     if let Some(server) = server {
-        call_method(&server.bind(py), intern!(py, "_detach"), [slf])?;
+        server.bind(py).cast::<Clients>()?.get().discard(slf)?;
     }
     closed
 }

@@ -5,8 +5,9 @@ use pyo3::prelude::*;
 
 use super::stream::{Phase, StreamTransport};
 use super::{close, read};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, call_method, copy_context};
+use crate::ffi::{Owned, copy_context};
 use crate::job::Job;
 use crate::{future, handle};
 
@@ -17,8 +18,8 @@ pub(crate) struct Company<'py> {
     pub(crate) waiter: Option<Bound<'py, PyAny>>,
     /// What `get_extra_info` knows beside the socket's own addresses.
     pub(crate) extra: Option<Bound<'py, PyAny>>,
-    /// The server that accepted the connection.
-    pub(crate) server: Option<Bound<'py, PyAny>>,
+    /// The clients of the server that accepted the connection.
+    pub(crate) server: Option<Bound<'py, Clients>>,
 }
 
 /// Registers a transport and schedules its start.
@@ -33,7 +34,7 @@ pub(super) fn begin<'py>(
 ) -> PyResult<()> {
     register(event_loop, slf)?;
     if let Some(server) = &company.server {
-        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
+        server.get().add(slf)?;
     }
     schedule_start(event_loop, slf, protocol, company.waiter, begin_reading)
 }
