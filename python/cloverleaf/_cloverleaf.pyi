@@ -1,6 +1,7 @@
 """Types of the native module: the loop's engine, its handles and its transports."""
 
 import asyncio
+import contextvars
 import socket
 from collections.abc import Callable
 from contextvars import Context
@@ -57,6 +58,9 @@ class Loop:
     slow_callback_duration: float
 
     def __new__(cls) -> Self: ...
+    @property
+    def backend(self) -> str: ...
+    def _choose_backend(self, backend: str | None) -> None: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],
@@ -135,7 +139,7 @@ class Loop:
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None,
         extra: dict[str, Any] | None,
-        server: Clients | None,
+        context: contextvars.Context | None,
     ) -> StreamTransportBase: ...
     def _make_datagram_transport(
         self,
@@ -233,6 +237,7 @@ class WritePipeTransportBase(asyncio.Transport):
     def _get_loop(self) -> Loop: ...
 
 def socket_inode(path: bytes) -> int | None: ...
+def remove_socket(path: bytes) -> None: ...
 def attach_hot_methods(cls: type[Loop]) -> None: ...
 def set_transport_class(
     cls: type[

@@ -5,6 +5,8 @@ clients, and keeps count of them as their transports come and go.
 """
 
 import asyncio
+import contextvars
+import functools
 import socket
 import sys
 from asyncio.trsock import TransportSocket
@@ -12,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from ._base import LoopBase
 from ._cloverleaf import Clients
+from ._releases import SERVERS_CLOSE_CLIENTS
 
 
 class Server(asyncio.AbstractServer):
@@ -31,6 +34,9 @@ class Server(asyncio.AbstractServer):
         self._backlog = backlog
         self._after_close = after_close
         self._serving = False
+        # From Python 3.15 on, clients get copies of the context in which the server was made;
+        # before, of the one in which it began to listen.
+        self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
         # The descriptors' numbers, which the sockets no longer tell when the program closes them.
         self._numbers: list[int] = []
         # It keeps none of them alive: one that nobody holds any more is seen to be forgotten.
@@ -63,7 +69,7 @@ class Server(asyncio.AbstractServer):
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close the server and wait until it is.
 
-        From Python 3.14 on, being cancelled also closes the connections, as on asyncio.
+        Where asyncio does so too, being cancelled also closes the connections.
         """
         if self._forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
@@ -75,7 +81,7 @@ class Server(asyncio.AbstractServer):
             await self._forever
         except asyncio.CancelledError:
             self.close()
-            if sys.version_info >= (3, 14):
+            if SERVERS_CLOSE_CLIENTS:
                 self.close_clients()
             await self.wait_closed()
             raise
@@ -132,7 +138,17 @@ class Server(asyncio.AbstractServer):
         for sock in self._sockets:
             sock.listen(self._backlog)
             self._numbers.append(sock.fileno())
-            self._loop._start_serving(self._protocol_factory, sock, self._clients, self._backlog)
+            start = functools.partial(
+                self._loop._start_serving,
+                self._protocol_factory,
+                sock,
+                self._clients,
+                self._backlog,
+            )
+            if self._context is None:
+                start()
+            else:
+                self._context.copy().run(start)
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, None

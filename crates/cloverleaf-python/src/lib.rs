@@ -7,6 +7,7 @@ mod event_loop;
 mod ffi;
 mod future;
 mod handle;
+mod held;
 mod job;
 mod listener;
 mod owner;
@@ -22,6 +23,9 @@ use pyo3::prelude::*;
 /// The native half of the Python package `cloverleaf`.
 #[pymodule]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // PyO3 looks once whether there is an interpreter, and must not do so first when a finalizer calls us at the
+    // interpreter's end, where it would find none.
+    Python::initialize();
     report::prepare(module.py())?;
     handle::add_to(module)?;
     event_loop::add_to(module)?;

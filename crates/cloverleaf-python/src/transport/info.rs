@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
+use super::held;
 use super::kind::Kind;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
@@ -265,7 +266,10 @@ fn known<'py>(
         return Ok(None);
     }
     match text.to_str()? {
-        "socket" => transport_socket(slf),
+        "socket" => {
+            held::flush(slf, StreamTransport::of(slf)?)?;
+            transport_socket(slf)
+        }
         "sockname" => sockname(slf),
         "peername" => peername(slf),
         _ => Ok(None),
