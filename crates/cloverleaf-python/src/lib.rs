@@ -1,5 +1,6 @@
 //! The native half of the Python package `cloverleaf`.
 
+mod allocator;
 mod child;
 mod clients;
 mod error;

@@ -30,6 +30,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
 use self::onlookers::Onlookers;
+use crate::allocator;
 use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
@@ -147,6 +148,7 @@ impl Loop {
 impl Loop {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
+        allocator::prime();
         let state = LoopState::new().map_err(|error| os_error(py, &error))?;
         let injector = Arc::clone(state.scheduler.injector());
         Ok(Self {
