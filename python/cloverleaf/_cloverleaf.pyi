@@ -10,6 +10,8 @@ from typing import Any, Self, TypeVarTuple, Unpack, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Clients",
+    "Connecting",
     "DatagramTransportBase",
     "Handle",
     "Loop",
@@ -18,6 +20,7 @@ __all__ = [
     "TimerHandle",
     "attach_hot_methods",
     "set_ssl_transport_class",
+    "set_stream_classes",
     "set_transport_class",
 ]
 
@@ -36,6 +39,19 @@ class TimerHandle(asyncio.TimerHandle):
     @property
     def _callback(self) -> Callable[..., object] | None: ...
     def _repr_info(self) -> list[str]: ...
+
+@final
+class Clients:
+    def __new__(cls, when_gone: Callable[[], None]) -> Self: ...
+    def __len__(self) -> int: ...
+    def alive(self) -> list[asyncio.Transport]: ...
+    def close(self) -> None: ...
+
+@final
+class Connecting:
+    @property
+    def future(self) -> asyncio.Future[None]: ...
+    def close(self) -> None: ...
 
 @disjoint_base
 class Loop:
@@ -114,9 +130,13 @@ class Loop:
         proto: int,
         flags: int,
     ) -> asyncio.Future[list[_AddressInfo]]: ...
+    def _connect(self, family: int, kind: int, proto: int, address: Any) -> Connecting | None: ...
+    def _connect_literal(
+        self, host: Any, port: Any, family: int, proto: int, flags: int
+    ) -> Connecting | None: ...
     def _make_stream_transport(
         self,
-        sock: socket.socket,
+        sock: socket.socket | Connecting,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None,
         extra: dict[str, Any] | None,
@@ -159,7 +179,7 @@ class Loop:
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
-        server: asyncio.AbstractServer,
+        server: Clients,
         backlog: int,
     ) -> None: ...
     def _stop_serving(self, fd: int) -> None: ...

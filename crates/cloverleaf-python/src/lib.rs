@@ -1,6 +1,8 @@
 //! The native half of the Python package `cloverleaf`.
 
+mod allocator;
 mod child;
+mod clients;
 mod error;
 mod event_loop;
 mod ffi;
@@ -30,5 +32,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     event_loop::add_to(module)?;
     transport::add_to(module)?;
     tls::add_to(module)?;
-    streams::add_to(module)
+    streams::add_to(module)?;
+    clients::add_to(module)
 }

@@ -35,6 +35,16 @@ pub const DIRECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that a receive straight into a `bytes` object asks for at most: what asyncio asks for.
 pub const LARGEST_DIRECT_READ_BYTES: usize = 256 * 1024;
 
+/// The same where the C library's allocator has not been readied for large blocks (see the binding's `allocator.rs`).
+///
+/// Cutting a block that was mapped from the kernel costs up to five times the message. What is larger goes through the
+/// loop's buffer, and its copy into a `bytes` of its size costs a tenth of the message.
+pub const LARGEST_UNPRIMED_READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of the block that readies the allocator: above every block that a receive asks for, and small enough to be
+/// found on every machine.
+pub const PRIMING_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes of the longest write that is held until its event has been served, to be sent with others.
 ///
 /// Holding copies; from here on copying costs more than it can save.

@@ -3,6 +3,7 @@
 mod accept;
 mod backend;
 mod blocking;
+mod connect;
 mod endpoints;
 mod onlookers;
 mod piece;
@@ -30,6 +31,8 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
 use self::onlookers::Onlookers;
+use crate::allocator;
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
@@ -148,6 +151,7 @@ impl Loop {
 impl Loop {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
+        allocator::prime();
         let state = LoopState::new().map_err(|error| os_error(py, &error))?;
         let injector = Arc::clone(state.scheduler.injector());
         Ok(Self {
@@ -313,6 +317,30 @@ impl Loop {
         resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
     }
 
+    /// Begins to connect to an address of this family, type and protocol; None if only Python's socket can.
+    fn _connect<'py>(
+        slf: &Bound<'py, Self>,
+        family: i32,
+        kind: i32,
+        proto: i32,
+        address: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin(slf, [family, kind, proto], address)
+    }
+
+    /// Begins to connect to a host that is given by its number; None if it is not.
+    #[expect(clippy::too_many_arguments, reason = "those of create_connection")]
+    fn _connect_literal<'py>(
+        slf: &Bound<'py, Self>,
+        host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
+        family: i32,
+        proto: i32,
+        flags: i32,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin_literal(slf, host, port, [family, proto, flags])
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of asyncio's own constructor"
@@ -409,7 +437,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         protocol_factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
@@ -479,6 +507,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
+    module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;

@@ -10,8 +10,9 @@ use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
 use super::{held, sendfile};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -161,7 +162,7 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     drop((protocol, contexts));
     let closed = endpoint.close(py);
     if let Some(server) = server {
-        call_method(&server.bind(py), intern!(py, "_detach"), [slf])?;
+        server.bind(py).cast::<Clients>()?.get().discard(slf)?;
     }
     closed
 }

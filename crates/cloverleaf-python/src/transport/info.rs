@@ -147,7 +147,17 @@ pub(super) fn remember_peer(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 /// `MemoryError`.
 pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    drop(sockname(slf)?);
+    let is_kept = StreamTransport::of(slf)?.with(|stream| {
+        if stream.sockname.is_none() && stream.own_address.is_none() {
+            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
+            stream.own_address = asked.and_then(Result::ok).map(Address::from);
+        }
+        !matches!(stream.own_address, Some(Address::Other))
+    });
+    if !is_kept {
+        // Only the socket module knows how to show it.
+        drop(sockname(slf)?);
+    }
     Ok(())
 }
 
@@ -158,11 +168,16 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
     {
         return Ok(Some(known.into_bound(py)));
     }
-    let asked = this.with(|stream| stream.endpoint.fd().map(rustix::net::getsockname));
-    let Some(Ok(address)) = asked else {
+    let address = this.with(|stream| {
+        stream.own_address.clone().or_else(|| {
+            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
+            asked.and_then(Result::ok).map(Address::from)
+        })
+    });
+    let Some(address) = address else {
         return Ok(None);
     };
-    let name = match shown(py, &address.into())? {
+    let name = match shown(py, &address)? {
         Some(name) => Some(name),
         None => socket(slf)?
             .map(|sock| sock.reach0(intern!(py, "getsockname")))
