@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import files
+from ._file_open import open  # noqa: A004  # it is ours
 from ._loop import EventLoop
 from ._server import Server
 
@@ -21,8 +23,10 @@ __all__ = [
     "EventLoopPolicy",
     "Server",
     "__version__",
+    "files",
     "install",
     "new_event_loop",
+    "open",
     "run",
 ]
 

@@ -4,6 +4,7 @@ mod child;
 mod error;
 mod event_loop;
 mod ffi;
+mod file;
 mod future;
 mod handle;
 mod job;
@@ -24,5 +25,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     handle::add_to(module)?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;
-    tls::add_to(module)
+    tls::add_to(module)?;
+    file::add_to(module)
 }

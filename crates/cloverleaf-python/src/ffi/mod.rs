@@ -9,6 +9,8 @@ mod audit;
 mod buffer;
 mod call;
 mod class;
+mod close;
+mod content;
 mod freelist;
 mod guarded;
 mod method;
@@ -26,6 +28,8 @@ pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
 };
 pub(crate) use class::{Known, Native, NativeClass, Visitor, traverse_with};
+pub(crate) use close::{close_fd, own_fd};
+pub(crate) use content::{Content, Unfilled};
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_fastcall, raw_noargs,
     raw_onename,
