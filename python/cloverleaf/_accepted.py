@@ -1,6 +1,7 @@
 """From a connected socket to a transport and its protocol."""
 
 import asyncio
+import contextvars
 import socket
 import sys
 from collections.abc import Callable
@@ -58,14 +59,16 @@ class Adopting(SocketOperations):
         """
         try:
             sock.setblocking(False)
+            # From Python 3.15 on, the connection's callbacks share a context.
+            context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
             protocol = protocol_factory()
             met = self.create_future()
             transport: asyncio.Transport
             if tls is None:
-                transport = self._make_stream_transport(sock, protocol, met, None, None)
+                transport = self._make_stream_transport(sock, protocol, met, None, context)
             else:
                 transport = encrypted = tls.transport(self, protocol, met)
-                self._make_stream_transport(sock, encrypted, None, None, None)
+                self._make_stream_transport(sock, encrypted, None, None, context)
         except BaseException:
             if is_ours or sys.version_info >= (3, 14):
                 sock.close()

@@ -1,6 +1,7 @@
 """Types of the native module: the loop's engine, its handles and its transports."""
 
 import asyncio
+import contextvars
 import socket
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -46,6 +47,9 @@ class Loop:
     slow_callback_duration: float
 
     def __new__(cls) -> Self: ...
+    @property
+    def backend(self) -> str: ...
+    def _choose_backend(self, backend: str | None) -> None: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],
@@ -120,7 +124,7 @@ class Loop:
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None,
         extra: dict[str, Any] | None,
-        server: asyncio.AbstractServer | None,
+        context: contextvars.Context | None,
     ) -> StreamTransportBase: ...
     def _make_datagram_transport(
         self,
@@ -255,6 +259,7 @@ class Request:
 def opening(path: bytes, flags: int, mode: int) -> Request: ...
 def open_at_once(path: bytes, flags: int) -> FileBase | None: ...
 def socket_inode(path: bytes) -> int | None: ...
+def remove_socket(path: bytes) -> None: ...
 def attach_hot_methods(cls: type[Loop]) -> None: ...
 def set_transport_class(
     cls: type[
@@ -262,3 +267,9 @@ def set_transport_class(
     ],
 ) -> None: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
+def set_stream_classes(
+    reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],
+    protocol: tuple[
+        type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
+    ],
+) -> None: ...

@@ -5,6 +5,8 @@ clients, and calls `_attach` and `_detach` as their transports come and go.
 """
 
 import asyncio
+import contextvars
+import functools
 import socket
 import sys
 import weakref
@@ -31,6 +33,9 @@ class Server(asyncio.AbstractServer):
         self._backlog = backlog
         self._after_close = after_close
         self._serving = False
+        # From Python 3.15 on, clients get copies of the context in which the server was made;
+        # before, of the one in which it began to listen.
+        self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
         # The descriptors' numbers, which the sockets no longer tell when the program closes them.
         self._numbers: list[int] = []
         # Weak, so that a transport that nobody holds any more can be seen to be forgotten.
@@ -131,7 +136,13 @@ class Server(asyncio.AbstractServer):
         for sock in self._sockets:
             sock.listen(self._backlog)
             self._numbers.append(sock.fileno())
-            self._loop._start_serving(self._protocol_factory, sock, self, self._backlog)
+            start = functools.partial(
+                self._loop._start_serving, self._protocol_factory, sock, self, self._backlog
+            )
+            if self._context is None:
+                start()
+            else:
+                self._context.copy().run(start)
 
     def _attach(self, transport: asyncio.Transport) -> None:
         self._clients.add(transport)

@@ -55,6 +55,79 @@ def test_two_hundred_cycles_through_handles_are_collected(loop: Loop) -> None:
     assert boxes_left(references) == 0
 
 
+@pytest.mark.parametrize("end", ["run", "cancelled", "left", "failed"])
+def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
+    kind_factory: Callable[[], Loop], end: str
+) -> None:
+    """However a handle leaves the queue of a running loop, whoever kept it may be garbage then."""
+    references = []
+    loop = kind_factory()
+    loop.set_exception_handler(lambda *_: None)
+
+    def make() -> None:
+        for n in range(100):
+            box: Box = Failing() if end == "failed" else Box()
+            schedule = loop.call_soon if n % 2 else loop.call_soon_threadsafe
+            handle = schedule(box)
+            box.content = (loop, handle)
+            if end == "cancelled":
+                handle.cancel()
+            references.append(weakref.ref(box))
+        if end == "left":
+            loop.stop()
+
+    loop.call_soon(make)
+    turn(loop)
+    if end != "left":
+        turn(loop)
+    loop.close()
+    del make, loop
+    assert boxes_left(references) == 0
+
+
+def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
+    kind_factory: Callable[[], Loop],
+) -> None:
+    box = Box()
+    references = [weakref.ref(box)]
+    loop = kind_factory()
+
+    def make() -> None:
+        box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
+        loop.stop()
+
+    loop.call_soon(make)
+    loop.run_forever()
+    made = [loop]
+    del make, box, loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        collect(made)
+    assert boxes_left(references) == 0
+
+
+def test_a_handle_that_only_a_weak_reference_knows_can_be_cancelled_by_its_callback(
+    loop: Loop,
+) -> None:
+    box = Box()
+    known: list[weakref.ref[asyncio.Handle]] = []
+    seen: list[object] = []
+
+    def look(*arguments: object) -> None:
+        handle = known[0]()
+        assert handle is not None
+        handle.cancel()
+        seen.append(arguments)
+        box.content = handle
+
+    async def make() -> None:
+        known.append(weakref.ref(loop.call_soon(look, "a", ["b"])))
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(make())
+    assert seen == [("a", ["b"])]
+    assert gc.is_tracked(box.content)
+
+
 def test_cycles_through_handles_that_never_ran_are_collected_with_the_loop(
     kind_factory: Callable[[], Loop],
 ) -> None:

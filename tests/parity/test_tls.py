@@ -105,6 +105,9 @@ async def test_tls_extra_info(loop: Loop) -> None:
     async with tls_ends(loop, client_ssl=context) as ends:
         info = ends.client.transport.get_extra_info
         assert info("sslcontext") is context
+        # Private, and yet what programs reach for.
+        protocol = ends.client.transport._ssl_protocol  # type: ignore[attr-defined]
+        assert protocol._sslcontext is context
         tls = info("ssl_object")
         assert isinstance(tls, ssl.SSLObject)
         assert tls.context is context

@@ -14,8 +14,15 @@ pub(crate) enum Job {
     Callback(Owned),
     /// Tell a source that it is ready.
     Io(Token, Interest),
-    /// Do something that is not a user's callback.
-    Internal(Internal),
+    /// Do something that is not a user's callback; boxed, so that every other job is small.
+    Internal(Box<Internal>),
+}
+
+impl Job {
+    /// Something that the loop does for itself.
+    pub(crate) fn internal(what: Internal) -> Self {
+        Self::Internal(Box::new(what))
+    }
 }
 
 /// What the loop does for itself.

@@ -13,7 +13,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 
 use crate::error::os_error;
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach, Socket, copy_context, with_context};
+use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, with_context};
 use crate::report;
 use crate::transport::{self, Company, Endpoint, Peer};
 
@@ -148,12 +148,26 @@ impl Listener {
         Ok(())
     }
 
+    /// Makes a client's protocol and transport in a copy of the context: what it changes is nobody else's.
     fn connect(&self, py: Python<'_>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+        let context = copy_context(py)?;
+        let own = SINCE_3_15.then(|| context.clone_ref(py));
+        with_context(py, context.bind(py), || self.connect_in(py, own, fd, peer))
+    }
+
+    fn connect_in(
+        &self,
+        py: Python<'_>,
+        context: Option<Owned>,
+        fd: OwnedFd,
+        peer: Address,
+    ) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);
         let company = Company {
             waiter: None,
             extra: None,
             server: Some(self.server.bind(py).clone()),
+            context,
         };
         let made = self.factory.bind(py).invoke0().and_then(|protocol| {
             transport::start(

@@ -114,6 +114,28 @@ impl<T> OwnerCell<T> {
         self.borrow(access)
     }
 
+    /// Hands something over to the value, or back if access is refused. What [`with`](Self::with) says holds here, too.
+    ///
+    /// # Errors
+    /// What was to be handed over.
+    #[inline]
+    pub(crate) fn give<G>(&self, gift: G, accept: impl FnOnce(&mut T, G)) -> Result<(), G> {
+        let _ownership = if self.is_owner() {
+            None
+        } else {
+            match self.own() {
+                Ok(ownership) => Some(ownership),
+                Err(_) => return Err(gift),
+            }
+        };
+        if self.borrowed.load(Ordering::Relaxed) {
+            return Err(gift);
+        }
+        // Not refused, since the flag is clear and only this thread could set it.
+        cloverleaf::ignore(self.borrow(|value| accept(value, gift)));
+        Ok(())
+    }
+
     #[inline]
     fn borrow<R>(&self, access: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
         // Only the owner reads and writes this flag, so it needs no more than program order.

@@ -6,12 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Token, ignore, limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler,
+    Time, Token, ignore, limits,
 };
 use pyo3::Python;
 
-use crate::ffi::Owned;
-use crate::ffi::Visitor;
+use crate::ffi::{Owned, Visitor, reveal};
 use crate::job::Job;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -21,7 +21,7 @@ pub(crate) struct LoopState {
     /// What runs next.
     pub(crate) scheduler: Scheduler<Job>,
     /// Who hears of what.
-    pub(crate) reactor: Reactor<Epoll, Source>,
+    pub(crate) reactor: Reactor<Hybrid, Source>,
     /// The registration of each descriptor that stays the user's.
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
@@ -34,6 +34,11 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// How many descriptors the driver has been told of.
     attached: usize,
+    /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
+    /// for since.
+    quiet: u32,
+    /// When the kernel was asked last, once it has been quiet for long.
+    asked: Time,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -46,7 +51,7 @@ impl LoopState {
     /// # Errors
     /// What the driver needs and the kernel refuses.
     pub(crate) fn new() -> io::Result<Self> {
-        let driver = Epoll::new()?;
+        let driver = Hybrid::new(Backend::Auto)?;
         let waker = driver.waker();
         Ok(Self {
             scheduler: Scheduler::new(Clock::monotonic(), waker),
@@ -57,6 +62,8 @@ impl LoopState {
             batch: DatagramBatch::new(),
             events: Vec::new(),
             attached: 0,
+            quiet: 0,
+            asked: Time::ORIGIN,
             discarded: Vec::new(),
             last_receive: 0,
         })
@@ -124,6 +131,7 @@ impl LoopState {
         from: Interest,
         to: Interest,
     ) -> io::Result<()> {
+        self.expect_events();
         match (from.is_none(), to.is_none()) {
             (true, true) => Ok(()),
             (true, false) => {
@@ -169,9 +177,44 @@ impl LoopState {
         std::mem::take(&mut self.discarded)
     }
 
-    /// Whether an event could come at all.
-    pub(crate) const fn hears_anything(&self) -> bool {
-        self.attached > 0
+    /// Makes the next turns ask the kernel, however long it was quiet.
+    pub(crate) const fn expect_events(&mut self) {
+        self.quiet = 0;
+    }
+
+    /// Asks the kernel, if a turn with jobs ready should do so.
+    ///
+    /// It does not if no event could come at all, nor for a moment after the last time when the kernel had nothing to
+    /// report for many turns in a row.
+    ///
+    /// # Errors
+    /// See [`Driver::wait`].
+    #[inline]
+    pub(crate) fn poll(&mut self) -> io::Result<()> {
+        let in_flight = self.reactor.driver().in_flight();
+        if in_flight == 0 && (self.attached == 0 || self.kernel_may_be_left_alone()) {
+            return Ok(());
+        }
+        self.reactor.wait(Some(Duration::ZERO))?;
+        self.quiet = if self.reactor.has_events() {
+            0
+        } else {
+            self.quiet.saturating_add(1)
+        };
+        Ok(())
+    }
+
+    #[inline]
+    fn kernel_may_be_left_alone(&mut self) -> bool {
+        if self.quiet < limits::QUIET_POLLS || self.scheduler.is_stopping() {
+            return false;
+        }
+        let now = self.scheduler.now();
+        let may = now.saturating_since(self.asked) < limits::QUIET;
+        if !may {
+            self.asked = now;
+        }
+        may
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
@@ -179,12 +222,21 @@ impl LoopState {
     /// # Errors
     /// See [`Driver::wait`].
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.expect_events();
         self.reactor.wait(timeout)
     }
 
     /// Turns what has happened into jobs behind those already ready: other threads' jobs, events, due timers.
+    #[inline]
     pub(crate) fn collect(&mut self, py: Python<'_>) {
         self.scheduler.collect_injected();
+        if self.reactor.has_events() {
+            self.collect_events(py);
+        }
+        self.scheduler.collect_due();
+    }
+
+    fn collect_events(&mut self, py: Python<'_>) {
         let Self {
             scheduler,
             reactor,
@@ -203,7 +255,6 @@ impl LoopState {
                 None => {}
             }
         }
-        scheduler.collect_due();
     }
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
@@ -217,11 +268,34 @@ impl LoopState {
         (self.scheduler.close(), sources)
     }
 
+    /// Says which interfaces of the kernel may be used.
+    ///
+    /// # Errors
+    /// If a ring is demanded, the error with which the kernel refuses it.
+    pub(crate) fn choose_backend(&mut self, backend: Backend) -> io::Result<()> {
+        self.reactor.driver_mut().choose(backend)
+    }
+
+    /// Which interfaces of the kernel are used; tries what has not been tried.
+    pub(crate) fn backend(&mut self) -> InUse {
+        self.reactor.driver_mut().in_use()
+    }
+
     /// Gives back what the kernel lent. The loop is of no use any more.
     pub(crate) fn close_driver(&mut self) {
         self.reactor.driver_mut().close();
         self.buffer = Vec::new();
         self.batch = DatagramBatch::new();
+    }
+
+    /// Makes every queued handle known to the collector: the loop runs no more, and may become garbage with its queue.
+    pub(crate) fn reveal_queued(&mut self, py: Python<'_>) {
+        self.scheduler.collect_injected();
+        for job in self.scheduler.ready() {
+            if let Job::Callback(handle) = job {
+                reveal(&handle.bind(py));
+            }
+        }
     }
 
     /// Shows the collector every object that is held.

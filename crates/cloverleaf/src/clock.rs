@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::sys::monotonic;
 
 /// A point in time, in nanoseconds since its clock's origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,13 +100,9 @@ impl Clock {
     }
 }
 
-#[expect(
-    clippy::cast_sign_loss,
-    reason = "CLOCK_MONOTONIC counts from boot and is never negative"
-)]
 fn monotonic_now() -> Time {
-    let now = clock_gettime(ClockId::Monotonic);
-    Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    let (seconds, nanos) = monotonic();
+    Time(seconds * 1_000_000_000 + nanos)
 }
 
 /// A clock that stands still until it is told to advance; its clones share one time.

@@ -81,6 +81,7 @@ impl<J> Injector<J> {
     }
 
     /// Whether jobs wait; cheap enough to ask at each `call_soon`.
+    #[inline]
     pub fn has_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }

@@ -85,11 +85,14 @@ mod timers;
 pub use blocking::BlockingPool;
 pub use children::{Child, wait_child};
 pub use clock::{Clock, ManualClock, Time};
-pub use driver::{AnyDriver, Completion, Driver, Epoll, Event, Interest, Op, Token};
+pub use driver::{
+    AnyDriver, Backend, Completion, Driver, Epoll, Event, Hybrid, InUse, Interest, Op, Refusal,
+    Token, UnknownBackend,
+};
 pub use error::{Error, Result, ignore};
 pub use event_loop::{
-    Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep, sleep_until,
-    spawn, spawn_blocking, timeout, yield_now,
+    Builder, Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep,
+    sleep_until, spawn, spawn_blocking, timeout, yield_now,
 };
 pub use injector::Injector;
 pub use io::{

@@ -1,10 +1,24 @@
 //! Every tuning constant of the loop, each with its reason.
 
+use std::time::Duration;
+
 /// Events that one wait can report.
 ///
 /// A full batch costs 16 KiB of memory once; what does not fit is reported by the next wait, which follows at
 /// once. Larger batches gain nothing: the cost of a wait is spread over a thousand events already.
 pub const EVENTS_PER_WAIT: usize = 1024;
+
+/// Turns in a row without sleep and without an event after which a busy loop asks the kernel less often.
+///
+/// A program that counts turns, as tests do, finds events reported in the very next one; a loop that is busy for long
+/// gets here within a tenth of a millisecond.
+pub const QUIET_POLLS: u32 = 256;
+
+/// For how long a loop that has been busy and heard of nothing for [`QUIET_POLLS`] leaves the kernel alone each time.
+///
+/// Asking costs as much as running one callback or two, and a loop with a task that gives way again and again would
+/// ask after each. This is a small part of what waking a sleeping loop takes, and so of any event's latency.
+pub const QUIET: Duration = Duration::from_micros(20);
 
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
@@ -65,6 +79,25 @@ pub const DEAD_TIMERS_KEPT: usize = 64;
 /// `epoll_wait(2)` takes milliseconds in an `int`; a loop that wakes once a day to find nothing due goes back to
 /// sleep.
 pub const LONGEST_SLEEP_SECS: u64 = 24 * 3600;
+
+/// Entries of a ring's submission queue: what one system call can start.
+///
+/// 64 bytes each. More operations in one turn cost one more call for each 128 of them, far less than they cost.
+pub const RING_ENTRIES: u32 = 128;
+
+/// Operations that a ring has in flight at most; it gives back what comes beyond, and a pool can do that.
+///
+/// No disk has use for more at a time, and the answers to as many, and to as many cancellations, fit the completion
+/// queue, so none waits in the kernel's memory.
+pub const RING_IN_FLIGHT: usize = 1024;
+
+/// Milliseconds after which a kernel that had no memory for an operation is asked again.
+pub const RING_RETRY_MS: u64 = 1;
+
+/// Milliseconds for which a driver that closes waits for the operations that it has cancelled.
+///
+/// The disk answers in a fraction; a network file system may never, and its operations are then left to a thread.
+pub const RING_GRACE_MS: u64 = 100;
 
 /// Threads that a blocking pool starts at most when its owner names no number.
 ///

@@ -144,6 +144,11 @@ impl<D: Driver, S> Reactor<D, S> {
         self.driver.wait(&mut self.events, timeout)
     }
 
+    /// Whether the last waits reported anything that was not taken yet.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The events of the last waits whose sources are still there, in the order in which the kernel gave them.
     pub fn take_events(&mut self) -> impl Iterator<Item = Event> {
         let registry = &self.registry;

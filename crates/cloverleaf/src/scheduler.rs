@@ -84,6 +84,7 @@ impl<J> Scheduler<J> {
     }
 
     /// Whether the run ends after the present turn; a new run begins with a new question.
+    #[inline]
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }
@@ -94,6 +95,7 @@ impl<J> Scheduler<J> {
     }
 
     /// How long the loop may sleep: not at all if a job is ready, else until the next timer; `None` is for ever.
+    #[inline]
     pub fn sleep_limit(&mut self) -> Option<Duration> {
         if self.stopping || !self.ready.is_empty() || self.injector.has_pending() {
             return Some(Duration::ZERO);
@@ -103,15 +105,22 @@ impl<J> Scheduler<J> {
     }
 
     /// Takes what other threads have injected.
+    #[inline]
     pub fn collect_injected(&mut self) {
-        self.injector.drain_into(&mut self.ready);
+        if self.injector.has_pending() {
+            self.injector.drain_into(&mut self.ready);
+        }
     }
 
     /// Takes the timers that are due.
+    #[inline]
     pub fn collect_due(&mut self) {
-        if self.timers.is_empty() {
-            return;
+        if !self.timers.is_empty() {
+            self.pop_due();
         }
+    }
+
+    fn pop_due(&mut self) {
         let now = self.clock.now();
         while let Some(job) = self.timers.pop_due(now) {
             self.ready.push_back(job);
@@ -127,6 +136,22 @@ impl<J> Scheduler<J> {
     /// Puts a job back at the front: it was taken and has not begun.
     pub fn unpop(&mut self, job: J) {
         self.ready.push_front(job);
+    }
+
+    /// Takes all jobs of a run phase at once, into an empty queue whose room the next ones get.
+    #[inline]
+    pub fn take_ready(&mut self, batch: &mut VecDeque<J>) {
+        debug_assert!(
+            batch.is_empty(),
+            "a phase begins when the last one has ended"
+        );
+        std::mem::swap(&mut self.ready, batch);
+    }
+
+    /// Puts jobs back at the front: they were taken and have not begun.
+    pub fn put_back(&mut self, mut batch: VecDeque<J>) {
+        batch.append(&mut self.ready);
+        self.ready = batch;
     }
 
     /// The jobs that are ready, in order.
@@ -164,6 +189,21 @@ mod tests {
         scheduler.push("c");
         let order: Vec<_> = std::iter::from_fn(|| scheduler.pop()).collect();
         assert_eq!(order, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn jobs_that_are_put_back_come_before_those_scheduled_meanwhile() {
+        let (mut scheduler, _) = steered();
+        for job in ["a", "b", "c"] {
+            scheduler.push(job);
+        }
+        let mut batch = VecDeque::new();
+        scheduler.take_ready(&mut batch);
+        assert_eq!(batch.pop_front(), Some("a"));
+        scheduler.push("d");
+        scheduler.put_back(batch);
+        let order: Vec<_> = std::iter::from_fn(|| scheduler.pop()).collect();
+        assert_eq!(order, ["b", "c", "d"]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(super) const fn alone<'py>(
         waiter,
         extra,
         server: None,
+        context: None,
     }
 }
 
@@ -105,4 +106,13 @@ pub(super) fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>>
     let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
     let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
     Ok(is_socket.then_some(found.st_ino))
+}
+
+/// Removes the Unix socket at a path; native for the same reason as [`socket_inode`].
+///
+/// # Errors
+/// `FileNotFoundError` if nothing is there; other `OSError`s of `unlink(2)`.
+#[pyfunction]
+pub(super) fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
+    rustix::fs::unlink(path).map_err(|errno| crate::error::errno_error(py, errno))
 }

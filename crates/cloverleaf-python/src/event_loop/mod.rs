@@ -1,8 +1,10 @@
 //! `Loop`: the native half of `cloverleaf.EventLoop`.
 
 mod accept;
+mod backend;
 mod blocking;
 mod endpoints;
+mod onlookers;
 mod perform;
 mod piece;
 mod registrations;
@@ -17,21 +19,23 @@ pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::create_future;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cloverleaf::{BlockingPool, Injector, TimerKey, limits};
+use cloverleaf::{BlockingPool, InUse, Injector, TimerKey, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
+use self::onlookers::Onlookers;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
 use crate::owner::OwnerCell;
 use crate::state::LoopState;
+use crate::transport::Company;
 
 /// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
 #[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
@@ -42,7 +46,7 @@ pub(crate) struct Loop {
     pool: BlockingPool,
     /// Threads that each wait for one child, where the kernel has no other way.
     waiting: BlockingPool,
-    debug: AtomicBool,
+    onlookers: Onlookers,
     closed: AtomicBool,
     /// The thread that runs the loop, or zero.
     thread: AtomicU64,
@@ -50,6 +54,8 @@ pub(crate) struct Loop {
     process: u32,
     /// The handle that runs now, in debug mode only.
     current: Slot,
+    /// Which interfaces of the kernel the loop uses, once that has been asked.
+    backend: OnceLock<InUse>,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -65,7 +71,7 @@ impl Loop {
     /// Whether debug mode is on.
     #[inline]
     pub(crate) fn debug(&self) -> bool {
-        self.debug.load(Ordering::Relaxed)
+        self.onlookers.debug()
     }
 
     #[inline]
@@ -90,18 +96,17 @@ impl Loop {
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
-    #[inline]
     pub(crate) fn push(&self, job: Job) -> PyResult<()> {
         self.check_open()?;
-        let mut job = Some(job);
-        let queued = self.cell.with(|state| {
-            if let Some(job) = job.take() {
-                state.scheduler.push(job);
-            }
-        });
-        match (queued, job) {
-            (Err(_), Some(job)) => self.inject(job),
-            (Ok(()) | Err(_), _) => Ok(()),
+        self.push_open(job)
+    }
+
+    /// The same for who knows that the loop is open.
+    #[inline]
+    fn push_open(&self, job: Job) -> PyResult<()> {
+        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
+            Ok(()) => Ok(()),
+            Err(job) => self.inject(job),
         }
     }
 
@@ -120,7 +125,7 @@ impl Loop {
         &self,
         call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
     ) -> PyResult<()> {
-        self.push(Job::Internal(Internal::Call(Box::new(call))))
+        self.push(Job::internal(Internal::Call(Box::new(call))))
     }
 
     /// Takes a timer back, from any thread.
@@ -131,7 +136,7 @@ impl Loop {
             // A closed loop has no timers.
             Err(_) => cloverleaf::ignore(
                 self.injector
-                    .inject(Job::Internal(Internal::CancelTimer(key))),
+                    .inject(Job::internal(Internal::CancelTimer(key))),
             ),
         }
     }
@@ -151,16 +156,28 @@ impl Loop {
                 limits::WAITING_THREADS,
                 Duration::from_secs(limits::BLOCKING_IDLE_SECS),
             ),
-            debug: AtomicBool::new(false),
+            onlookers: Onlookers::default(),
             closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             process: std::process::id(),
             current: Slot::default(),
+            backend: OnceLock::new(),
         })
     }
 
+    /// Which interfaces of the kernel the loop uses, and why not more: `epoll+io_uring`, `epoll`, or for example
+    /// `epoll (io_uring refused: EPERM)`.
+    #[getter]
+    fn backend(&self) -> PyResult<String> {
+        backend::in_use(self)
+    }
+
+    fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
+        backend::choose(self, py, backend)
+    }
+
     fn _set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+        self.onlookers.set_debug(enabled);
     }
 
     /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.
@@ -286,18 +303,13 @@ impl Loop {
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        endpoints::make_stream_transport(
-            slf,
-            sock,
-            protocol,
-            crate::transport::Company {
-                waiter,
-                extra,
-                server,
-            },
-        )
+        let company = Company {
+            context: context.map(Into::into),
+            ..endpoints::alone(waiter, extra)
+        };
+        endpoints::make_stream_transport(slf, sock, protocol, company)
     }
 
     fn _make_datagram_transport<'py>(
@@ -453,5 +465,6 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Loop>()?;
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

@@ -30,7 +30,7 @@ pub(super) fn perform<'py>(
     let target = waiter.clone().unbind();
     let submitted = this.pool.submit(move || {
         let result = work.perform();
-        let job = Job::Internal(Internal::Call(Box::new(move |py| {
+        let job = Job::internal(Internal::Call(Box::new(move |py| {
             let waiter = target.into_bound(py);
             match result {
                 Ok(answer) => future::set_result(&waiter, &answer.into_object(py)?),

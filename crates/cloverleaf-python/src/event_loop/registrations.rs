@@ -111,6 +111,7 @@ impl LoopState {
 
     /// Takes a place in a registration that is there; gives back who had it.
     fn join_watch(&mut self, token: Token, request: &mut Request<'_>) -> io::Result<Option<Party>> {
+        self.expect_events();
         let Some(Source::Watch(watch)) = self.reactor.get_mut(token) else {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         };

@@ -134,7 +134,7 @@ pub(super) fn getaddrinfo<'py>(
     let target = waiter.clone().unbind();
     let submitted = this.pool.submit(move || {
         let answer = query.resolve();
-        let job = Job::Internal(Internal::Call(Box::new(move |py| {
+        let job = Job::internal(Internal::Call(Box::new(move |py| {
             settle(&target.into_bound(py), answer)
         })));
         // A loop that was closed meanwhile has nobody left who waits.

@@ -3,18 +3,22 @@
 //! The thread detaches from Python only to sleep. While a job is ready the kernel is asked with Python held, which
 //! takes 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn.
 
+use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cloverleaf::{Clock, Injector, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{Owned, Reach, detached, thread_ident};
+use crate::ffi::{Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::{Ownership, Refused};
@@ -23,13 +27,14 @@ use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
-struct Run<'a> {
-    this: &'a Loop,
+struct Run<'a, 'py> {
+    slf: &'a Bound<'py, Loop>,
     _ownership: Ownership<'a>,
 }
 
-impl<'a> Run<'a> {
-    fn begin(this: &'a Loop) -> PyResult<Self> {
+impl<'a, 'py> Run<'a, 'py> {
+    fn begin(slf: &'a Bound<'py, Loop>) -> PyResult<Self> {
+        let this = slf.get();
         let ownership = loop {
             match this.state().own() {
                 Ok(ownership) => break ownership,
@@ -43,18 +48,41 @@ impl<'a> Run<'a> {
             }
         };
         this.thread.store(thread_ident(), Ordering::Release);
-        Ok(Self {
-            this,
+        let run = Self {
+            slf,
             _ownership: ownership,
-        })
+        };
+        this.state().with(LoopState::expect_events)?;
+        Ok(run)
     }
 }
 
-impl Drop for Run<'_> {
+impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
-        self.this.thread.store(0, Ordering::Release);
+        let this = self.slf.get();
+        this.thread.store(0, Ordering::Release);
         // Not borrowed: a run ends between two jobs.
-        cloverleaf::ignore(self.this.state().with(|state| state.scheduler.clear_stop()));
+        cloverleaf::ignore(this.state().with(|state| {
+            state.scheduler.clear_stop();
+            state.reveal_queued(self.slf.py());
+        }));
+    }
+}
+
+/// The jobs of one turn. Those that have not begun when it ends go back to where they were.
+struct Batch<'a> {
+    this: &'a Loop,
+    jobs: VecDeque<Job>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        if !jobs.is_empty() {
+            let give = |state: &mut LoopState, jobs| state.scheduler.put_back(jobs);
+            // Not borrowed: a turn ends between two jobs. Were it refused, they would go with nothing borrowed.
+            drop(self.this.state().give(jobs, give));
+        }
     }
 }
 
@@ -65,36 +93,51 @@ impl Drop for Run<'_> {
 pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
     let this = slf.get();
     this.check_open()?;
-    let _run = Run::begin(this)?;
-    loop {
-        turn(slf, this)?;
-        if this.state().with(|state| state.scheduler.is_stopping())? {
-            return Ok(());
-        }
-    }
-}
-
-/// One turn: ask the kernel, collect, and run exactly what was ready then.
-fn turn(slf: &Bound<'_, Loop>, this: &Loop) -> PyResult<()> {
-    let py = slf.py();
-    let waited = this.state().with(|state| wait(py, state, &this.injector))?;
-    waited.map_err(|error| os_error(py, &error))?;
-    // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
-    py.check_signals()?;
-    let (ready, discarded) = this.state().with(|state| {
-        state.collect(py);
-        (state.scheduler.ready_len(), state.take_discarded())
-    })?;
-    drop(discarded);
-    for _ in 0..ready {
-        let Some(job) = this.state().with(|state| state.scheduler.pop())? else {
-            break;
-        };
-        run_job(slf, this, job)?;
+    let _run = Run::begin(slf)?;
+    let mut batch = Batch {
+        this,
+        jobs: VecDeque::new(),
+    };
+    let mut is_first = true;
+    while turn(slf, &mut batch, is_first)? {
+        is_first = false;
     }
     Ok(())
 }
 
+/// One turn: ask the kernel, collect, and run exactly what was ready then. `false` if the turn before was the last.
+fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResult<bool> {
+    let py = slf.py();
+    let this = batch.this;
+    let begun = this.state().with(|state| {
+        if state.scheduler.is_stopping() && !is_first {
+            return None;
+        }
+        let waited = wait(py, state, &this.injector);
+        if waited.is_ok() {
+            state.collect(py);
+            state.scheduler.take_ready(&mut batch.jobs);
+        }
+        Some(waited.map(|()| state.take_discarded()))
+    })?;
+    let Some(discarded) = begun else {
+        return Ok(false);
+    };
+    drop(discarded.map_err(|error| os_error(py, &error))?);
+    // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
+    py.check_signals()?;
+    this.onlookers.look(py)?;
+    while let Some(job) = batch.jobs.pop_front() {
+        run_job(slf, this, job)?;
+        if this.closed.load(Ordering::Relaxed) {
+            // By a forked child, in the midst of its parent's turn.
+            drop(std::mem::take(&mut batch.jobs));
+        }
+    }
+    Ok(true)
+}
+
+#[inline]
 fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
     let limit = state.scheduler.sleep_limit();
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
@@ -102,10 +145,7 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
         injector.after_sleep();
         return result;
     }
-    if state.hears_anything() {
-        return state.wait(Some(Duration::ZERO));
-    }
-    Ok(())
+    state.poll()
 }
 
 #[inline]
@@ -113,19 +153,28 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
     match job {
         Job::Callback(handle) => run_callback(slf, this, handle),
         Job::Io(token, interest) => serve(slf, this, token, interest),
-        Job::Internal(Internal::CancelTimer(key)) => {
+        Job::Internal(internal) => run_internal(slf, this, *internal),
+    }
+}
+
+fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyResult<()> {
+    match internal {
+        Internal::CancelTimer(key) => {
             drop(this.state().with(|state| state.scheduler.cancel(key))?);
             Ok(())
         }
-        Job::Internal(Internal::Stop) => {
+        Internal::Stop => {
             this.state().with(|state| state.scheduler.stop())?;
             Ok(())
         }
-        Job::Internal(Internal::RemoveSource(fd, token)) => {
+        Internal::RemoveSource(fd, token) => {
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
         }
-        Job::Internal(Internal::Call(call)) => call(slf.py())
+        Internal::Call(call) if this.onlookers.have_tools() => {
+            run_as_callback(slf, this, c"step", call)
+        }
+        Internal::Call(call) => call(slf.py())
             .or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[])),
     }
 }
@@ -133,41 +182,72 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
 #[inline]
 fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<()> {
     let object = handle.into_bound(slf.py());
-    let Some(handle) = AnyHandle::of(&object) else {
-        return Ok(());
-    };
-    if handle.is_cancelled() {
-        return Ok(());
+    if this.onlookers.any() {
+        return run_watched(slf, this, &object);
     }
-    handle.mark_fired();
-    if this.debug() {
-        return run_watched(slf, this, &object, handle);
-    }
-    match handle::run(&object, handle) {
+    match handle::run_queued(object) {
         Ok(()) => Ok(()),
-        Err(error) => report::callback_failed(slf.as_any(), &object, error),
+        Err((error, object)) => report::callback_failed(slf.as_any(), &object, error),
     }
 }
 
-/// Runs a callback in debug mode: its handle is known meanwhile, and it is reported if it takes long.
+/// Runs a callback under the eyes of tools, of debug mode, or of both.
 #[cold]
-fn run_watched(
+fn run_watched(slf: &Bound<'_, Loop>, this: &Loop, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(handle) = AnyHandle::of(object).filter(|handle| !handle.is_cancelled()) else {
+        return Ok(());
+    };
+    // Whoever looks on is another owner.
+    reveal(object);
+    handle.mark_fired();
+    if !this.debug() {
+        return run_by_tools(slf, this, object, handle);
+    }
+    // Its handle is known meanwhile, and it is reported if it takes long.
+    let before = this
+        .current
+        .replace(slf.as_any(), Some(object.clone().into()));
+    let began = Clock::monotonic().now();
+    let result = run_by_tools(slf, this, object, handle);
+    drop(this.current.replace(slf.as_any(), before));
+    result?;
+    report_if_slow(slf, object, began)
+}
+
+/// Runs a callback by what tools have put in place of asyncio's method, if they have.
+#[cold]
+fn run_by_tools(
     slf: &Bound<'_, Loop>,
     this: &Loop,
     object: &Bound<'_, PyAny>,
     handle: AnyHandle<'_>,
 ) -> PyResult<()> {
-    let before = this
-        .current
-        .replace(slf.as_any(), Some(object.clone().into()));
-    let began = Clock::monotonic().now();
-    let result = match handle::run(object, handle) {
+    if this.onlookers.have_tools() {
+        // asyncio's method reports what the callback raises; the rest is the tool's, and nobody else's.
+        return handle::run_by_asyncio(object, handle);
+    }
+    match handle::run(object, handle) {
         Ok(()) => Ok(()),
         Err(error) => report::callback_failed(slf.as_any(), object, error),
-    };
-    drop(this.current.replace(slf.as_any(), before));
-    result?;
-    report_if_slow(slf, object, began)
+    }
+}
+
+/// Runs what is no callback as if it were one, for tools.
+#[cold]
+fn run_as_callback(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    name: &'static CStr,
+    work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+) -> PyResult<()> {
+    let py = slf.py();
+    let work = Mutex::new(Some(work));
+    let callback = PyCFunction::new_closure(py, Some(name), None, move |args, _| {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map_or(Ok(()), |work| work(args.py()))
+    })?;
+    let handle = handle::new_bound_handle(slf.as_any(), &callback, &PyTuple::empty(py))?;
+    run_callback(slf, this, handle.into())
 }
 
 /// Reports a handle, or an object that was served, that has held the loop up.
@@ -211,6 +291,11 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
         Found::Waiters => return watch::tell_waiters(slf, token),
         Found::Nothing => return Ok(()),
     };
+    if this.onlookers.have_tools() {
+        return run_as_callback(slf, this, c"serve", move |py| {
+            serve(&object.bind(py), interest)
+        });
+    }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
     let served = serve(&object, interest);

@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyFloat, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::Loop;
-use crate::ffi::{Arguments, Method, Owned, Reach, copy_context, raw_fastcall, raw_noargs};
+use crate::ffi::{Arguments, Method, Owned, Reach, copy_context, raw_attached, raw_noargs, reveal};
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
 
@@ -66,6 +66,27 @@ struct Request<'a, 'py> {
 impl<'a, 'py> Request<'a, 'py> {
     #[inline]
     fn parse(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
+        let first = method.first.and_then(|_| args.get(0));
+        let callback = args.get(usize::from(method.first.is_some()));
+        let mut named = args.named();
+        let (Some(callback), named, None) = (callback, named.next(), named.next()) else {
+            return Self::parse_any(py, method, args);
+        };
+        let context = match named {
+            None => None,
+            Some((name, context)) if name.is(intern!(py, "context")) => Some(context),
+            Some(_) => return Self::parse_any(py, method, args),
+        };
+        Ok(Self {
+            first,
+            callback,
+            context: context.filter(|context| !context.is_none()),
+        })
+    }
+
+    /// Arguments in any order.
+    #[cold]
+    fn parse_any(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
         let mut first = if method.first.is_some() {
             args.get(0)
         } else {
@@ -142,17 +163,22 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     let this = Loop::of(slf)?;
     let request = Request::parse(py, method, &args)?;
     this.check_open()?;
-    if this.debug() {
+    let debug = this.debug();
+    if debug {
         debug_checks(slf, method, request.callback)?;
+        // That was Python code, and may have closed the loop.
+        this.check_open()?;
     }
-    let handle = handle::new_handle(
-        slf,
-        request.callback,
-        &args,
-        request.context(py)?,
-        method.guard(),
-    )?;
-    this.push(Job::Callback(handle.clone().into()))?;
+    let context = request.context(py)?;
+    let handle = handle::new_handle(slf, request.callback, &args, context, method.guard())?;
+    if debug {
+        handle::set_source_traceback(&handle)?;
+    }
+    this.push_open(Job::Callback(handle.clone().into()))?;
+    if !this.is_running_now() {
+        // Only a loop that runs keeps its queue alive. No Python code has run since the handle was queued.
+        reveal(&handle);
+    }
     Ok(handle.into())
 }
 
@@ -218,8 +244,8 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
         return Err(PyTypeError::new_err("delay must not be None"));
     };
     let now = now(slf)?;
-    let when = match delay.extract::<f64>() {
-        Ok(delay) => now + delay,
+    let when = match delay.cast_exact::<PyFloat>() {
+        Ok(delay) => now + delay.value(),
         // Any number that can be added to a float, and asyncio's own message for what cannot.
         Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
     };
@@ -273,7 +299,7 @@ fn stop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = Loop::of(slf)?;
     if this.state().with(|state| state.scheduler.stop()).is_err() {
         // A closed loop has stopped already.
-        cloverleaf::ignore(this.injector.inject(Job::Internal(Internal::Stop)));
+        cloverleaf::ignore(this.injector.inject(Job::internal(Internal::Stop)));
     }
     Ok(slf.py().None().into_bound(slf.py()).into())
 }
@@ -304,25 +330,25 @@ pub(super) const METHODS: [Method; 10] = [
         name: c"call_soon",
         doc: c"call_soon($self, callback, *args, context=None)\n--\n\nRun the callback in the next turn of the loop; \
              returns its Handle. Not for other threads.",
-        kind: raw_fastcall!(call_soon),
+        kind: raw_attached!(call_soon),
     },
     Method {
         name: c"call_soon_threadsafe",
         doc: c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon, from any thread, \
              and wakes the loop if it sleeps.",
-        kind: raw_fastcall!(call_soon_threadsafe),
+        kind: raw_attached!(call_soon_threadsafe),
     },
     Method {
         name: c"call_later",
         doc: c"call_later($self, delay, callback, *args, context=None)\n--\n\nRun the callback when delay seconds \
              have passed, never earlier; returns its TimerHandle.",
-        kind: raw_fastcall!(call_later),
+        kind: raw_attached!(call_later),
     },
     Method {
         name: c"call_at",
         doc: c"call_at($self, when, callback, *args, context=None)\n--\n\nRun the callback when time() is when \
              seconds, never earlier; returns its TimerHandle.",
-        kind: raw_fastcall!(call_at),
+        kind: raw_attached!(call_at),
     },
     Method {
         name: c"time",

@@ -28,44 +28,48 @@ impl Call {
     /// What it raises.
     #[inline]
     pub(crate) fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let result = if self.in_tuple {
-            self.call_with_tuple()
-        } else {
-            self.call_with_array()
-        };
-        // SAFETY: a call gives a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(py, result) }
+        let args = self
+            .args
+            .each_ref()
+            .map(|arg| arg.as_ref().map_or(std::ptr::null_mut(), Owned::as_ptr));
+        // SAFETY: the callable and the arguments are held by `self`.
+        unsafe { call_borrowed(py, self.callable.as_ptr(), args, self.in_tuple) }
     }
+}
 
-    #[inline]
-    fn call_with_array(&self) -> *mut ffi::PyObject {
+/// Calls with arguments that others hold: those up to the first null, or with the tuple in the first place.
+///
+/// # Safety
+/// The callable and the arguments are live objects, and stay so through the call.
+#[inline]
+pub(super) unsafe fn call_borrowed(
+    py: Python<'_>,
+    callable: *mut ffi::PyObject,
+    args: [*mut ffi::PyObject; INLINE_ARGS],
+    in_tuple: bool,
+) -> PyResult<Bound<'_, PyAny>> {
+    let result = if in_tuple {
+        // SAFETY: as the caller promises; the thread is attached, as `py` proves.
+        unsafe { guarded::call_tuple(callable, args[0]) }
+    } else {
         // The first place is scratch room that the callee may use for `self`.
-        let mut array = [std::ptr::null_mut(); INLINE_ARGS + 1];
-        let mut count = 0;
-        for arg in self.args.iter().map_while(Option::as_ref) {
-            count += 1;
-            array[count] = arg.as_ptr();
-        }
+        let [first, second, third] = args;
+        let array = [std::ptr::null_mut(), first, second, third];
+        let count = args.iter().take_while(|arg| !arg.is_null()).count();
         // SAFETY: `array` has one place before the arguments, as the offset flag promises.
-        let first = unsafe { array.as_mut_ptr().add(1) };
-        // SAFETY: the callable and the arguments are held by `self`; the thread is attached, since `make` has a token.
+        let first = unsafe { array.as_ptr().add(1) };
+        // SAFETY: as the caller promises; the thread is attached, as `py` proves.
         unsafe {
             guarded::vectorcall(
-                self.callable.as_ptr(),
+                callable,
                 first,
                 count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                 std::ptr::null_mut(),
             )
         }
-    }
-
-    fn call_with_tuple(&self) -> *mut ffi::PyObject {
-        let tuple = self.args[0]
-            .as_ref()
-            .map_or(std::ptr::null_mut(), Owned::as_ptr);
-        // SAFETY: the callable and the tuple are held by `self`; the thread is attached, since `make` has a token.
-        unsafe { guarded::call_tuple(self.callable.as_ptr(), tuple) }
-    }
+    };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, result) }
 }
 
 /// A copy of the current context, as `contextvars.copy_context()` makes it.

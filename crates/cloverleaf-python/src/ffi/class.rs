@@ -17,6 +17,9 @@ use pyo3::types::PyType;
 use super::freelist::{FreeList, nesting};
 use super::object::{Owned, Slot};
 
+/// Words at the start of every object: its count and its type.
+const HEADER_WORDS: usize = size_of::<ffi::PyObject>() / size_of::<usize>();
+
 /// A value of Rust that lives in a Python object.
 pub(crate) trait Native: Send + Sync + Sized + 'static {
     /// The type's name with its module.
@@ -27,6 +30,8 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const KEPT: usize;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
+    /// Slots of the type beside those that every native type has.
+    const SLOTS: fn() -> Vec<TypeSlot> = Vec::new;
 
     /// The one type of such objects.
     fn class() -> &'static NativeClass;
@@ -35,6 +40,9 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     /// Drops the references that can be part of a cycle.
     fn clear(&self, holder: &Bound<'_, PyAny>);
 }
+
+/// A function of the interpreter's own protocols, and where it belongs.
+pub(crate) type TypeSlot = ffi::PyType_Slot;
 
 /// The collector's hand: each reference is shown to it.
 #[derive(Debug)]
@@ -109,6 +117,7 @@ impl NativeClass {
         if T::FINALIZE.is_some() {
             slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
         }
+        slots.extend((T::SLOTS)());
         slots.push(slot(0, ptr::null_mut()));
         let subclassable = if T::SUBCLASSABLE {
             ffi::Py_TPFLAGS_BASETYPE
@@ -180,28 +189,89 @@ impl NativeClass {
         py: Python<'py>,
         value: T,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let class = self.instances.load(Ordering::Acquire);
-        if let Some(object) = self.kept.take() {
-            // SAFETY: the memory is an object of exactly this type that was finished by `dealloc`, with its base's
-            // fields empty; `KEPT` is zero for types whose instances' class can change.
-            unsafe { ffi::PyObject_Init(object, class) };
-            // SAFETY: the place for the value is within the object, and empty since `dealloc` dropped what was there.
-            unsafe { self.place::<T>(object).write(value) };
-            // SAFETY: the object is complete and not tracked.
-            unsafe { ffi::PyObject_GC_Track(object.cast()) };
-            // SAFETY: the new reference is ours.
-            return Ok(unsafe { Bound::from_owned_ptr(py, object) });
-        }
-        // SAFETY: the class is live; its memory comes zeroed, tracked by the collector, which cannot run before the
-        // value is there because nothing is allocated in between.
-        let object = unsafe { ffi::PyType_GenericAlloc(class, 0) };
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        // SAFETY: the place for the value is within the new object.
+        let object = self.instantiate_untracked(py, value)?;
+        // SAFETY: the object is complete and not tracked.
+        unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) };
+        Ok(object)
+    }
+
+    /// A new object with this value, of which the collector does not know (see [`super::private`]).
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub(super) fn instantiate_untracked<'py, T: Native>(
+        &self,
+        py: Python<'py>,
+        value: T,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let object = match self.kept.take() {
+            Some(object) => object,
+            None => self.allocate::<T>(py)?,
+        };
+        // SAFETY: the place for the value is within the object, and empty: whoever put the object into the list has
+        // dropped what was there.
         unsafe { self.place::<T>(object).write(value) };
         // SAFETY: the new reference is ours.
         Ok(unsafe { Bound::from_owned_ptr(py, object) })
+    }
+
+    /// A new object whose value is still to be written, not tracked, with its base's fields empty.
+    #[cold]
+    fn allocate<T: Native>(&self, py: Python<'_>) -> PyResult<*mut ffi::PyObject> {
+        let class = self.instances.load(Ordering::Acquire);
+        if T::SUBCLASSABLE {
+            // SAFETY: the class is live; the memory comes zeroed, and the collector cannot run before this returns.
+            let object = unsafe { ffi::PyType_GenericAlloc(class, 0) };
+            if object.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            // SAFETY: the object is live; nobody else has seen it.
+            unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
+            return Ok(object);
+        }
+        // SAFETY: the class is live, of a fixed size, and has no dictionary that would want more preparation.
+        let object = unsafe { ffi::PyObject_GC_New::<ffi::PyObject>(class) };
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        let rest = self.base_words();
+        let start = object.cast::<usize>().wrapping_add(HEADER_WORDS);
+        // SAFETY: so many words behind the header are the base's.
+        unsafe { start.write_bytes(0, rest) };
+        Ok(object)
+    }
+
+    /// How many words of an object, behind its header, are its base's.
+    #[inline]
+    fn base_words(&self) -> usize {
+        self.base_size.load(Ordering::Relaxed) / size_of::<usize>() - HEADER_WORDS
+    }
+
+    /// Whether the fields of the base are empty.
+    #[inline]
+    pub(super) fn base_is_empty(&self, object: *mut ffi::PyObject) -> bool {
+        let start = object.cast::<usize>().wrapping_add(HEADER_WORDS);
+        // SAFETY: so many words behind the header are the base's, and nobody writes them meanwhile: the caller has the
+        // only reference, or the GIL.
+        let words = unsafe { std::slice::from_raw_parts(start, self.base_words()) };
+        words.iter().fold(0, |all, word| all | word) == 0
+    }
+
+    /// Drops the value of an object and keeps the object for the next one, unless enough are kept; `false` if so, and
+    /// nothing is done.
+    ///
+    /// # Safety
+    /// The reference is the only way to the object (see [`super::private`]), and is given up if this returns `true`.
+    #[inline]
+    pub(super) unsafe fn recycle<T: Native>(&self, object: *mut ffi::PyObject) -> bool {
+        if !self.kept.has_room(T::KEPT) {
+            return false;
+        }
+        // SAFETY: the value is there (see `instantiate`), and the next one is written before anybody looks again.
+        unsafe { ptr::drop_in_place(self.place::<T>(object)) };
+        self.kept.keep(object);
+        true
     }
 
     /// The value in an object, if it is one of this type.
@@ -209,7 +279,12 @@ impl NativeClass {
     pub(crate) fn get<'a, T: Native>(&self, object: &'a Bound<'_, PyAny>) -> Option<&'a T> {
         // SAFETY: the object is live.
         let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
-        if !self.is_class_of(class) {
+        let is_ours = if T::SUBCLASSABLE {
+            self.is_class_of(class)
+        } else {
+            class == self.own.load(Ordering::Relaxed)
+        };
+        if !is_ours {
             return None;
         }
         // SAFETY: every object of this type was made by `instantiate` (there is no other way: `refuse_new`), so the
@@ -234,7 +309,7 @@ impl NativeClass {
     }
 }
 
-const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+pub(super) const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot, pfunc }
 }
 
@@ -325,16 +400,17 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
     // SAFETY: the object is not yet freed.
     let its_class = unsafe { ffi::Py_TYPE(object) };
-    // SAFETY: as above; a type whose objects have no weak references has no list of them.
-    if unsafe { (*its_class).tp_weaklistoffset } != 0 {
-        // SAFETY: the reference count is zero, as this call demands.
+    if has_weak_references(object) {
+        // SAFETY: the reference count is zero, as this call demands, and the type's objects can have weak references.
         unsafe { ffi::PyObject_ClearWeakRefs(object) };
     }
-    for field in class.base_fields(object) {
-        // SAFETY: the field is within the object and holds a reference or null; it is emptied first.
-        let held = unsafe { field.replace(ptr::null_mut()) };
-        // SAFETY: the reference was the field's.
-        unsafe { ffi::Py_XDECREF(held) };
+    if !class.base_is_empty(object) {
+        for field in class.base_fields(object) {
+            // SAFETY: the field is within the object and holds a reference or null; it is emptied first.
+            let held = unsafe { field.replace(ptr::null_mut()) };
+            // SAFETY: the reference was the field's.
+            unsafe { ffi::Py_XDECREF(held) };
+        }
     }
     let place = class.place::<T>(object);
     let finish = || {
@@ -344,7 +420,11 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     // A drop that panics leaks what it did not reach; it must not unwind into C.
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(finish)));
     let exact = ptr::eq(its_class, class.own.load(Ordering::Relaxed));
-    if !(exact && class.kept.keep(object, T::KEPT)) {
+    if exact && class.kept.has_room(T::KEPT) {
+        // SAFETY: the memory is an object of this very type; it gets its one reference, and one to its type.
+        unsafe { ffi::PyObject_Init(object, its_class) };
+        class.kept.keep(object);
+    } else {
         // SAFETY: the type's own way to free its objects.
         let free = unsafe { (*its_class).tp_free };
         if let Some(free) = free {
@@ -355,6 +435,19 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     // SAFETY: an object of a heap type holds a reference to its type, ours to give back as the first native
     // deallocator in the chain.
     unsafe { ffi::Py_DECREF(its_class.cast()) };
+}
+
+/// Whether weak references lead to an object, or may lead there.
+#[inline]
+pub(super) fn has_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the object is live or about to be freed.
+    let class = unsafe { ffi::Py_TYPE(object) };
+    // SAFETY: the type of such an object is live.
+    let offset = unsafe { (*class).tp_weaklistoffset };
+    // Before the object since Python 3.12, among its fields until then.
+    let list: *mut *mut ffi::PyObject = object.wrapping_byte_offset(offset).cast();
+    // SAFETY: the list's head is at this offset, if there is one.
+    offset != 0 && (cfg!(Py_GIL_DISABLED) || !unsafe { *list }.is_null())
 }
 
 /// Shows what `show` shows to PyO3's visitor.
@@ -397,56 +490,4 @@ pub(crate) fn traverse_with(
 unsafe fn borrowed_py(object: *mut ffi::PyObject) -> Py<PyAny> {
     // SAFETY: `Py` is one non-null pointer, `repr(transparent)`, and the object is live.
     unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) }
-}
-
-/// A class of PyO3's whose subclass is known: its instances are told by one comparison.
-#[derive(Debug)]
-pub(crate) struct Known<T> {
-    class: AtomicPtr<ffi::PyTypeObject>,
-    native: std::marker::PhantomData<fn() -> T>,
-}
-
-impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Known<T> {
-    /// No subclass is known yet.
-    pub(crate) const fn new() -> Self {
-        Self {
-            class: AtomicPtr::new(ptr::null_mut()),
-            native: std::marker::PhantomData,
-        }
-    }
-
-    /// Makes a subclass known, for ever.
-    ///
-    /// # Errors
-    /// `TypeError` if it is no subclass.
-    pub(crate) fn set(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
-        if !class.is_subclass_of::<T>()? {
-            return Err(PyTypeError::new_err("not a subclass of the native class"));
-        }
-        self.class
-            .store(class.clone().into_ptr().cast(), Ordering::Release);
-        Ok(())
-    }
-
-    /// Whether an object is of the known subclass itself, not of one derived from it.
-    #[inline]
-    pub(crate) fn is_exactly(&self, object: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: the object is live.
-        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
-        class == self.class.load(Ordering::Relaxed)
-    }
-
-    /// The value in an instance.
-    ///
-    /// # Errors
-    /// `TypeError` if it is no instance.
-    #[inline]
-    pub(crate) fn get<'a>(&self, object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
-        if self.is_exactly(object) {
-            // SAFETY: `set` has checked that instances of this class are instances of `T`.
-            let object = unsafe { object.cast_unchecked::<T>() };
-            return Ok(object.get());
-        }
-        Ok(object.cast::<T>()?.get())
-    }
 }

@@ -1,8 +1,9 @@
-//! Memory of freed objects, kept for the next ones, and a bound on how deep frees may nest.
+//! Objects without a value, kept for the next ones, and a bound on how deep frees may nest.
 
 use pyo3::ffi;
 
-/// Finished objects of one type. Without the GIL nothing is kept: one list would be a point of contention.
+/// Objects of one type, whole but for their value: each has its type and one reference, which is the list's, and the
+/// collector does not know it. Without the GIL nothing is kept: one list would be a point of contention.
 #[derive(Debug)]
 pub(super) struct FreeList {
     #[cfg(not(Py_GIL_DISABLED))]
@@ -22,23 +23,25 @@ impl FreeList {
         }
     }
 
-    /// The memory of an object.
+    /// An object, with the list's reference.
     #[inline]
     pub(super) fn take(&self) -> Option<*mut ffi::PyObject> {
         // SAFETY: guarded by the GIL; the borrow ends with this expression.
         unsafe { (*self.objects.get()).pop() }
     }
 
-    /// Keeps the memory of an object, unless `most` are kept already.
+    /// Whether one more may be kept, if `most` may be.
     #[inline]
-    pub(super) fn keep(&self, object: *mut ffi::PyObject, most: usize) -> bool {
+    pub(super) fn has_room(&self, most: usize) -> bool {
+        // SAFETY: guarded by the GIL; the borrow ends with this expression.
+        unsafe { (*self.objects.get()).len() < most }
+    }
+
+    /// Keeps an object, and the caller's reference to it.
+    #[inline]
+    pub(super) fn keep(&self, object: *mut ffi::PyObject) {
         // SAFETY: guarded by the GIL; growing the vector runs no Python code.
-        let objects = unsafe { &mut *self.objects.get() };
-        let room = objects.len() < most;
-        if room {
-            objects.push(object);
-        }
-        room
+        unsafe { (*self.objects.get()).push(object) };
     }
 }
 
@@ -52,8 +55,12 @@ impl FreeList {
         None
     }
 
-    pub(super) fn keep(&self, _object: *mut ffi::PyObject, _most: usize) -> bool {
+    pub(super) fn has_room(&self, _most: usize) -> bool {
         false
+    }
+
+    pub(super) fn keep(&self, _object: *mut ffi::PyObject) {
+        unreachable!("invariant: there is no room in this list");
     }
 }
 

@@ -145,19 +145,25 @@ fn too_many(method: &str, required: usize, most: usize, given: usize) -> PyErr {
 
 #[inline]
 fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let result = catch_unwind(AssertUnwindSafe(|| body(py)))
-            .unwrap_or_else(|panic| Err(panicked(&*panic)));
-        match result {
-            Ok(object) => object.into_raw(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-        }
-    })
+    Python::attach(|py| answer_attached(py, body))
 }
 
+#[inline]
+fn answer_attached(py: Python<'_>, body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(object)) => object.into_raw(),
+        Ok(Err(error)) => raise(py, error),
+        Err(panic) => raise(py, panicked(&*panic)),
+    }
+}
+
+#[cold]
+fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    error.restore(py);
+    std::ptr::null_mut()
+}
+
+#[cold]
 fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
     let what = panic
         .downcast_ref::<&str>()
@@ -196,32 +202,69 @@ pub(crate) unsafe fn call_fastcall(
     names: *mut ffi::PyObject,
     body: impl FnOnce(&Bound<'_, PyAny>, Arguments<'_, '_>) -> Answer,
 ) -> *mut ffi::PyObject {
-    answer(|py| {
-        let positional = usize::try_from(count).unwrap_or(0);
-        let named = if names.is_null() {
-            0
-        } else {
-            // SAFETY: the caller guarantees a tuple.
-            usize::try_from(unsafe { ffi::PyTuple_GET_SIZE(names) }).unwrap_or(0)
-        };
-        let values = if positional + named == 0 {
-            &[]
-        } else {
-            // SAFETY: the caller guarantees so many values.
-            unsafe { std::slice::from_raw_parts(args, positional + named) }
-        };
-        // SAFETY: the caller guarantees a live object.
-        let slf = unsafe { Borrowed::from_ptr(py, slf) };
-        body(
-            &slf,
-            Arguments {
-                values,
-                positional,
-                names,
-                py,
-            },
-        )
+    // SAFETY: as the caller promises.
+    answer(|py| unsafe { with_arguments(py, slf, (args, count), names, body) })
+}
+
+/// The same, without telling PyO3 that the thread is attached, which would cost as much as the rest of a call from
+/// another thread.
+///
+/// PyO3 would put off the drop of a `Py` here. So `body` drops none: `Owned` and `Bound` do not ask.
+///
+/// # Safety
+/// That of [`call_fastcall`].
+#[inline]
+pub(crate) unsafe fn call_attached(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>, Arguments<'_, '_>) -> Answer,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller guarantees that the thread is attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: as the caller promises.
+    answer_attached(py, |py| unsafe {
+        with_arguments(py, slf, (args, count), names, body)
     })
+}
+
+/// Gives `body` the arguments of a call.
+///
+/// # Safety
+/// That of [`call_fastcall`].
+#[inline]
+unsafe fn with_arguments(
+    py: Python<'_>,
+    slf: *mut ffi::PyObject,
+    (args, count): (*const *mut ffi::PyObject, ffi::Py_ssize_t),
+    names: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>, Arguments<'_, '_>) -> Answer,
+) -> Answer {
+    let positional = usize::try_from(count).unwrap_or(0);
+    let named = if names.is_null() {
+        0
+    } else {
+        // SAFETY: the caller guarantees a tuple.
+        usize::try_from(unsafe { ffi::PyTuple_GET_SIZE(names) }).unwrap_or(0)
+    };
+    let values = if positional + named == 0 {
+        &[]
+    } else {
+        // SAFETY: the caller guarantees so many values.
+        unsafe { std::slice::from_raw_parts(args, positional + named) }
+    };
+    // SAFETY: the caller guarantees a live object.
+    let slf = unsafe { Borrowed::from_ptr(py, slf) };
+    body(
+        &slf,
+        Arguments {
+            values,
+            positional,
+            names,
+            py,
+        },
+    )
 }
 
 /// How a method is called.
@@ -296,7 +339,27 @@ macro_rules! raw_fastcall {
     }};
 }
 
-pub(crate) use {raw_fastcall, raw_noargs, raw_onename};
+/// Like `raw_fastcall`, for what runs for every callback and drops no `Py`.
+macro_rules! raw_attached {
+    ($function:path) => {{
+        #[expect(
+            unsafe_code,
+            reason = "part of the fence: C calls this, and it only hands the call on"
+        )]
+        unsafe extern "C" fn raw(
+            slf: *mut pyo3::ffi::PyObject,
+            args: *const *mut pyo3::ffi::PyObject,
+            count: pyo3::ffi::Py_ssize_t,
+            names: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: the interpreter calls this as a METH_FASTCALL | METH_KEYWORDS method.
+            unsafe { crate::ffi::raw::call_attached(slf, args, count, names, $function) }
+        }
+        crate::ffi::MethodKind::Fastcall(raw)
+    }};
+}
+
+pub(crate) use {raw_attached, raw_fastcall, raw_noargs, raw_onename};
 
 /// Puts methods on a type. On the very class of an object they are called without a detour by the interpreter's
 /// specialised instructions; inherited ones cost 5 to 8 ns more.
@@ -349,18 +412,23 @@ pub(crate) fn attach_property(
     name: &'static CStr,
     get: Getter,
 ) -> PyResult<()> {
-    let definition = Box::leak(Box::new(ffi::PyGetSetDef {
-        name: name.as_ptr(),
-        get: Some(property_getter),
-        set: None,
-        doc: std::ptr::null(),
-        closure: get as *mut std::ffi::c_void,
-    }));
+    let definition = Box::leak(Box::new(property(name, get)));
     // SAFETY: the type is live, and the definition lives for ever.
     let descriptor = unsafe { ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition) };
     // SAFETY: the call gave a new reference, or null with an exception set.
     let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
     class.setattr(in_text(name), descriptor)
+}
+
+/// The definition of a property that can only be read.
+pub(super) fn property(name: &'static CStr, get: Getter) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(property_getter),
+        set: None,
+        doc: std::ptr::null(),
+        closure: get as *mut std::ffi::c_void,
+    }
 }
 
 /// What reads a property.

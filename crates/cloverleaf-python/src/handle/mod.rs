@@ -9,7 +9,7 @@ mod run;
 
 pub(crate) use guard::Guard;
 pub(crate) use methods::add_to;
-pub(crate) use run::{cancel, run};
+pub(crate) use run::{cancel, run, run_by_asyncio, run_queued};
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -97,6 +97,24 @@ impl Native for TimerHandle {
     }
 }
 
+/// Either kind of handle, as a value.
+trait HasHandle: Native {
+    /// What both have.
+    fn handle(&self) -> &Handle;
+}
+
+impl HasHandle for Handle {
+    fn handle(&self) -> &Handle {
+        self
+    }
+}
+
+impl HasHandle for TimerHandle {
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
 impl Handle {
     /// A handle for a callback with these arguments, in this context.
     ///
@@ -108,6 +126,7 @@ impl Handle {
         callback: Borrowed<'_, 'py, PyAny>,
         args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
         context: Owned,
+        guard: Guard,
     ) -> PyResult<Self> {
         let in_tuple = args.len() > INLINE_ARGS;
         let mut slots = [const { None }; INLINE_ARGS];
@@ -123,7 +142,7 @@ impl Handle {
             args: slots.map(Slot::new),
             in_tuple,
             cancelled: AtomicBool::new(false),
-            guard: Guard::none(),
+            guard,
             context,
             event_loop: event_loop.clone().into(),
             source_traceback: Slot::default(),
@@ -226,7 +245,7 @@ impl<'a> AnyHandle<'a> {
     }
 }
 
-/// A new handle, to be queued by the caller.
+/// A new handle, to be queued by the caller, who [reveals](crate::ffi::reveal) it unless the loop runs.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -238,11 +257,8 @@ pub(crate) fn new_handle<'py>(
     context: Owned,
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle {
-        guard,
-        ..Handle::new(event_loop, callback, args.rest(1), context)?
-    };
-    remember_origin(event_loop, HANDLE.instantiate(event_loop.py(), handle)?)
+    let handle = Handle::new(event_loop, callback, args.rest(1), context, guard)?;
+    HANDLE.instantiate_private(event_loop.py(), handle)
 }
 
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.
@@ -255,11 +271,25 @@ pub(crate) fn new_bound_handle<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let context = copy_context(event_loop.py())?;
+    new_bound_handle_in(event_loop, callback, args, context)
+}
+
+/// A new handle for a callback with a tuple of arguments, in this context.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn new_bound_handle_in<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    context: Owned,
+) -> PyResult<Bound<'py, PyAny>> {
     let handle = Handle::new(
         event_loop,
         callback.as_borrowed(),
         args.iter_borrowed(),
         context,
+        Guard::none(),
     )?;
     remember_origin(event_loop, HANDLE.instantiate(event_loop.py(), handle)?)
 }
@@ -276,7 +306,7 @@ pub(crate) fn new_timer_handle<'py>(
     args: &Arguments<'_, 'py>,
     context: Owned,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(event_loop, callback, args.rest(2), context)?;
+    let handle = Handle::new(event_loop, callback, args.rest(2), context, Guard::none())?;
     let timer = TimerHandle {
         handle,
         when,
@@ -318,8 +348,12 @@ fn remember_origin<'py>(
     Ok(object)
 }
 
+/// Remembers where the caller is, as asyncio's handles do in debug mode.
+///
+/// # Errors
+/// What walking the stack raises.
 #[cold]
-fn set_source_traceback(object: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn set_source_traceback(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = object.py();
     let frame = py
         .import(intern!(py, "sys"))?

@@ -3,17 +3,70 @@
 use std::sync::atomic::Ordering;
 
 use cloverleaf::TimerKey;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PySuper;
 
-use super::AnyHandle;
+use super::{AnyHandle, Handle, HasHandle, TimerHandle};
 use crate::event_loop::Loop;
-use crate::ffi::with_context;
+use crate::ffi::{Private, Reach, reveal, with_context};
+
+/// Runs the callback of a handle that has left the queue, unless it was cancelled, and lets go of the handle.
+///
+/// # Errors
+/// What the callback raises, with the handle, to be reported.
+#[inline]
+pub(crate) fn run_queued(object: Bound<'_, PyAny>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+    match Private::<Handle>::new(object) {
+        Ok(handle) => run_private(handle),
+        Err(object) => match Private::<TimerHandle>::new(object) {
+            Ok(timer) => run_private(timer),
+            Err(object) => run_shared(object),
+        },
+    }
+}
+
+/// Runs the callback of a handle that nobody can cancel meanwhile, nor look at.
+#[inline]
+fn run_private<T: HasHandle>(private: Private<'_, T>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+    let handle = private.value().handle();
+    if handle.cancelled.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let result = with_context(private.py(), handle.context.bind(private.py()), || {
+        let call = private.call(|value| {
+            let handle = value.handle();
+            (&handle.callback, &handle.args, handle.in_tuple)
+        });
+        call.map(drop)
+    });
+    match result {
+        Ok(()) => {
+            private.discard();
+            Ok(())
+        }
+        Err(error) => Err((error, private.into_revealed())),
+    }
+}
+
+/// Runs the callback of a handle that somebody else may have a hand on.
+fn run_shared(object: Bound<'_, PyAny>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+    // Its other owner may be part of a cycle, and the queue does not keep it alive any more.
+    reveal(&object);
+    let result = match AnyHandle::of(&object) {
+        Some(handle) => {
+            handle.mark_fired();
+            run(&object, handle)
+        }
+        None => Ok(()),
+    };
+    result.map_err(|error| (error, object))
+}
 
 /// Runs a handle's callback in its context, unless it was cancelled.
 ///
 /// # Errors
 /// What the callback raises.
-#[inline]
 pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
     let py = object.py();
     let inner = handle.inner();
@@ -22,6 +75,17 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
         return Ok(());
     };
     with_context(py, inner.context.bind(py), || call.make(py).map(drop))
+}
+
+/// Runs a handle by the `_run` of asyncio's class, which a tool has replaced.
+///
+/// # Errors
+/// What the tool raises.
+#[cold]
+pub(crate) fn run_by_asyncio(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
+    let _running = handle.inner().guard.enter();
+    let by_asyncio = PySuper::new(&object.get_type(), object)?;
+    by_asyncio.reach0(intern!(object.py(), "_run")).map(drop)
 }
 
 /// Cancels a handle, as its `cancel()` does.
@@ -42,6 +106,8 @@ pub(crate) fn cancel(object: &Bound<'_, PyAny>) -> PyResult<()> {
         let text = object.repr()?.into_any();
         drop(inner.repr.replace(object, Some(text.into())));
     }
+    // Whoever cancels it has a reference, and may be part of a cycle, and a timer leaves its queue at once.
+    reveal(object);
     inner.release(object);
     if let (AnyHandle::Timer(timer), Some(native)) = (handle, native)
         && timer.scheduled.swap(false, Ordering::Relaxed)

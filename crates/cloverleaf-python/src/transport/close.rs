@@ -11,9 +11,7 @@ use super::kind::Kind;
 use super::sendfile;
 use super::stream::{Phase, StreamTransport};
 use crate::event_loop::Loop;
-use crate::ffi::{
-    Method, Owned, Reach, call_method, copy_context, raw_noargs, raw_onename, with_context,
-};
+use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs, raw_onename, with_context};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -69,7 +67,7 @@ pub(super) fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyRes
     schedule_connection_lost(slf, error)
 }
 
-/// Lets `connection_lost` come with the next turn, in a copy of the context of now.
+/// Lets `connection_lost` come with the next turn, in the connection's own context or a copy of the one of now.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed.
@@ -79,7 +77,7 @@ pub(super) fn schedule_connection_lost(
 ) -> PyResult<()> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let context = copy_context(py)?;
+    let context = this.context(py)?;
     let transport = slf.clone().unbind();
     Loop::of(&this.event_loop(py))?.push_call(move |py| {
         let slf = transport.into_bound(py);
@@ -147,7 +145,11 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             stream.token.take(),
             stream.protocol.take(),
             stream.server.take(),
-            (stream.read_context.take(), stream.write_context.take()),
+            (
+                stream.context.take(),
+                stream.read_context.take(),
+                stream.write_context.take(),
+            ),
         )
     });
     if let Some(token) = token {
@@ -171,7 +173,7 @@ pub(super) fn forget_source(event_loop: &Loop, fd: RawFd, token: Token) {
         Ok(source) => drop(source),
         Err(_) => {
             // Dropped by a thread that is not the loop's. A loop that is closed has no registry any more.
-            cloverleaf::ignore(event_loop.push(Job::Internal(Internal::RemoveSource(fd, token))));
+            cloverleaf::ignore(event_loop.push(Job::internal(Internal::RemoveSource(fd, token))));
         }
     }
 }

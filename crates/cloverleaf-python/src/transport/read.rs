@@ -19,8 +19,8 @@ use super::{close, pipe, unpolled, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, copy_context, raw_noargs,
-    recv_into_buffer, recv_into_bytes, with_context,
+    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, raw_noargs, recv_into_buffer,
+    recv_into_bytes, with_context,
 };
 use crate::report;
 
@@ -300,8 +300,7 @@ fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let context = copy_context(py)?;
-    let mut context = Some(context);
+    let mut context = Some(this.context(py)?);
     let (changed, old) = this.with(|stream| {
         let changed = !stream.is_closing() && stream.is_paused;
         if changed {

@@ -25,8 +25,11 @@ use super::unpolled::{self, Unpolled};
 use super::{close, datagram, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, attach_property};
+use crate::ffi::{
+    Native, NativeClass, Owned, Visitor, attach_methods, attach_property, copy_context,
+};
 use crate::source::Hold;
+use crate::streams;
 
 /// How far a transport has come; each state can only be left for one below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +77,8 @@ pub(super) struct Stream {
     pub(super) lost_writes: u32,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: usize,
+    /// The context of all callbacks, from Python 3.15 on; before, each kind has its own.
+    pub(super) context: Option<Owned>,
     pub(super) read_context: Option<Owned>,
     pub(super) write_context: Option<Owned>,
     pub(super) server: Option<Owned>,
@@ -114,6 +119,7 @@ impl Native for StreamTransport {
         };
         let held = [
             &stream.protocol,
+            &stream.context,
             &stream.read_context,
             &stream.write_context,
             &stream.server,
@@ -141,6 +147,7 @@ impl Native for StreamTransport {
                 stream.server.take(),
                 stream.extra.take(),
                 stream.read_context.take(),
+                stream.context.take(),
             )
         });
         drop(held);
@@ -148,6 +155,15 @@ impl Native for StreamTransport {
 }
 
 impl StreamTransport {
+    /// The context for what is to be called later: the connection's own, or a copy of the one of now.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn context(&self, py: Python<'_>) -> PyResult<Owned> {
+        let own = self.with(|stream| stream.context.as_ref().map(|own| own.clone_ref(py)));
+        own.map_or_else(|| copy_context(py), Ok)
+    }
+
     /// The transport in an object.
     ///
     /// # Errors
@@ -329,6 +345,8 @@ impl StreamTransport {
         protocol: &Bound<'_, PyAny>,
         company: &Company<'_>,
     ) -> PyResult<Self> {
+        streams::adopt(event_loop, protocol)?;
+        let py = event_loop.py();
         let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
         let stream = Stream {
             kind,
@@ -348,6 +366,10 @@ impl StreamTransport {
             sending: None,
             lost_writes: 0,
             last_read: 0,
+            context: company
+                .context
+                .as_ref()
+                .map(|context| context.clone_ref(py)),
             read_context: None,
             write_context: None,
             server: held(&company.server),

@@ -12,31 +12,45 @@ use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
 use super::{close, flow, sendfile};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{
-    Bytes, Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context,
-};
+use crate::ffi::{Bytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 
-/// Refuses what asyncio does not take for bytes.
+/// Refuses what asyncio does not take for bytes, and says what is `wanted`.
 ///
 /// # Errors
 /// `TypeError`.
 #[inline]
-pub(super) fn check_bytes_like(data: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn check_bytes_like(
+    data: &Bound<'_, PyAny>,
+    wanted: fn(Python<'_>) -> &'static str,
+) -> PyResult<()> {
     let is_bytes_like = data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>();
     if !is_bytes_like {
         let name = data.get_type().name()?;
+        let wanted = wanted(data.py());
         return Err(PyTypeError::new_err(format!(
-            "data argument must be a bytes-like object, not '{name}'"
+            "data argument must be a {wanted} object, not '{name}'"
         )));
     }
     Ok(())
 }
 
+/// What streams take, in the words of the running Python's asyncio (gh-138703).
+#[cold]
+fn wanted(py: Python<'_>) -> &'static str {
+    let version = py.version_info();
+    let is_exact = version >= (3, 14, 1) || (version >= (3, 13, 8) && version < (3, 14));
+    if is_exact {
+        "bytes, bytearray, or memoryview"
+    } else {
+        "bytes-like"
+    }
+}
+
 /// The bytes of an argument that asyncio takes.
 fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
-    check_bytes_like(data)?;
+    check_bytes_like(data, wanted)?;
     Bytes::of(data)
 }
 
@@ -133,7 +147,7 @@ fn settle(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome) -> P
 
 #[cold]
 fn wait_for_room(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
-    let mut context = Some(copy_context(slf.py())?);
+    let mut context = Some(this.context(slf.py())?);
     this.with(|stream| {
         if stream.write_context.is_none() {
             stream.write_context = context.take();

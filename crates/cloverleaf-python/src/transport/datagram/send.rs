@@ -71,7 +71,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     let (data, address) = parse(args)?;
-    check_bytes_like(&data)?;
+    check_bytes_like(&data, |_| "bytes-like")?;
     let bytes = match Bytes::of(&data) {
         Ok(bytes) => bytes,
         Err(error) => {

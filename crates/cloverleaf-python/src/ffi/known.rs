@@ -1,0 +1,61 @@
+//! The value in an instance of a class of PyO3's, found by one comparison.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// A class of PyO3's whose subclass is known: its instances are told by one comparison.
+#[derive(Debug)]
+pub(crate) struct Known<T> {
+    class: AtomicPtr<ffi::PyTypeObject>,
+    native: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Known<T> {
+    /// No subclass is known yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            class: AtomicPtr::new(ptr::null_mut()),
+            native: std::marker::PhantomData,
+        }
+    }
+
+    /// Makes a subclass known, for ever.
+    ///
+    /// # Errors
+    /// `TypeError` if it is no subclass.
+    pub(crate) fn set(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        if !class.is_subclass_of::<T>()? {
+            return Err(PyTypeError::new_err("not a subclass of the native class"));
+        }
+        self.class
+            .store(class.clone().into_ptr().cast(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether an object is of the known subclass itself, not of one derived from it.
+    #[inline]
+    pub(crate) fn is_exactly(&self, object: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: the object is live.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        class == self.class.load(Ordering::Relaxed)
+    }
+
+    /// The value in an instance.
+    ///
+    /// # Errors
+    /// `TypeError` if it is no instance.
+    #[inline]
+    pub(crate) fn get<'a>(&self, object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
+        if self.is_exactly(object) {
+            // SAFETY: `set` has checked that instances of this class are instances of `T`.
+            let object = unsafe { object.cast_unchecked::<T>() };
+            return Ok(object.get());
+        }
+        Ok(object.cast::<T>()?.get())
+    }
+}

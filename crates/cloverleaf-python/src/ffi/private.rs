@@ -1,0 +1,142 @@
+//! Objects that only their one owner can reach.
+//!
+//! Most handles are never seen by anybody: `call_soon` returns one, its caller drops it, and the queue of the running
+//! loop has the only reference. The collector need not know such an object. Whatever it refers to is alive for as long
+//! as the loop runs, which is garbage to nobody; so it is made untracked, becomes known ([`reveal`]) when it leaves the
+//! queue with another owner or when the run ends, and most never do.
+//!
+//! What nobody can reach is also called without taking references to the callback first, and used again without being
+//! freed. Without the GIL none of this is done: nobody can tell then that an object is private.
+
+use std::marker::PhantomData;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::call::{INLINE_ARGS, call_borrowed};
+use super::class::{Native, NativeClass, has_weak_references};
+use super::object::Slot;
+
+/// An object with one reference, which is this, that nobody else finds: no weak reference leads there, nor does the
+/// collector.
+#[derive(Debug)]
+pub(crate) struct Private<'py, T> {
+    object: Bound<'py, PyAny>,
+    value: PhantomData<T>,
+}
+
+impl NativeClass {
+    /// A new object that the collector does not know until it is [revealed](reveal).
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub(crate) fn instantiate_private<'py, T: Native>(
+        &self,
+        py: Python<'py>,
+        value: T,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if cfg!(Py_GIL_DISABLED) {
+            self.instantiate(py, value)
+        } else {
+            self.instantiate_untracked(py, value)
+        }
+    }
+
+    fn would_be_private(&self, object: &Bound<'_, PyAny>) -> bool {
+        let pointer = object.as_ptr();
+        !may_be_shared(object) && !has_weak_references(pointer) && self.base_is_empty(pointer)
+    }
+}
+
+impl<'py, T: Native> Private<'py, T> {
+    /// Makes an object private, if this is the only way to it and it is one of these.
+    ///
+    /// # Errors
+    /// Gives the object back, as it was.
+    #[inline]
+    pub(crate) fn new(object: Bound<'py, PyAny>) -> Result<Self, Bound<'py, PyAny>> {
+        if T::class().get::<T>(&object).is_none() || !T::class().would_be_private(&object) {
+            return Err(object);
+        }
+        // SAFETY: the object is live and of a collected type; untracking twice is allowed.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+        Ok(Self {
+            object,
+            value: PhantomData,
+        })
+    }
+
+    /// The proof that the thread is attached.
+    #[inline]
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.object.py()
+    }
+
+    /// Its value.
+    #[inline]
+    pub(crate) fn value(&self) -> &T {
+        match T::class().get::<T>(&self.object) {
+            Some(value) => value,
+            None => unreachable!("invariant: `new` has asked"),
+        }
+    }
+
+    /// Calls what lies in these slots of the value: the callback with its arguments, or with the tuple of them in the
+    /// first place.
+    ///
+    /// # Errors
+    /// What the call raises.
+    #[inline]
+    pub(crate) fn call(
+        &self,
+        slots: impl FnOnce(&T) -> (&Slot, &[Slot; INLINE_ARGS], bool),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (callback, args, in_tuple) = slots(self.value());
+        let args = args.each_ref().map(Slot::peek);
+        // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only reference
+        // and keeps it to itself. So they hold what they hold through the call.
+        unsafe { call_borrowed(self.object.py(), callback.peek(), args, in_tuple) }
+    }
+
+    /// Makes the object known again.
+    #[cold]
+    pub(crate) fn into_revealed(self) -> Bound<'py, PyAny> {
+        reveal(&self.object);
+        self.object
+    }
+
+    /// Drops the object, and keeps its memory for the next one.
+    #[inline]
+    pub(crate) fn discard(self) {
+        let pointer = self.object.into_ptr();
+        // SAFETY: it is private, and this was its one reference.
+        if !unsafe { T::class().recycle::<T>(pointer) } {
+            // SAFETY: the reference was given up above, and is still there.
+            unsafe { ffi::Py_DECREF(pointer) };
+        }
+    }
+}
+
+#[inline]
+fn is_tracked(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the object is live and of a collected type.
+    unsafe { ffi::PyObject_GC_IsTracked(object) != 0 }
+}
+
+/// Makes an object known to the collector, if it is not: it may have another owner. No Python code runs.
+#[inline]
+pub(crate) fn reveal(object: &Bound<'_, PyAny>) {
+    let pointer = object.as_ptr();
+    if !cfg!(Py_GIL_DISABLED) && !is_tracked(pointer) {
+        // SAFETY: the object is live, complete and not tracked.
+        unsafe { ffi::PyObject_GC_Track(pointer.cast()) };
+    }
+}
+
+/// Whether an object has, or may have, other owners than the one who asks.
+#[inline]
+fn may_be_shared(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is live.
+    cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
+}
