@@ -16,9 +16,7 @@ use super::completed::Completed;
 use super::request::Request;
 use super::work::Work;
 use crate::error::{errno_error, os_error};
-use crate::ffi::{
-    Arguments, Content, Method, Owned, Reach, Unfilled, close_fd, own_fd, raw_fastcall,
-};
+use crate::ffi::{Arguments, Content, Method, Owned, Reach, close_fd, own_fd, raw_fastcall};
 
 /// What all objects of one open file share.
 #[derive(Debug)]
@@ -196,10 +194,7 @@ impl FileBase {
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
-        let fd = slf.get().fd()?;
-        let size = within_file(&fd, size, offset);
-        let room = Unfilled::new(slf.py(), size)?;
-        Ok(Request::new(Work::Read { fd, room, offset }))
+        Self::request(slf, |fd| Work::Read { fd, size, offset })
     }
 
     fn _warming(slf: &Bound<'_, Self>, size: usize, offset: u64) -> PyResult<Request> {
@@ -249,22 +244,6 @@ impl FileBase {
         Request::new(Work::Close {
             fd: self.slot().take(),
         })
-    }
-}
-
-/// Asks for no more of a large read than the file has.
-fn within_file(fd: &OwnedFd, size: usize, offset: Option<u64>) -> usize {
-    let (true, Some(offset)) = (size > AT_ONCE_BYTES, offset) else {
-        return size;
-    };
-    let Ok(stat) = rustix::fs::fstat(fd) else {
-        return size;
-    };
-    match u64::try_from(stat.st_size) {
-        Ok(length) if length > 0 => {
-            usize::try_from(length.saturating_sub(offset)).map_or(size, |rest| rest.min(size))
-        }
-        _ => size,
     }
 }
 

@@ -3,11 +3,14 @@
 mod at_once;
 mod base;
 mod completed;
+mod operation;
 mod request;
 mod work;
 
 pub(crate) use base::FileBase;
+pub(crate) use operation::answer;
 pub(crate) use request::Request;
+pub(crate) use work::{Answer, Work};
 
 use pyo3::intern;
 use pyo3::prelude::*;

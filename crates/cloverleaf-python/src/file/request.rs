@@ -41,7 +41,7 @@ impl Request {
 impl Request {
     /// Does the work on this thread, while others may run Python.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let work = self.take()?;
+        let work = self.take()?.ready(py)?;
         match py.detach(|| work.perform()) {
             Ok(answer) => answer.into_object(py),
             Err(error) => Err(os_error(py, &error)),
