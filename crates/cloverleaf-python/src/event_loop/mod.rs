@@ -6,6 +6,7 @@ mod blocking;
 mod connect;
 mod endpoints;
 mod onlookers;
+mod perform;
 mod piece;
 mod registrations;
 mod resolve;
@@ -399,6 +400,13 @@ impl Loop {
         slf.get().check_open()?;
         let company = endpoints::alone(waiter, extra);
         crate::transport::make_write_pipe(slf.as_any(), pipe, protocol, company)
+    }
+
+    fn _perform<'py>(
+        slf: &Bound<'py, Self>,
+        request: &Bound<'py, crate::file::Request>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        perform::perform(slf, request)
     }
 
     fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {

@@ -16,7 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
-use super::{Loop, watch};
+use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
 use crate::ffi::{Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
@@ -177,6 +177,11 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
         Internal::RemoveSource(fd, token) => {
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
+        }
+        Internal::Ended(waiter, completion) => {
+            perform::ended(this, &waiter.into_bound(slf.py()), completion).or_else(|error| {
+                report::failed(slf.as_any(), "Exception in event loop", error, &[])
+            })
         }
         Internal::Call(call) if this.onlookers.have_tools() => {
             run_as_callback(slf, this, c"step", call)

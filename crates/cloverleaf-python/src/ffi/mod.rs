@@ -11,6 +11,8 @@ mod buffer;
 mod bytearray;
 mod call;
 mod class;
+mod close;
+mod content;
 mod fields;
 mod freelist;
 mod guarded;
@@ -36,6 +38,8 @@ pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
 };
 pub(crate) use class::{Native, NativeClass, TypeSlot, Visitor, traverse_with};
+pub(crate) use close::{close_fd, own_fd};
+pub(crate) use content::{Content, Unfilled};
 pub(crate) use fields::AfterFields;
 pub(crate) use known::Known;
 pub(crate) use method::{
