@@ -5,10 +5,13 @@
 #
 #   lint             rustfmt, clippy, cargo doc, layers, discards, ruff, mypy, shellcheck
 #   rust             unit and integration tests, documentation's examples, loom models
-#   python           for each Python: release wheel; parity, integration, stress and memory tests; stubtest
+#   python           for each Python: release wheel, in a clean environment too; parity, integration,
+#                    stress and memory tests; stubtest
 #   conformance      for each Python: CPython's own tests, every module
+#   free-threaded    wheels for 3.14t and 3.15t; where such a Python is, its parity and stress tests
+#   ecosystem        newest Python: the own tests of anyio, aiohttp and uvicorn, fetched from PyPI
 #
-# No stage means all four. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
+# No stage means all of them. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
 # every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
 # each step its log in target/logs. A step that fails does not stop the next; the end tells all.
 set -uo pipefail
@@ -120,7 +123,7 @@ stage_lint() {
     venv=$(venv_of "$PRIMARY")
     step layers "$venv/bin/python" tools/layers.py
     step discards "$venv/bin/python" tools/discards.py
-    step 'tests of the tools' "$venv/bin/python" -m pytest -q tools benchmarks
+    step 'tests of the tools' "$venv/bin/python" -m pytest -q tools benchmarks tests/ecosystem
     step 'ruff format' "$venv/bin/ruff" format --check .
     step 'ruff check' "$venv/bin/ruff" check .
     step mypy "$venv/bin/mypy"
@@ -154,10 +157,11 @@ stage_python() {
         build "$python" || continue
         step "pytest $version" limited "$venv/bin/python" -m pytest \
             tests/parity tests/integration tests/stress tests/memory
+        step "clean environment $version" limited env CLOVERLEAF_WHEEL="$(wheel_of "$venv")" \
+            "$venv/bin/python" -m pytest tests/wheels
         if [[ $python == "$PRIMARY" ]]; then
             step "stubtest $version" "$venv/bin/stubtest" --allowlist tools/stubtest_allowed.txt \
-                --ignore-unused-allowlist --ignore-disjoint-bases \
-                cloverleaf._cloverleaf
+                --ignore-unused-allowlist --ignore-disjoint-bases cloverleaf
         fi
     done
 }
@@ -182,10 +186,43 @@ conformance() {
         --json "target/conformance/$version.json"
 }
 
+stage_ecosystem() {
+    local version venv
+    version=$(version_of "$PRIMARY")
+    venv=$(venv_of "$PRIMARY")
+    build "$PRIMARY" || return
+    step "ecosystem $version" limited "$venv/bin/python" tests/ecosystem/run_suites.py \
+        --wheel "$(wheel_of "$venv")"
+}
+
+# PyO3 knows 3.14t and 3.15t, and needs neither to compile and link for it.
+stage_free_threaded() {
+    local version python
+    prepare "$PRIMARY" || return
+    for version in 3.14 3.15; do
+        step "wheel ${version}t" limited build_free_threaded "$(venv_of "$PRIMARY")" "$version" || continue
+        if python=$(find_free_threaded "$version"); then
+            step "environment ${version}t" set_up "$python" loop-test || continue
+            step "pytest ${version}t" limited test_free_threaded "$python"
+        else
+            skip "pytest ${version}t" "no free-threaded Python $version is here"
+        fi
+    done
+}
+
+test_free_threaded() {
+    local venv wheel
+    venv=$(venv_of "$1")
+    wheel=$(wheel_of "$venv")
+    "$venv/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index "$wheel" &&
+        "$venv/bin/python" -W error -c 'import sys, cloverleaf; sys.exit(sys._is_gil_enabled())' &&
+        "$venv/bin/python" -m pytest tests/parity tests/stress
+}
+
 # -- the run -----------------------------------------------------------------------------------
 
 stages=("$@")
-((${#stages[@]})) || stages=(lint rust python conformance)
+((${#stages[@]})) || stages=(lint rust python conformance free-threaded ecosystem)
 for stage in "${stages[@]}"; do
     declare -F "stage_${stage//-/_}" >/dev/null || die "no stage '$stage'; see the head of tools/test.sh"
 done
