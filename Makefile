@@ -2,7 +2,7 @@
 
 export PYTHONS ?= $(PYTHON)
 
-.PHONY: demo test check lint rust python conformance conformance-listed bench docs clean
+.PHONY: demo test check lint rust python conformance bench docs clean
 
 demo: ## set up .venv and show a real server on Cloverleaf
 	bash tools/demo.sh
@@ -10,14 +10,8 @@ demo: ## set up .venv and show a real server on Cloverleaf
 test check: ## everything that CI runs
 	bash tools/test.sh
 
-lint rust python: ## one stage of it
+lint rust python conformance: ## one stage of it; the last is CPython's own asyncio tests, every module
 	bash tools/test.sh $@
-
-conformance: ## CPython's own asyncio tests, every module
-	bash tools/test.sh conformance-all
-
-conformance-listed: ## the modules that CI runs
-	bash tools/test.sh conformance
 
 bench: ## Cloverleaf beside other loops
 	bash tools/bench.sh

@@ -6,10 +6,9 @@
 #   lint             rustfmt, clippy, cargo doc, layers, discards, ruff, mypy, shellcheck
 #   rust             unit and integration tests, documentation's examples, loom models
 #   python           for each Python: release wheel; parity, integration, stress and memory tests; stubtest
-#   conformance      for each Python: CPython's own tests, the modules in tests/conformance/modules.txt
-#   conformance-all  the same with every module that the Python has (not run unless named)
+#   conformance      for each Python: CPython's own tests, every module
 #
-# No stage means the first four. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
+# No stage means all four. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
 # every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
 # each step its log in target/logs. A step that fails does not stop the next; the end tells all.
 set -uo pipefail
@@ -165,19 +164,11 @@ stage_python() {
 
 stage_conformance() {
     local python
-    for python in "${PYTHON_PATHS[@]}"; do
-        conformance "$python" --module-list tests/conformance/modules.txt
-    done
-}
-
-stage_conformance_all() {
-    local python
     for python in "${PYTHON_PATHS[@]}"; do conformance "$python"; done
 }
 
 conformance() {
     local python=$1 version tests
-    shift
     read -r version tests _ < <(describe_python "$python")
     if [[ $tests == no ]]; then
         skip "conformance $version" "$python comes without CPython's own tests"
@@ -186,7 +177,7 @@ conformance() {
     build "$python" || return
     mkdir -p target/conformance
     step "conformance $version" limited "$(venv_of "$python")/bin/python" \
-        tests/conformance/run_cpython_suite.py --loop cloverleaf -j 2 "$@" \
+        tests/conformance/run_cpython_suite.py --loop cloverleaf -j 2 \
         --known-failures tests/conformance/known_failures/cloverleaf.txt \
         --json "target/conformance/$version.json"
 }

@@ -5,9 +5,12 @@ bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from . import files
+from ._file_open import open  # noqa: A004  # it is ours
 from ._loop import EventLoop
 from ._server import Server
 
@@ -21,17 +24,19 @@ __all__ = [
     "EventLoopPolicy",
     "Server",
     "__version__",
+    "files",
     "install",
     "new_event_loop",
+    "open",
     "run",
 ]
 
 _T = TypeVar("_T")
 
 
-def new_event_loop() -> EventLoop:
-    """Make an event loop."""
-    return EventLoop()
+def new_event_loop(*, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> EventLoop:
+    """Make an event loop; see `EventLoop` for what `backend` means."""
+    return EventLoop(backend=backend)
 
 
 def run(
@@ -39,11 +44,19 @@ def run(
     *,
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    backend: Literal["auto", "epoll", "io_uring"] | None = None,
 ) -> _T:
-    """Run a coroutine in a new loop, and close the loop after it, as `asyncio.run` does."""
+    """Run a coroutine in a new loop, and close the loop after it, as `asyncio.run` does.
+
+    The loop is what `loop_factory` makes, or else a loop of ours with this `backend`.
+    """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.run() cannot be called from a running event loop")
-    with asyncio.Runner(debug=debug, loop_factory=loop_factory or new_event_loop) as runner:
+    if loop_factory is None:
+        loop_factory = functools.partial(new_event_loop, backend=backend)
+    elif backend is not None:
+        raise TypeError("run() takes a loop_factory or a backend, not both")
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)
 
 

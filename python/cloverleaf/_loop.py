@@ -1,6 +1,7 @@
 """`EventLoop`: the native loop and its Python half, joined."""
 
 import asyncio
+from typing import Literal
 
 from . import _cloverleaf
 from ._datagram import Datagrams
@@ -8,6 +9,7 @@ from ._processes import Processes
 from ._sendfile import Sendfile
 from ._signals import Signals
 from ._start_tls import StartTLS
+from ._streams import set_classes
 from ._transports import (
     DatagramTransport,
     ReadPipeTransport,
@@ -30,8 +32,16 @@ class EventLoop(
 ):
     """An asyncio event loop that runs on Cloverleaf's engine.
 
-    It may be subclassed, and takes no arguments.
+    It may be subclassed. `backend` says which interfaces of the kernel it may use: "epoll" alone,
+    "io_uring" beside it, which raises OSError where the kernel refuses that, or "auto", which then
+    does without and tells so by `loop.backend`. Without the argument the environment variable
+    CLOVERLEAF_BACKEND decides, and otherwise it is "auto".
     """
+
+    def __init__(self, *, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> None:
+        # First, so that a loop that cannot be made leaves nothing to close.
+        self._choose_backend(backend)
+        super().__init__()
 
 
 # What runs for every callback must not be searched for through all the bases.
@@ -41,3 +51,4 @@ _cloverleaf.set_transport_class(DatagramTransport)
 _cloverleaf.set_transport_class(ReadPipeTransport)
 _cloverleaf.set_transport_class(WritePipeTransport)
 _cloverleaf.set_ssl_transport_class(SSLTransport)
+set_classes()

@@ -1,10 +1,13 @@
 """`start_tls`: TLS on a connection that has begun without."""
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._base import LoopBase
 from ._tls import TLSOptions
+
+if TYPE_CHECKING:
+    from ._transports import SSLTransport
 
 try:
     import ssl
@@ -25,8 +28,11 @@ class StartTLS(LoopBase):
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
-    ) -> asyncio.Transport:
-        """Put TLS between `transport` and `protocol`; return what the protocol uses from now on."""
+    ) -> asyncio.Transport | None:
+        """Put TLS between `transport` and `protocol`; return what the protocol uses from now on.
+
+        That is None if the connection was lost without an error before the handshake began.
+        """
         if ssl is None:
             raise RuntimeError("Python ssl module is not available")
         if not isinstance(sslcontext, ssl.SSLContext):
@@ -45,6 +51,8 @@ class StartTLS(LoopBase):
 
         # What the peer sends from now on is TLS, which nobody may see before the handshake begins.
         transport.pause_reading()
+        if server_side:
+            _hand_on(protocol, upgraded)
         transport.set_protocol(upgraded)
         begin = self.call_soon(upgraded.connection_made, transport)
         go_on = self.call_soon(transport.resume_reading)
@@ -58,4 +66,14 @@ class StartTLS(LoopBase):
         finally:
             # Its exception's traceback refers to this frame.
             del met
-        return upgraded
+        return None if upgraded._get_inner() is None else upgraded
+
+
+def _hand_on(protocol: asyncio.BaseProtocol, upgraded: "SSLTransport") -> None:
+    """Give TLS the records that a stream has taken in with the client's last plain bytes."""
+    if not isinstance(protocol, asyncio.StreamReaderProtocol):
+        return
+    reader = getattr(protocol, "_stream_reader", None)
+    if reader is not None and (buffer := reader._buffer):
+        upgraded.data_received(buffer)
+        buffer.clear()

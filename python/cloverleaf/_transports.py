@@ -7,6 +7,7 @@ what they are good for.
 
 import asyncio
 from asyncio.constants import _SendfileMode
+from typing import Any, Self
 
 from . import _cloverleaf
 
@@ -41,6 +42,15 @@ class SSLTransport(_cloverleaf.SSLTransportBase, asyncio.Protocol):
     _start_tls_compatible = True
     # A file's bytes must be encrypted, so the kernel cannot send them by itself.
     _sendfile_compatible = _SendfileMode.FALLBACK
+
+    # Private in asyncio, which has a protocol beside the transport, and yet asked for by programs.
+    @property
+    def _ssl_protocol(self) -> Self:
+        return self
+
+    @property
+    def _sslcontext(self) -> Any:
+        return self.get_extra_info("sslcontext")
 
     def __repr__(self) -> str:
         inner = self._get_inner()

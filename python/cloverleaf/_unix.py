@@ -166,10 +166,10 @@ def _bound_socket(path: Any, sock: socket.socket | None) -> socket.socket:
 
 def remove_stale_socket(path: str | bytes) -> None:
     """Remove a socket, whether or not somebody still listens there; leave other files alone."""
-    file = Path(os.fsdecode(path))
+    file = bytes(Path(os.fsdecode(path)))
     try:
-        if _cloverleaf.socket_inode(bytes(file)) is not None:
-            file.unlink()
+        if _cloverleaf.socket_inode(file) is not None:
+            _cloverleaf.remove_socket(file)
     except FileNotFoundError:
         return  # another process has removed it just now
     except OSError as error:
@@ -182,16 +182,16 @@ def _cleaner(sock: socket.socket) -> Callable[[], None] | None:
     path = sock.getsockname()
     if _is_abstract(path):
         return None
-    file = Path(os.fsdecode(path))
+    file = bytes(Path(os.fsdecode(path)))
     try:
-        inode = _cloverleaf.socket_inode(bytes(file))
+        inode = _cloverleaf.socket_inode(file)
     except FileNotFoundError:
         return None
 
     def clean_up() -> None:
         try:
-            if _cloverleaf.socket_inode(bytes(file)) == inode:
-                file.unlink()
+            if _cloverleaf.socket_inode(file) == inode:
+                _cloverleaf.remove_socket(file)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -244,3 +244,24 @@ async def test_sixteen_mebibytes_come_back_over_a_unix_socket(loop: Loop, path: 
         assert await protocol.received(len(data)) == data
         assert await protocol.lost is None
         assert await echo.lost is None
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="until 3.13 the path stays")
+async def test_no_call_of_os_removes_the_path(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tools that find blocking calls know those of asyncio by its files, and have no mercy on ours.
+
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise AssertionError("a blocking call on the loop's thread")
+
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        patch.setattr(os, "stat", refuse)
+        server = await loop.create_unix_server(lambda: Echo(loop), path)
+        server.close()
+        await server.wait_closed()
+    assert not path.exists()

@@ -26,7 +26,11 @@ pub(crate) fn errno_error(py: Python<'_>, errno: rustix::io::Errno) -> PyErr {
     os_error(py, &errno.into())
 }
 
-fn text_of(py: Python<'_>, errno: i32) -> PyResult<Bound<'_, PyAny>> {
+/// The system's text for an error number.
+///
+/// # Errors
+/// What importing `os` raises.
+pub(crate) fn text_of(py: Python<'_>, errno: i32) -> PyResult<Bound<'_, PyAny>> {
     py.import(intern!(py, "os"))?
         .reach(intern!(py, "strerror"), (errno,))
 }

@@ -1,6 +1,6 @@
 //! Completing an asyncio future, unless somebody has done so already: a cancelled waiter is nobody's error.
 
-use crate::ffi::Reach;
+use crate::ffi::{Reach, call_method};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 /// # Errors
 /// What its method raises.
 pub(crate) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
-    future.reach0(intern!(future.py(), "done"))?.is_truthy()
+    call_method(future, intern!(future.py(), "done"), [])?.is_truthy()
 }
 
 /// Gives a future its result.
@@ -17,10 +17,12 @@ pub(crate) fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// # Errors
 /// What its methods raise.
 pub(crate) fn set_result(future: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-    if !is_done(future)? {
-        future.reach(intern!(future.py(), "set_result"), (result,))?;
+    match call_method(future, intern!(future.py(), "set_result"), [result]) {
+        Ok(_) => Ok(()),
+        // Asked only now: hardly any future is done already.
+        Err(_) if is_done(future)? => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// Gives a future its exception.

@@ -1,17 +1,22 @@
 //! The native half of the Python package `cloverleaf`.
 
+mod allocator;
 mod child;
+mod clients;
 mod error;
 mod event_loop;
 mod ffi;
+mod file;
 mod future;
 mod handle;
+mod held;
 mod job;
 mod listener;
 mod owner;
 mod report;
 mod source;
 mod state;
+mod streams;
 mod tls;
 mod transport;
 
@@ -20,9 +25,15 @@ use pyo3::prelude::*;
 /// The native half of the Python package `cloverleaf`.
 #[pymodule]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // PyO3 looks once whether there is an interpreter, and must not do so first when a finalizer calls us at the
+    // interpreter's end, where it would find none.
+    Python::initialize();
     report::prepare(module.py())?;
     handle::add_to(module)?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;
-    tls::add_to(module)
+    tls::add_to(module)?;
+    streams::add_to(module)?;
+    clients::add_to(module)?;
+    file::add_to(module)
 }

@@ -11,9 +11,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach, Socket, copy_context, with_context};
+use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, with_context};
 use crate::report;
 use crate::transport::{self, Company, Endpoint, Peer};
 
@@ -27,7 +28,7 @@ pub(crate) struct Listener {
     event_loop: Py<PyAny>,
     factory: Py<PyAny>,
     sock: Socket,
-    server: Py<PyAny>,
+    server: Py<Clients>,
     context: Py<PyAny>,
     accepts_per_turn: usize,
     registration: Mutex<Registration>,
@@ -48,7 +49,7 @@ impl Listener {
         event_loop: &Bound<'py, Loop>,
         factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         let py = event_loop.py();
@@ -148,17 +149,31 @@ impl Listener {
         Ok(())
     }
 
+    /// Makes a client's protocol and transport in a copy of the context: what it changes is nobody else's.
     fn connect(&self, py: Python<'_>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+        let context = copy_context(py)?;
+        let own = SINCE_3_15.then(|| context.clone_ref(py));
+        with_context(py, context.bind(py), || self.connect_in(py, own, fd, peer))
+    }
+
+    fn connect_in(
+        &self,
+        py: Python<'_>,
+        context: Option<Owned>,
+        fd: OwnedFd,
+        peer: Address,
+    ) -> PyResult<()> {
         let event_loop = self.event_loop.bind(py);
         let company = Company {
             waiter: None,
             extra: None,
             server: Some(self.server.bind(py).clone()),
+            context,
         };
         let made = self.factory.bind(py).invoke0().and_then(|protocol| {
             transport::start(
                 event_loop,
-                Endpoint::Native(fd),
+                (Endpoint::Native(fd), Interest::NONE),
                 &protocol,
                 Peer::Accepted(peer),
                 company,
@@ -247,9 +262,9 @@ impl Retry {
 #[pymethods]
 impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for object in [&self.event_loop, &self.factory, &self.server, &self.context] {
+        for object in [&self.event_loop, &self.factory, &self.context] {
             visit.call(object)?;
         }
-        Ok(())
+        visit.call(&self.server)
     }
 }

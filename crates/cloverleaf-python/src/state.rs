@@ -6,13 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Clock, DatagramBatch, Driver, Epoll, Event, Interest, Reactor, Scheduler, Time, Token, ignore,
-    limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler,
+    Time, Token, ignore, limits,
 };
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
-use crate::job::Job;
+use crate::held::Held;
+use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -21,7 +22,7 @@ pub(crate) struct LoopState {
     /// What runs next.
     pub(crate) scheduler: Scheduler<Job>,
     /// Who hears of what.
-    pub(crate) reactor: Reactor<Epoll, Source>,
+    pub(crate) reactor: Reactor<Hybrid, Source>,
     /// The registration of each descriptor that stays the user's.
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
@@ -32,6 +33,8 @@ pub(crate) struct LoopState {
     batch: DatagramBatch,
     /// Room for what the driver has reported; empty between two turns.
     events: Vec<Event>,
+    /// Who has written what is not sent yet.
+    pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
     attached: usize,
     /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
@@ -51,7 +54,7 @@ impl LoopState {
     /// # Errors
     /// What the driver needs and the kernel refuses.
     pub(crate) fn new() -> io::Result<Self> {
-        let driver = Epoll::new()?;
+        let driver = Hybrid::new(Backend::Auto)?;
         let waker = driver.waker();
         Ok(Self {
             scheduler: Scheduler::new(Clock::monotonic(), waker),
@@ -61,6 +64,7 @@ impl LoopState {
             buffer: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
+            held: Held::default(),
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
@@ -191,7 +195,8 @@ impl LoopState {
     /// See [`Driver::wait`].
     #[inline]
     pub(crate) fn poll(&mut self) -> io::Result<()> {
-        if self.attached == 0 || self.kernel_may_be_left_alone() {
+        let in_flight = self.reactor.driver().in_flight();
+        if in_flight == 0 && (self.attached == 0 || self.kernel_may_be_left_alone()) {
             return Ok(());
         }
         self.reactor.wait(Some(Duration::ZERO))?;
@@ -244,9 +249,16 @@ impl LoopState {
         } = self;
         reactor.swap_events(events);
         for event in events.drain(..) {
-            let Event::Ready(token, interest) = event else {
-                // This driver takes no operations, so none ends.
-                continue;
+            let (token, interest) = match event {
+                Event::Ready(token, interest) => (token, interest),
+                Event::Done(token, completion) => {
+                    // The object goes with the job, and is dropped when nothing is borrowed.
+                    if let Some(Source::Served(Hold::Strong(waiter), _)) = reactor.remove(token) {
+                        let ended = Internal::Ended(waiter, completion);
+                        scheduler.push(Job::internal(ended));
+                    }
+                    continue;
+                }
             };
             match reactor.get_mut(token) {
                 Some(Source::Served(..)) => scheduler.push(Job::Io(token, interest)),
@@ -265,6 +277,19 @@ impl LoopState {
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
         (self.scheduler.close(), sources)
+    }
+
+    /// Says which interfaces of the kernel may be used.
+    ///
+    /// # Errors
+    /// If a ring is demanded, the error with which the kernel refuses it.
+    pub(crate) fn choose_backend(&mut self, backend: Backend) -> io::Result<()> {
+        self.reactor.driver_mut().choose(backend)
+    }
+
+    /// Which interfaces of the kernel are used; tries what has not been tried.
+    pub(crate) fn backend(&mut self) -> InUse {
+        self.reactor.driver_mut().in_use()
     }
 
     /// Gives back what the kernel lent. The loop is of no use any more.
@@ -293,6 +318,7 @@ impl LoopState {
                 visitor.object(handle);
             }
         }
+        self.held.traverse(visitor);
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }

@@ -1,4 +1,4 @@
-//! A single-threaded event loop: callbacks, timers, sockets, signals, children and other threads' jobs, in order.
+//! A single-threaded event loop: callbacks, timers, sockets, files, signals, children and other threads' jobs, in order.
 //!
 //! # A program
 //!
@@ -69,6 +69,7 @@ mod clock;
 pub mod driver;
 mod error;
 mod event_loop;
+pub mod fs;
 mod injector;
 mod io;
 pub mod limits;
@@ -84,11 +85,14 @@ mod timers;
 pub use blocking::BlockingPool;
 pub use children::{Child, wait_child};
 pub use clock::{Clock, ManualClock, Time};
-pub use driver::{AnyDriver, Completion, Driver, Epoll, Event, Interest, Op, Token};
+pub use driver::{
+    AnyDriver, Backend, Completion, Driver, Epoll, Event, Hybrid, InUse, Interest, Op, Refusal,
+    Token, UnknownBackend,
+};
 pub use error::{Error, Result, ignore};
 pub use event_loop::{
-    Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep, sleep_until,
-    spawn, spawn_blocking, timeout, yield_now,
+    Builder, Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep,
+    sleep_until, spawn, spawn_blocking, timeout, yield_now,
 };
 pub use injector::Injector;
 pub use io::{

@@ -35,6 +35,29 @@ pub const DIRECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that a receive straight into a `bytes` object asks for at most: what asyncio asks for.
 pub const LARGEST_DIRECT_READ_BYTES: usize = 256 * 1024;
 
+/// The same where the C library's allocator has not been readied for large blocks (see the binding's `allocator.rs`).
+///
+/// Cutting a block that was mapped from the kernel costs up to five times the message. What is larger goes through the
+/// loop's buffer, and its copy into a `bytes` of its size costs a tenth of the message.
+pub const LARGEST_UNPRIMED_READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of the block that readies the allocator: above every block that a receive asks for, and small enough to be
+/// found on every machine.
+pub const PRIMING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of the longest write that is held until its event has been served, to be sent with others.
+///
+/// Holding copies; from here on copying costs more than it can save.
+pub const LONGEST_HELD_WRITE_BYTES: usize = 4 * 1024;
+
+/// Bytes that one transport holds at most. What is written beyond is sent at once, with what is held.
+pub const HELD_BYTES: usize = 64 * 1024;
+
+/// Microseconds after which a protocol's next write goes out at once, with what is held.
+///
+/// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
+pub const LONGEST_HOLD_MICROS: u64 = 50;
+
 /// Pieces that one gathered send may take, the kernel's own limit (`IOV_MAX`, see `sendmsg(2)`).
 pub const PIECES_PER_SEND: usize = 1024;
 
@@ -80,6 +103,25 @@ pub const DEAD_TIMERS_KEPT: usize = 64;
 /// sleep.
 pub const LONGEST_SLEEP_SECS: u64 = 24 * 3600;
 
+/// Entries of a ring's submission queue: what one system call can start.
+///
+/// 64 bytes each. More operations in one turn cost one more call for each 128 of them, far less than they cost.
+pub const RING_ENTRIES: u32 = 128;
+
+/// Operations that a ring has in flight at most; it gives back what comes beyond, and a pool can do that.
+///
+/// No disk has use for more at a time, and the answers to as many, and to as many cancellations, fit the completion
+/// queue, so none waits in the kernel's memory.
+pub const RING_IN_FLIGHT: usize = 1024;
+
+/// Milliseconds after which a kernel that had no memory for an operation is asked again.
+pub const RING_RETRY_MS: u64 = 1;
+
+/// Milliseconds for which a driver that closes waits for the operations that it has cancelled.
+///
+/// The disk answers in a fraction; a network file system may never, and its operations are then left to a thread.
+pub const RING_GRACE_MS: u64 = 100;
+
 /// Threads that a blocking pool starts at most when its owner names no number.
 ///
 /// Enough for name lookups to overlap; each is started only when all others are busy.
@@ -120,3 +162,19 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// A thread tells its answer from within its closure, so one whose answer is known may still look busy; this is time
 /// enough for it to end even on a crowded machine, and little to wait when a name server does not answer.
 pub const BLOCKING_GRACE_MS: u64 = 100;
+
+/// Bytes that are read or written on the loop's thread at most, where no disk has to be waited for.
+///
+/// Copying this much takes about 0.1 ms, which is what it would cost to have a thread do it; more is left to a thread.
+pub const AT_ONCE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one piece of a copy between files: after each, the copy can be given up.
+pub const COPY_PIECE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes that a copy moves at a time where the kernel does not copy by itself.
+pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes that an operation on a file moves at most through a ring; a thread does more.
+///
+/// An operation owns its buffer, so the bytes are copied once more; and what takes long anyway gains nothing by a ring.
+pub const RING_BYTES: usize = 256 * 1024;

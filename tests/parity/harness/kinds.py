@@ -61,3 +61,8 @@ def is_for(item: pytest.Item) -> bool:
     if mark is None or callspec is None:
         return True
     return callspec.params["kind"].name in mark.args
+
+
+def spares_asyncio(fault: bool) -> pytest.MarkDecorator:
+    """Mark a test that this release of asyncio fails, if it does; Cloverleaf is never spared."""
+    return pytest.mark.only(*(["cloverleaf"] if fault else KINDS))

@@ -3,14 +3,18 @@
 use crate::ffi::Reach;
 use std::os::fd::RawFd;
 
+use cloverleaf::{Address, Interest};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Loop;
+use super::connect::Connecting;
+use crate::clients::Clients;
 use crate::listener::Listener;
 use crate::transport::{self, Company, Correspondents, Endpoint, Peer};
 
-/// A transport on a connected, non-blocking Python socket, which it owns from now on.
+/// A transport on a connection that was made natively, or on a connected, non-blocking Python socket, which it owns from
+/// now on.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed; what the socket, the protocol or the server raise.
@@ -21,9 +25,22 @@ pub(super) fn make_stream_transport<'py>(
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     slf.get().check_open()?;
-    let endpoint = Endpoint::of_socket(sock)?;
+    let (endpoint, peer, registered) = match sock.cast_exact::<Connecting>() {
+        Ok(connecting) => {
+            let made = connecting.get().connected(slf.py())?;
+            let peer = Peer::Accepted(Address::Ip(made.remote));
+            (Endpoint::Native(made.socket), peer, made.registered)
+        }
+        Err(_) => (Endpoint::of_socket(sock)?, Peer::Ask, Interest::NONE),
+    };
     endpoint.send_without_delay();
-    transport::start(slf.as_any(), endpoint, protocol, Peer::Ask, company)
+    transport::start(
+        slf.as_any(),
+        (endpoint, registered),
+        protocol,
+        peer,
+        company,
+    )
 }
 
 /// A transport on a non-blocking Python socket for datagrams, which it owns from now on.
@@ -49,6 +66,7 @@ pub(super) const fn alone<'py>(
         waiter,
         extra,
         server: None,
+        context: None,
     }
 }
 
@@ -60,7 +78,7 @@ pub(super) fn start_serving<'py>(
     slf: &Bound<'py, Loop>,
     protocol_factory: &Bound<'py, PyAny>,
     sock: &Bound<'py, PyAny>,
-    server: &Bound<'py, PyAny>,
+    server: &Bound<'py, Clients>,
     backlog: i64,
 ) -> PyResult<()> {
     slf.get().check_open()?;
@@ -105,4 +123,13 @@ pub(super) fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>>
     let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
     let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
     Ok(is_socket.then_some(found.st_ino))
+}
+
+/// Removes the Unix socket at a path; native for the same reason as [`socket_inode`].
+///
+/// # Errors
+/// `FileNotFoundError` if nothing is there; other `OSError`s of `unlink(2)`.
+#[pyfunction]
+pub(super) fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
+    rustix::fs::unlink(path).map_err(|errno| crate::error::errno_error(py, errno))
 }

@@ -1,8 +1,12 @@
 //! `Loop`: the native half of `cloverleaf.EventLoop`.
 
 mod accept;
+mod backend;
 mod blocking;
+mod connect;
 mod endpoints;
+mod onlookers;
+mod perform;
 mod piece;
 mod registrations;
 mod resolve;
@@ -17,21 +21,25 @@ pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::create_future;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cloverleaf::{BlockingPool, Injector, TimerKey, limits};
+use cloverleaf::{BlockingPool, InUse, Injector, TimerKey, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
+use self::onlookers::Onlookers;
+use crate::allocator;
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
 use crate::owner::OwnerCell;
 use crate::state::LoopState;
+use crate::transport::Company;
 
 /// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
 #[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
@@ -42,7 +50,7 @@ pub(crate) struct Loop {
     pool: BlockingPool,
     /// Threads that each wait for one child, where the kernel has no other way.
     waiting: BlockingPool,
-    debug: AtomicBool,
+    onlookers: Onlookers,
     closed: AtomicBool,
     /// The thread that runs the loop, or zero.
     thread: AtomicU64,
@@ -50,6 +58,8 @@ pub(crate) struct Loop {
     process: u32,
     /// The handle that runs now, in debug mode only.
     current: Slot,
+    /// Which interfaces of the kernel the loop uses, once that has been asked.
+    backend: OnceLock<InUse>,
     /// What makes the tasks, unless asyncio's class does.
     task_factory: Slot,
 }
@@ -67,7 +77,7 @@ impl Loop {
     /// Whether debug mode is on.
     #[inline]
     pub(crate) fn debug(&self) -> bool {
-        self.debug.load(Ordering::Relaxed)
+        self.onlookers.debug()
     }
 
     #[inline]
@@ -142,6 +152,7 @@ impl Loop {
 impl Loop {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
+        allocator::prime();
         let state = LoopState::new().map_err(|error| os_error(py, &error))?;
         let injector = Arc::clone(state.scheduler.injector());
         Ok(Self {
@@ -152,17 +163,29 @@ impl Loop {
                 limits::WAITING_THREADS,
                 Duration::from_secs(limits::BLOCKING_IDLE_SECS),
             ),
-            debug: AtomicBool::new(false),
+            onlookers: Onlookers::default(),
             closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
             process: std::process::id(),
             current: Slot::default(),
+            backend: OnceLock::new(),
             task_factory: Slot::default(),
         })
     }
 
+    /// Which interfaces of the kernel the loop uses, and why not more: `epoll+io_uring`, `epoll`, or for example
+    /// `epoll (io_uring refused: EPERM)`.
+    #[getter]
+    fn backend(&self) -> PyResult<String> {
+        backend::in_use(self)
+    }
+
+    fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
+        backend::choose(self, py, backend)
+    }
+
     fn _set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+        self.onlookers.set_debug(enabled);
     }
 
     /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.
@@ -295,6 +318,30 @@ impl Loop {
         resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
     }
 
+    /// Begins to connect to an address of this family, type and protocol; None if only Python's socket can.
+    fn _connect<'py>(
+        slf: &Bound<'py, Self>,
+        family: i32,
+        kind: i32,
+        proto: i32,
+        address: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin(slf, [family, kind, proto], address)
+    }
+
+    /// Begins to connect to a host that is given by its number; None if it is not.
+    #[expect(clippy::too_many_arguments, reason = "those of create_connection")]
+    fn _connect_literal<'py>(
+        slf: &Bound<'py, Self>,
+        host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
+        family: i32,
+        proto: i32,
+        flags: i32,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin_literal(slf, host, port, [family, proto, flags])
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of asyncio's own constructor"
@@ -305,18 +352,13 @@ impl Loop {
         protocol: &Bound<'py, PyAny>,
         waiter: Option<Bound<'py, PyAny>>,
         extra: Option<Bound<'py, PyAny>>,
-        server: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        endpoints::make_stream_transport(
-            slf,
-            sock,
-            protocol,
-            crate::transport::Company {
-                waiter,
-                extra,
-                server,
-            },
-        )
+        let company = Company {
+            context: context.map(Into::into),
+            ..endpoints::alone(waiter, extra)
+        };
+        endpoints::make_stream_transport(slf, sock, protocol, company)
     }
 
     fn _make_datagram_transport<'py>(
@@ -360,6 +402,13 @@ impl Loop {
         crate::transport::make_write_pipe(slf.as_any(), pipe, protocol, company)
     }
 
+    fn _perform<'py>(
+        slf: &Bound<'py, Self>,
+        request: &Bound<'py, crate::file::Request>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        perform::perform(slf, request)
+    }
+
     fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {
         slf.get().check_open()?;
         crate::child::watch(slf, pid, callback)
@@ -396,7 +445,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         protocol_factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
@@ -466,7 +515,9 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
+    module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

@@ -4,24 +4,28 @@
 //! takes 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn.
 
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cloverleaf::{Clock, Injector, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyTuple};
 
-use super::{Loop, watch};
+use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{Owned, Reach, detached, thread_ident};
+use crate::ffi::{Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::{Ownership, Refused};
 use crate::report;
 use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
+use crate::transport;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
 struct Run<'a, 'py> {
@@ -129,6 +133,7 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
     drop(discarded.map_err(|error| os_error(py, &error))?);
     // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
     py.check_signals()?;
+    this.onlookers.look(py)?;
     while let Some(job) = batch.jobs.pop_front() {
         run_job(slf, this, job)?;
         if this.closed.load(Ordering::Relaxed) {
@@ -173,6 +178,14 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
         }
+        Internal::Ended(waiter, completion) => {
+            perform::ended(this, &waiter.into_bound(slf.py()), completion).or_else(|error| {
+                report::failed(slf.as_any(), "Exception in event loop", error, &[])
+            })
+        }
+        Internal::Call(call) if this.onlookers.have_tools() => {
+            run_as_callback(slf, this, c"step", call)
+        }
         Internal::Call(call) => call(slf.py())
             .or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[])),
     }
@@ -181,7 +194,7 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
 #[inline]
 fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<()> {
     let object = handle.into_bound(slf.py());
-    if this.debug() {
+    if this.onlookers.any() {
         return run_watched(slf, this, &object);
     }
     match handle::run_queued(object) {
@@ -190,23 +203,63 @@ fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<(
     }
 }
 
-/// Runs a callback in debug mode: its handle is known meanwhile, and it is reported if it takes long.
+/// Runs a callback under the eyes of tools, of debug mode, or of both.
 #[cold]
 fn run_watched(slf: &Bound<'_, Loop>, this: &Loop, object: &Bound<'_, PyAny>) -> PyResult<()> {
-    // This is another owner.
-    let shown = Some(object.clone().into());
-    if AnyHandle::of(object).is_none_or(AnyHandle::is_cancelled) {
+    let Some(handle) = AnyHandle::of(object).filter(|handle| !handle.is_cancelled()) else {
         return Ok(());
-    }
-    let before = this.current.replace(slf.as_any(), shown);
-    let began = Clock::monotonic().now();
-    let result = match handle::run_queued(object.clone()) {
-        Ok(()) => Ok(()),
-        Err((error, object)) => report::callback_failed(slf.as_any(), &object, error),
     };
+    // Whoever looks on is another owner.
+    reveal(object);
+    handle.mark_fired();
+    if !this.debug() {
+        return run_by_tools(slf, this, object, handle);
+    }
+    // Its handle is known meanwhile, and it is reported if it takes long.
+    let before = this
+        .current
+        .replace(slf.as_any(), Some(object.clone().into()));
+    let began = Clock::monotonic().now();
+    let result = run_by_tools(slf, this, object, handle);
     drop(this.current.replace(slf.as_any(), before));
     result?;
     report_if_slow(slf, object, began)
+}
+
+/// Runs a callback by what tools have put in place of asyncio's method, if they have.
+#[cold]
+fn run_by_tools(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    object: &Bound<'_, PyAny>,
+    handle: AnyHandle<'_>,
+) -> PyResult<()> {
+    if this.onlookers.have_tools() {
+        // asyncio's method reports what the callback raises; the rest is the tool's, and nobody else's.
+        return handle::run_by_asyncio(object, handle);
+    }
+    match handle::run(object, handle) {
+        Ok(()) => Ok(()),
+        Err(error) => report::callback_failed(slf.as_any(), object, error),
+    }
+}
+
+/// Runs what is no callback as if it were one, for tools.
+#[cold]
+fn run_as_callback(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    name: &'static CStr,
+    work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+) -> PyResult<()> {
+    let py = slf.py();
+    let work = Mutex::new(Some(work));
+    let callback = PyCFunction::new_closure(py, Some(name), None, move |args, _| {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map_or(Ok(()), |work| work(args.py()))
+    })?;
+    let handle = handle::new_bound_handle(slf.as_any(), &callback, &PyTuple::empty(py))?;
+    run_callback(slf, this, handle.into())
 }
 
 /// Reports a handle, or an object that was served, that has held the loop up.
@@ -239,6 +292,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     let py = slf.py();
     let found = this.state().with(|state| match state.reactor.get(token) {
         Some(Source::Served(Hold::Strong(object), serve)) => {
+            state.held.begin_event();
             Found::Object(object.clone_ref(py), *serve)
         }
         Some(Source::Watch(_)) => Found::Waiters,
@@ -250,9 +304,18 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
         Found::Waiters => return watch::tell_waiters(slf, token),
         Found::Nothing => return Ok(()),
     };
+    if this.onlookers.have_tools() {
+        return run_as_callback(slf, this, c"serve", move |py| {
+            serve(&object.bind(py), interest)
+        });
+    }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
-    let served = serve(&object, interest);
+    let mut served = serve(&object, interest);
+    if this.state().with(|state| state.held.end_event())? {
+        // What was written is sent, whatever has happened.
+        served = served.and(transport::flush_all(slf));
+    }
     if let Some(began) = began {
         report_if_slow(slf, &object, began)?;
     }

@@ -34,6 +34,8 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const BASE_FIELDS: usize = 0;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
+    /// Slots of the type beside those that every native type has.
+    const SLOTS: fn() -> Vec<TypeSlot> = Vec::new;
 
     /// The one type of such objects.
     fn class() -> &'static NativeClass;
@@ -42,6 +44,9 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     /// Drops the references that can be part of a cycle.
     fn clear(&self, holder: &Bound<'_, PyAny>);
 }
+
+/// A function of the interpreter's own protocols, and where it belongs.
+pub(crate) type TypeSlot = ffi::PyType_Slot;
 
 /// The collector's hand: each reference is shown to it.
 #[derive(Debug)]
@@ -121,6 +126,7 @@ impl NativeClass {
         if T::FINALIZE.is_some() {
             slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
         }
+        slots.extend((T::SLOTS)());
         slots.push(slot(0, ptr::null_mut()));
         let subclassable = if T::SUBCLASSABLE {
             ffi::Py_TPFLAGS_BASETYPE
@@ -313,7 +319,7 @@ impl NativeClass {
     }
 }
 
-const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
+pub(super) const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot, pfunc }
 }
 

@@ -32,6 +32,11 @@ mod raw {
             args: *mut PyObject,
             kwargs: *mut PyObject,
         ) -> *mut PyObject;
+        pub(super) fn PyIter_Send(
+            iterator: *mut PyObject,
+            value: *mut PyObject,
+            result: *mut *mut PyObject,
+        ) -> pyo3::ffi::PySendResult;
         /// Variadic, like `Py_BuildValue`.
         pub(super) fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
     }
@@ -100,6 +105,24 @@ pub(super) unsafe fn call_tuple(
     let result = unsafe { raw::PyObject_Call(callable, args, std::ptr::null_mut()) };
     std::mem::forget(hang);
     result
+}
+
+/// `PyIter_Send` of None
+///
+/// # Safety
+/// That of the C function; the thread is attached.
+#[inline]
+pub(super) unsafe fn send_none(
+    iterator: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: None lives for ever.
+    let none = unsafe { ffi::Py_None() };
+    let hang = Hang;
+    // SAFETY: as the caller promises.
+    let kind = unsafe { raw::PyIter_Send(iterator, none, result) };
+    std::mem::forget(hang);
+    kind
 }
 
 /// `PySys_Audit` with two objects; says whether no hook has raised.

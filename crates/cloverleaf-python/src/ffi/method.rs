@@ -458,18 +458,23 @@ pub(crate) fn attach_property(
     name: &'static CStr,
     get: Getter,
 ) -> PyResult<()> {
-    let definition = Box::leak(Box::new(ffi::PyGetSetDef {
-        name: name.as_ptr(),
-        get: Some(property_getter),
-        set: None,
-        doc: std::ptr::null(),
-        closure: get as *mut std::ffi::c_void,
-    }));
+    let definition = Box::leak(Box::new(property(name, get)));
     // SAFETY: the type is live, and the definition lives for ever.
     let descriptor = unsafe { ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition) };
     // SAFETY: the call gave a new reference, or null with an exception set.
     let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
     class.setattr(in_text(name), descriptor)
+}
+
+/// The definition of a property that can only be read.
+pub(super) fn property(name: &'static CStr, get: Getter) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(property_getter),
+        set: None,
+        doc: std::ptr::null(),
+        closure: get as *mut std::ffi::c_void,
+    }
 }
 
 /// What reads a property.

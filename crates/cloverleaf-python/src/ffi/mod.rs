@@ -6,9 +6,13 @@
 
 mod attach;
 mod audit;
+mod awaitable;
 mod buffer;
+mod bytearray;
 mod call;
 mod class;
+mod close;
+mod content;
 mod fields;
 mod freelist;
 mod guarded;
@@ -18,17 +22,24 @@ mod object;
 mod plain;
 mod private;
 mod socket;
+mod state;
 
 /// Whether Python is 3.13 or newer.
 pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
+/// Whether Python is 3.15 or newer.
+pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_sendto;
+pub(crate) use audit::audit_event;
+pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer};
+pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
 };
-pub(crate) use class::{Native, NativeClass, Visitor, traverse_with};
+pub(crate) use class::{Native, NativeClass, TypeSlot, Visitor, traverse_with};
+pub(crate) use close::{close_fd, own_fd};
+pub(crate) use content::{Content, Unfilled};
 pub(crate) use fields::AfterFields;
 pub(crate) use known::Known;
 pub(crate) use method::{
@@ -39,6 +50,7 @@ pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
+pub(crate) use state::{class_version, first_attributes, instance_dict};
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {

@@ -215,5 +215,8 @@ pub(crate) fn recv_into_bytes<'py>(
 
 unsafe extern "C" {
     /// In every CPython from 3.11 to 3.15, though not among the documented calls.
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+    pub(super) fn _PyBytes_Resize(
+        bytes: *mut *mut ffi::PyObject,
+        size: ffi::Py_ssize_t,
+    ) -> std::ffi::c_int;
 }

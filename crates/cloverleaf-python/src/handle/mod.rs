@@ -11,7 +11,7 @@ mod run;
 pub(crate) use guard::Guard;
 pub(crate) use held::{Handle, TimerHandle};
 pub(crate) use methods::add_to;
-pub(crate) use run::{cancel, run, run_queued};
+pub(crate) use run::{cancel, run, run_by_asyncio, run_queued};
 
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;
@@ -149,10 +149,24 @@ pub(crate) fn new_bound_handle<'py>(
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let context = copy_context(event_loop.py())?;
+    new_bound_handle_in(event_loop, callback, args, context)
+}
+
+/// A new handle for a callback with a tuple of arguments, in this context.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn new_bound_handle_in<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    context: Owned,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let args = Inline::new(py, args.iter_borrowed())?;
     let callback = callback.as_borrowed();
-    let handle = Handle::new(event_loop, callback, args, copy_context(py)?, Guard::none());
+    let handle = Handle::new(event_loop, callback, args, context, Guard::none());
     remember_origin(event_loop, HANDLE.instantiate(py, handle)?)
 }
 

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use cloverleaf::TimerKey;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PySuper;
 
 use super::held::HasParts;
 use super::{AnyHandle, Handle, TimerHandle};
 use crate::event_loop::Loop;
-use crate::ffi::{Private, reveal, with_context, without_context};
+use crate::ffi::{Private, Reach, reveal, with_context, without_context};
 
 /// Runs the callback of a handle that has left the queue, unless it was cancelled, and lets go of the handle.
 ///
@@ -68,6 +70,17 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
     };
     let context = parts.held.context.get(object).ok_or_else(without_context)?;
     with_context(py, context.bind(py), || call.make(py).map(drop))
+}
+
+/// Runs a handle by the `_run` of asyncio's class, which a tool has replaced.
+///
+/// # Errors
+/// What the tool raises.
+#[cold]
+pub(crate) fn run_by_asyncio(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
+    let _running = handle.parts().rest.guard.enter();
+    let by_asyncio = PySuper::new(&object.get_type(), object)?;
+    by_asyncio.reach0(intern!(object.py(), "_run")).map(drop)
 }
 
 /// Cancels a handle, as its `cancel()` does.

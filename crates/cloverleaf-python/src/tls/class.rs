@@ -19,6 +19,7 @@ use crate::event_loop::Loop;
 use crate::ffi::{Native, NativeClass, Owned, Reach, Visitor, attach_methods, attach_property};
 use crate::handle;
 use crate::job::Job;
+use crate::streams;
 
 /// asyncio's default for `ssl_handshake_timeout`.
 const HANDSHAKE_SECS: f64 = 60.0;
@@ -266,6 +267,7 @@ pub(crate) fn new_transport<'py>(
     };
     let extra = PyDict::new(py);
     extra.set_item(intern!(py, "sslcontext"), &options.context)?;
+    streams::adopt(event_loop, protocol)?;
     let mut connection = Connection::new(protocol, options.waiter, options.is_new)?;
     let records = Records::new(&options.context, options.server_side, hostname)?;
     connection.records = Some(Arc::new(records));

@@ -20,6 +20,10 @@ static CERTIFICATE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
+    if this.with(|connection| connection.records.is_none()) {
+        // The connection was lost before it began: whoever upgraded it had closed it already.
+        return Ok(none(py));
+    }
     let kept = Owned::from(inner.clone());
     let (old, is_closed) =
         this.with(|connection| (connection.inner.replace(kept), connection.is_closed));

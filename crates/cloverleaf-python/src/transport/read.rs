@@ -16,11 +16,12 @@ use rustix::io::Errno;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
 use super::{close, pipe, unpolled, write};
+use crate::allocator::largest_direct_read;
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, copy_context, raw_noargs,
-    recv_into_buffer, recv_into_bytes, with_context,
+    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, raw_noargs, recv_into_buffer,
+    recv_into_bytes, with_context,
 };
 use crate::report;
 
@@ -79,13 +80,17 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// How much to ask for straight into a `bytes`; zero means to go through the loop's buffer.
-const fn room_for(last_read: usize) -> usize {
+fn room_for(last_read: usize) -> usize {
+    let largest = largest_direct_read();
+    let is_primed = largest == limits::LARGEST_DIRECT_READ_BYTES;
     if last_read < limits::DIRECT_READ_BYTES {
         0
-    } else if last_read >= limits::LARGEST_DIRECT_READ_BYTES {
-        limits::LARGEST_DIRECT_READ_BYTES
-    } else {
+    } else if last_read <= largest {
         last_read.next_power_of_two()
+    } else if is_primed {
+        largest
+    } else {
+        0
     }
 }
 
@@ -300,8 +305,7 @@ fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let context = copy_context(py)?;
-    let mut context = Some(context);
+    let mut context = Some(this.context(py)?);
     let (changed, old) = this.with(|stream| {
         let changed = !stream.is_closing() && stream.is_paused;
         if changed {

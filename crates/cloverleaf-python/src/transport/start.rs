@@ -2,11 +2,13 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::stream::{Phase, StreamTransport};
 use super::{close, read};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, call_method, copy_context};
+use crate::ffi::Owned;
 use crate::job::Job;
 use crate::{future, handle};
 
@@ -17,8 +19,22 @@ pub(crate) struct Company<'py> {
     pub(crate) waiter: Option<Bound<'py, PyAny>>,
     /// What `get_extra_info` knows beside the socket's own addresses.
     pub(crate) extra: Option<Bound<'py, PyAny>>,
-    /// The server that accepted the connection.
-    pub(crate) server: Option<Bound<'py, PyAny>>,
+    /// The clients of the server that accepted the connection.
+    pub(crate) server: Option<Bound<'py, Clients>>,
+    /// The connection's own context, from Python 3.15 on.
+    pub(crate) context: Option<Owned>,
+}
+
+/// How a transport starts.
+pub(super) struct Start<'py> {
+    /// A future that is done in the end.
+    pub(super) waiter: Option<Bound<'py, PyAny>>,
+    /// The context of `connection_made`.
+    pub(super) made: Owned,
+    /// The context for `begin`.
+    pub(super) begun: Owned,
+    /// Begins to read, or whatever it is that the transport does.
+    pub(super) begin: fn(&Bound<'_, PyAny>, Owned) -> PyResult<()>,
 }
 
 /// Registers a transport and schedules its start.
@@ -33,9 +49,17 @@ pub(super) fn begin<'py>(
 ) -> PyResult<()> {
     register(event_loop, slf)?;
     if let Some(server) = &company.server {
-        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
+        server.get().add(slf)?;
     }
-    schedule_start(event_loop, slf, protocol, company.waiter, begin_reading)
+    let py = event_loop.py();
+    let transport = StreamTransport::of(slf)?;
+    let start = Start {
+        waiter: company.waiter,
+        made: transport.context(py)?,
+        begun: transport.context(py)?,
+        begin: begin_reading,
+    };
+    schedule_start(event_loop, slf, protocol, start)
 }
 
 fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -50,7 +74,7 @@ fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<(
     Ok(())
 }
 
-/// Schedules, in asyncio's order: `connection_made`, `begin` with a copy of the context of now, the waiter's result.
+/// Schedules, in asyncio's order: `connection_made`, `begin` with its context, the waiter's result.
 ///
 /// # Errors
 /// What the protocol's attributes or the loop raise.
@@ -58,18 +82,17 @@ pub(super) fn schedule_start<'py>(
     event_loop: &Bound<'py, PyAny>,
     slf: &Bound<'py, PyAny>,
     protocol: &Bound<'py, PyAny>,
-    waiter: Option<Bound<'py, PyAny>>,
-    begin: fn(&Bound<'_, PyAny>, Owned) -> PyResult<()>,
+    start: Start<'py>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = Loop::of(event_loop)?;
     let made = protocol.getattr(intern!(py, "connection_made"))?;
-    let handle =
-        handle::new_bound_handle(event_loop, &made, &pyo3::types::PyTuple::new(py, [slf])?)?;
+    let args = PyTuple::new(py, [slf])?;
+    let handle = handle::new_bound_handle_in(event_loop, &made, &args, start.made)?;
     this.push(Job::Callback(handle.into()))?;
-    let context = copy_context(py)?;
     let slf = slf.clone().unbind();
-    let waiter = waiter.map(Bound::unbind);
+    let waiter = start.waiter.map(Bound::unbind);
+    let (begin, context) = (start.begin, start.begun);
     this.push_call(move |py| {
         let slf = slf.into_bound(py);
         begin(&slf, context)?;

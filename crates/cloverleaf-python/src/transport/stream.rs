@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cloverleaf::{Interest, Token, WriteQueue};
+use cloverleaf::{Address, Interest, Token, WriteQueue};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -25,8 +25,11 @@ use super::unpolled::{self, Unpolled};
 use super::{close, datagram, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods, attach_property};
+use crate::ffi::{
+    Native, NativeClass, Owned, Visitor, attach_methods, attach_property, copy_context,
+};
 use crate::source::Hold;
+use crate::streams;
 
 /// How far a transport has come; each state can only be left for one below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +50,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "five independent answers, each to a question of asyncio's contract"
+    reason = "six independent answers, each to a question of asyncio's contract"
 )]
 pub(super) struct Stream {
     pub(super) kind: Kind,
@@ -59,6 +62,10 @@ pub(super) struct Stream {
     /// What the driver reports at present.
     pub(super) registered: Interest,
     pub(super) queue: WriteQueue,
+    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
+    pub(super) is_held: bool,
+    /// The event that the last write answered.
+    pub(super) wrote_for: u64,
     pub(super) limits: Limits,
     pub(super) protocol: Option<Owned>,
     /// The protocol is an `asyncio.BufferedProtocol`.
@@ -74,13 +81,18 @@ pub(super) struct Stream {
     pub(super) lost_writes: u32,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: usize,
+    /// The context of all callbacks, from Python 3.15 on; before, each kind has its own.
+    pub(super) context: Option<Owned>,
     pub(super) read_context: Option<Owned>,
     pub(super) write_context: Option<Owned>,
+    /// The `Clients` of its server, of which it is one.
     pub(super) server: Option<Owned>,
     pub(super) extra: Option<Owned>,
     pub(super) peer: Peer,
     /// What `get_extra_info('socket')` shows, once somebody has asked.
     pub(super) shown: Option<Owned>,
+    /// The own address, kept when the connection ends.
+    pub(super) own_address: Option<Address>,
     pub(super) sockname: Option<Owned>,
     pub(super) peername: Option<Owned>,
 }
@@ -114,6 +126,7 @@ impl Native for StreamTransport {
         };
         let held = [
             &stream.protocol,
+            &stream.context,
             &stream.read_context,
             &stream.write_context,
             &stream.server,
@@ -141,6 +154,7 @@ impl Native for StreamTransport {
                 stream.server.take(),
                 stream.extra.take(),
                 stream.read_context.take(),
+                stream.context.take(),
             )
         });
         drop(held);
@@ -148,6 +162,15 @@ impl Native for StreamTransport {
 }
 
 impl StreamTransport {
+    /// The context for what is to be called later: the connection's own, or a copy of the one of now.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn context(&self, py: Python<'_>) -> PyResult<Owned> {
+        let own = self.with(|stream| stream.context.as_ref().map(|own| own.clone_ref(py)));
+        own.map_or_else(|| copy_context(py), Ok)
+    }
+
     /// The transport in an object.
     ///
     /// # Errors
@@ -269,7 +292,7 @@ impl Stream {
             .sending
             .as_ref()
             .is_some_and(|sending| sending.needs_room);
-        let write = self.phase < Phase::Lost && (needs_room || !self.queue.is_empty());
+        let write = self.phase < Phase::Lost && (needs_room || self.waits());
         let read = if read { Interest::READ } else { Interest::NONE };
         let write = if write {
             Interest::WRITE
@@ -277,6 +300,11 @@ impl Stream {
             Interest::NONE
         };
         read.with(write)
+    }
+
+    /// Whether bytes wait for the kernel to have room.
+    pub(super) fn waits(&self) -> bool {
+        !self.is_held && !self.queue.is_empty()
     }
 
     /// Whether writing and reading have been given up by either side.
@@ -299,18 +327,23 @@ pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
 ///
+/// The driver may report something of the endpoint already.
+///
 /// # Errors
 /// What the protocol's attributes, the server or the loop raise; the endpoint is closed then.
 pub(crate) fn start<'py>(
     event_loop: &Bound<'py, PyAny>,
-    endpoint: Endpoint,
+    (endpoint, registered): (Endpoint, Interest),
     protocol: &Bound<'py, PyAny>,
     peer: Peer,
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let transport = StreamTransport::new(event_loop, Kind::Socket, endpoint, protocol, &company)?;
-    transport.with(|stream| stream.peer = peer);
+    transport.with(|stream| {
+        stream.peer = peer;
+        stream.registered = registered;
+    });
     let slf = CLASS.instantiate(py, transport)?;
     info::remember_peer(&slf)?;
     begin(event_loop, &slf, protocol, company)?;
@@ -329,6 +362,8 @@ impl StreamTransport {
         protocol: &Bound<'_, PyAny>,
         company: &Company<'_>,
     ) -> PyResult<Self> {
+        streams::adopt(event_loop, protocol)?;
+        let py = event_loop.py();
         let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
         let stream = Stream {
             kind,
@@ -338,6 +373,8 @@ impl StreamTransport {
             token: None,
             registered: Interest::NONE,
             queue: WriteQueue::new(),
+            is_held: false,
+            wrote_for: 0,
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
@@ -348,12 +385,17 @@ impl StreamTransport {
             sending: None,
             lost_writes: 0,
             last_read: 0,
+            context: company
+                .context
+                .as_ref()
+                .map(|context| context.clone_ref(py)),
             read_context: None,
             write_context: None,
-            server: held(&company.server),
+            server: company.server.clone().map(Owned::from),
             extra: held(&company.extra),
             peer: Peer::Ask,
             shown: None,
+            own_address: None,
             sockname: None,
             peername: None,
         };

@@ -5,13 +5,15 @@ use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{Driver, Epoll, Event, FakeDriver, Interest, Op, Token};
+use super::{Driver, Epoll, Event, FakeDriver, Hybrid, InUse, Interest, Op, Token};
 
 /// Any of the drivers.
 #[derive(Debug)]
 pub enum AnyDriver {
     /// Readiness, by epoll.
     Epoll(Epoll),
+    /// Readiness by epoll, and operations through a ring.
+    Hybrid(Hybrid),
     /// A script, for tests.
     Fake(FakeDriver),
 }
@@ -19,6 +21,12 @@ pub enum AnyDriver {
 impl From<Epoll> for AnyDriver {
     fn from(driver: Epoll) -> Self {
         Self::Epoll(driver)
+    }
+}
+
+impl From<Hybrid> for AnyDriver {
+    fn from(driver: Hybrid) -> Self {
+        Self::Hybrid(driver)
     }
 }
 
@@ -33,14 +41,25 @@ impl AnyDriver {
     pub fn close(&mut self) {
         match self {
             Self::Epoll(driver) => driver.close(),
+            Self::Hybrid(driver) => driver.close(),
             // It has none.
             Self::Fake(_) => {}
+        }
+    }
+
+    /// Which interfaces of the kernel the driver uses, if it uses any; see [`Hybrid::in_use`].
+    pub fn in_use(&mut self) -> Option<InUse> {
+        match self {
+            Self::Epoll(_) => Some(InUse::Epoll),
+            Self::Hybrid(driver) => Some(driver.in_use()),
+            Self::Fake(_) => None,
         }
     }
 
     fn get(&self) -> &dyn Driver {
         match self {
             Self::Epoll(driver) => driver,
+            Self::Hybrid(driver) => driver,
             Self::Fake(driver) => driver,
         }
     }
@@ -48,6 +67,7 @@ impl AnyDriver {
     fn get_mut(&mut self) -> &mut dyn Driver {
         match self {
             Self::Epoll(driver) => driver,
+            Self::Hybrid(driver) => driver,
             Self::Fake(driver) => driver,
         }
     }

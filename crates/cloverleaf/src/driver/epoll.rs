@@ -23,8 +23,11 @@ use crate::error::ignore;
 use crate::limits::{EVENTS_PER_WAIT, LONGEST_SLEEP_SECS};
 use crate::sys::{KernelEvent, epoll_wait, forks};
 
-/// No registration has this name: the slot of the eventfd.
-const WAKE: u64 = u64::MAX;
+/// No registration has this slot: the name of the eventfd.
+const WAKE: u64 = Token::new(u32::MAX, 0).to_bits();
+
+/// Likewise, the name of a ring.
+const RING: u64 = Token::new(u32::MAX, 1).to_bits();
 
 /// The readiness driver.
 pub struct Epoll {
@@ -102,6 +105,12 @@ impl Epoll {
         let poll = self.poll.as_ref().filter(|_| self.forks == forks());
         poll.map(AsFd::as_fd).ok_or(Errno::BADF)
     }
+
+    /// Ends a wait whenever the descriptor of a ring can be read. Whoever has the ring looks into it after each wait, so
+    /// no event says so; and what closes goes by itself.
+    pub(super) fn watch_ring(&self, ring: BorrowedFd<'_>) -> Result<(), Errno> {
+        epoll::add(self.poll()?, ring, EventData::new_u64(RING), EventFlags::IN)
+    }
 }
 
 fn flags(interest: Interest) -> EventFlags {
@@ -167,12 +176,13 @@ impl Driver for Epoll {
             Err(error) => return Err(error.into()),
         }
         for event in self.buffer.drain(..) {
-            // That of the waker has ended the sleep, and that is all.
-            if event.u64 != WAKE {
-                events.push(Event::Ready(
-                    Token::from_bits(event.u64),
+            match event.u64 {
+                // These have ended the sleep, and that is all.
+                WAKE | RING => {}
+                bits => events.push(Event::Ready(
+                    Token::from_bits(bits),
                     readiness(EventFlags::from_bits_retain(event.events)),
-                ));
+                )),
             }
         }
         Ok(())

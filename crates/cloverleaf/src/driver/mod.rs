@@ -1,12 +1,15 @@
 //! One kernel interface behind one trait, in both of the field's vocabularies: readiness and completion.
 //!
 //! A driver reports what the kernel said and decides nothing. [`Epoll`] speaks of readiness and gives every [`Op`]
-//! back to its caller; a ring would take them; [`FakeDriver`] does what its script says.
+//! back to its caller; [`Hybrid`] has a ring beside it that takes them; [`FakeDriver`] does what its script says.
 
 mod any;
+mod backend;
 mod epoll;
 mod fake;
+mod hybrid;
 mod op;
+mod ring;
 
 use std::fmt;
 use std::io;
@@ -15,8 +18,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub use any::AnyDriver;
+pub use backend::{Backend, InUse, Refusal, UnknownBackend};
 pub use epoll::Epoll;
 pub use fake::{FakeDriver, FakeKernel};
+pub use hybrid::Hybrid;
 pub use op::{Completion, Op};
 
 /// The name of one registration: a slot, and which of its occupants is meant.
@@ -161,7 +166,7 @@ pub trait Driver: fmt::Debug {
     /// Gives back an operation that this driver cannot do; the blocking pool can.
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Op>;
 
-    /// Asks for the end of a submitted operation. Its `Done` still follows.
+    /// Asks for the end of what was submitted under this token. Each `Done` still follows.
     fn cancel(&mut self, token: Token);
 
     /// Appends what has happened to `events`, and sleeps for at most `timeout` if nothing has; `None` has no limit.

@@ -1,9 +1,11 @@
 //! `EventLoop`, the loop's face for a Rust program.
 
+mod builder;
 mod core;
 mod current;
 mod handle;
 mod job;
+mod operate;
 mod run;
 mod spawn;
 mod timer;
@@ -14,17 +16,19 @@ mod watch;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use self::builder::Builder;
 use self::core::Core;
 use self::current::Running;
 pub(crate) use self::current::try_current;
 pub use self::handle::{Handle, LoopHandle, TimerHandle};
 use self::job::Call;
+pub(crate) use self::operate::operate;
 pub use self::spawn::JoinHandle;
 pub(crate) use self::spawn::{spawn_blocking_on, spawn_on};
 pub use self::timer::{Elapsed, Sleep, sleep, sleep_until, timeout, yield_now};
 pub(crate) use self::watch::{Direction, Watched};
 use crate::clock::{Clock, Time};
-use crate::driver::{AnyDriver, Epoll};
+use crate::driver::{AnyDriver, InUse};
 use crate::error::Result;
 
 /// A single-threaded event loop.
@@ -55,12 +59,33 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop on the kernel's clock, with the driver that suits this kernel.
+    /// A loop on the kernel's clock, with the driver that suits this kernel; see [`builder`](Self::builder).
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the process is out of descriptors or memory.
+    /// Those of [`Builder::build`].
     pub fn new() -> Result<Self> {
-        Ok(Self::with_driver(Epoll::new()?, Clock::monotonic()))
+        Self::builder().build()
+    }
+
+    /// A loop that is not made yet, to be told how.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloverleaf::{Backend, EventLoop};
+    ///
+    /// let event_loop = EventLoop::builder().backend(Backend::Epoll).build()?;
+    /// assert_eq!(event_loop.backend().map(|backend| backend.to_string()).as_deref(), Some("epoll"));
+    /// # Ok::<(), cloverleaf::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Which interfaces of the kernel the loop uses, and why not more; `None` if its driver is a fake.
+    ///
+    /// A loop that may use io_uring and has not needed it yet finds out now whether it can.
+    pub fn backend(&self) -> Option<InUse> {
+        self.core.state.borrow_mut().reactor.driver_mut().in_use()
     }
 
     /// A loop on a driver and a clock of the caller's choice, which a test can steer.

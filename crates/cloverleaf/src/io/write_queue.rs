@@ -96,6 +96,33 @@ impl WriteQueue {
         }
     }
 
+    /// Offers the kernel these bytes behind those that wait, in one call if it can take them, and keeps what it did not
+    /// take. Only that is copied.
+    ///
+    /// # Errors
+    /// Those of [`send_to`](Self::send_to).
+    pub fn send_with(&mut self, fd: impl AsFd, last: &[u8]) -> io::Result<Sent> {
+        let is_small = last.len() <= COALESCE_BYTES;
+        if is_small || self.is_empty() || self.plain || self.pieces.len() >= PIECES_PER_SEND {
+            self.push_slice(last);
+            return self.send_to(fd);
+        }
+        let mut slices = self.slices();
+        slices.push(IoSlice::new(last));
+        let mut nothing = SendAncillaryBuffer::default();
+        if let Ok(count) =
+            rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SendFlags::NOSIGNAL)
+        {
+            let waited = self.len;
+            self.take_sent(count.min(waited));
+            self.push_slice(&last[count.saturating_sub(waited)..]);
+            return Ok(Sent::Bytes(count));
+        }
+        // Would block, was interrupted, is no socket: the plain way says which, and what comes of it.
+        self.push_slice(last);
+        self.send_to(fd)
+    }
+
     fn coalesce(&mut self, bytes: &[u8]) -> bool {
         match self.pieces.back_mut() {
             Some(last) if last.len() + bytes.len() <= COALESCE_BYTES => {
@@ -206,6 +233,32 @@ mod tests {
         assert!(blocked, "the socket was never full");
         assert!(received == expected, "bytes were lost or changed places");
         assert_eq!((queue.len(), queue.pieces()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_sent_with_the_queue_goes_behind_it() {
+        let (ours, mut theirs) = pair();
+        let mut queue = WriteQueue::new();
+        let (mut expected, mut received) = (Vec::new(), Vec::new());
+        let mut blocked = 0;
+        for number in 0..300 {
+            queue.push_slice(b"before");
+            let last = vec![u8::try_from(number % 251).unwrap(); 3 * COALESCE_BYTES + number];
+            expected.extend_from_slice(b"before");
+            expected.extend_from_slice(&last);
+            queue.send_with(&ours, &last).unwrap();
+            if !queue.is_empty() {
+                blocked += 1;
+                read_some(&mut theirs, &mut received);
+            }
+        }
+        while !queue.is_empty() {
+            queue.send_to(&ours).unwrap();
+            read_some(&mut theirs, &mut received);
+        }
+        read_some(&mut theirs, &mut received);
+        assert!(blocked > 1, "the socket was never full");
+        assert!(received == expected, "bytes were lost or changed places");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use pyo3::types::PyDict;
 
 use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, receive};
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach};
+use crate::ffi::{Owned, Reach, copy_context};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
-use crate::transport::start::schedule_start;
+use crate::transport::start::{Start, schedule_start};
 use crate::transport::stream::Phase;
 
 /// Who has to do with a new endpoint.
@@ -82,7 +82,13 @@ pub(crate) fn start<'py>(
         .state()
         .with(|state| state.add_source(fd, object, receive::serve))?;
     DatagramTransport::of(&slf)?.with(|datagrams| datagrams.token = Some(token));
-    schedule_start(event_loop, &slf, protocol, correspondents.waiter, begin)?;
+    let start = Start {
+        waiter: correspondents.waiter,
+        made: copy_context(py)?,
+        begun: copy_context(py)?,
+        begin,
+    };
+    schedule_start(event_loop, &slf, protocol, start)?;
     Ok(slf)
 }
 

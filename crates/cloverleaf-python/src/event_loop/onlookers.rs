@@ -1,0 +1,93 @@
+//! Who looks on while callbacks run: debug mode, and tools that have replaced `asyncio.Handle._run`.
+//!
+//! asyncio runs every callback by that method, so tools that measure or trace callbacks put a function of their own in
+//! its place. While one is there, the loop runs its callbacks by it, and what else it does for protocols as callbacks,
+//! too. It looks once a turn whether one is, which costs a comparison; without onlookers no callback costs more.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::ffi::class_version;
+
+const DEBUG: u8 = 1;
+const TOOLS: u8 = 2;
+
+/// asyncio's class of timers' handles. It derives from the one of all handles, and so changes whenever that does.
+static TIMER_HANDLE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Who looks on at one loop.
+#[derive(Debug, Default)]
+pub(super) struct Onlookers {
+    present: AtomicU8,
+    /// The version of `asyncio.TimerHandle` when it was last looked at.
+    version: AtomicU32,
+}
+
+impl Onlookers {
+    /// Whether anybody looks on.
+    #[inline]
+    pub(super) fn any(&self) -> bool {
+        self.present.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether debug mode is on.
+    #[inline]
+    pub(super) fn debug(&self) -> bool {
+        self.present.load(Ordering::Relaxed) & DEBUG != 0
+    }
+
+    /// Whether a tool has replaced asyncio's method.
+    #[inline]
+    pub(super) fn have_tools(&self) -> bool {
+        self.present.load(Ordering::Relaxed) & TOOLS != 0
+    }
+
+    /// Switches debug mode on or off.
+    pub(super) fn set_debug(&self, is_on: bool) {
+        self.set(DEBUG, is_on);
+    }
+
+    fn set(&self, who: u8, is_present: bool) {
+        if is_present {
+            self.present.fetch_or(who, Ordering::Relaxed);
+        } else {
+            self.present.fetch_and(!who, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks whether a tool has come or gone.
+    ///
+    /// # Errors
+    /// What importing asyncio raises, or looking `_run` up.
+    #[inline]
+    pub(super) fn look(&self, py: Python<'_>) -> PyResult<()> {
+        let class = TIMER_HANDLE.import(py, "asyncio", "TimerHandle")?;
+        let version = class_version(class);
+        if version != 0 && version == self.version.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.look_closely(class)
+    }
+
+    #[cold]
+    fn look_closely(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        let py = class.py();
+        let events = py.import(intern!(py, "asyncio.events"))?;
+        let run = intern!(py, "_run");
+        let mut is_genuine = true;
+        for class in [class.as_any(), &events.getattr(intern!(py, "Handle"))?] {
+            // A function knows the module that it was written in, whatever it was made to look like.
+            is_genuine &= class
+                .getattr(run)?
+                .getattr_opt(intern!(py, "__globals__"))?
+                .is_some_and(|globals| globals.is(events.dict()));
+        }
+        self.set(TOOLS, !is_genuine);
+        self.version.store(class_version(class), Ordering::Relaxed);
+        Ok(())
+    }
+}

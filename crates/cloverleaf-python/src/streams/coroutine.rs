@@ -1,0 +1,258 @@
+//! A read as a coroutine: what `await`, tasks and debuggers ask of one.
+
+use std::ffi::CStr;
+use std::sync::TryLockError;
+
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::fields::Fields;
+use super::reading::{CLASS, Phase, Reading};
+use crate::ffi::{
+    Arguments, Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor,
+    attach_methods, attach_property, awaitable_slots, raw_fastcall, raw_noargs, raw_onename,
+};
+
+impl Native for Reading {
+    const NAME: &'static CStr = c"cloverleaf._cloverleaf.Reading";
+    const SUBCLASSABLE: bool = false;
+    const KEPT: usize = 256;
+    const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
+    const SLOTS: fn() -> Vec<TypeSlot> = awaitable_slots::<Self>;
+
+    fn class() -> &'static NativeClass {
+        &CLASS
+    }
+
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.object(&self.reader);
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // In use, so not garbage; what is not shown is kept.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if let Phase::Waiting(object) | Phase::Handed(object) = &state.phase {
+            visitor.object(object);
+        }
+    }
+
+    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+        drop(self.replace(Phase::Finished));
+    }
+}
+
+impl Awaitable for Reading {
+    fn name(slf: &Bound<'_, PyAny>) -> &'static str {
+        Self::of(slf).map_or("StreamReader.read", Self::name)
+    }
+
+    fn begin(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let is_awaited = matches!(
+            Self::of(slf)?.state().phase,
+            Phase::Waiting(_) | Phase::Handed(_) | Phase::Running
+        );
+        if is_awaited {
+            return Err(PyRuntimeError::new_err(
+                "coroutine is being awaited already",
+            ));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn resume(slf: &Bound<'_, PyAny>) -> PyResult<Step> {
+        let this = Self::of(slf)?;
+        let phase = this.run()?;
+        this.settle(this.step(slf.py(), phase))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if matches!(self.state().phase, Phase::Created) {
+            Python::attach(|py| warn_unawaited(py, self.name()));
+        }
+    }
+}
+
+/// Warns, as of any coroutine, of one that was dropped before anybody had awaited it.
+#[cold]
+fn warn_unawaited(py: Python<'_>, name: &str) {
+    // An exception on its way through the code that dropped the object must arrive there unharmed.
+    let raised = PyErr::take(py);
+    let text = format!("coroutine '{name}' was never awaited");
+    let category = py.get_type::<PyRuntimeWarning>();
+    let warned = std::ffi::CString::new(text)
+        .map_err(PyErr::from)
+        .and_then(|text| PyErr::warn(py, &category, &text, 1));
+    if let Err(error) = warned {
+        error.write_unraisable(py, None);
+    }
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+}
+
+/// `send`: the value is of no use to a read, as to any coroutine that waits for futures.
+fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    if !value.is_none() && matches!(Reading::of(slf)?.state().phase, Phase::Created) {
+        return Err(PyTypeError::new_err(
+            "can't send non-None value to a just-started coroutine",
+        ));
+    }
+    match Reading::resume(slf)? {
+        Step::Waits(future) => Ok(future),
+        Step::Done(result) => Err(pyo3::exceptions::PyStopIteration::new_err((result
+            .into_bound(slf.py())
+            .unbind(),))),
+    }
+}
+
+/// `throw`: ends the read with an exception, unless asyncio's own coroutine does it.
+fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let [kind, value, traceback] = args.bind("throw", ["typ", "val", "tb"], 1)?;
+    let this = Reading::of(slf)?;
+    let none = py.None();
+    let none = none.bind(py).as_borrowed();
+    let (kind, value, traceback) = (
+        kind.unwrap_or(none),
+        value.unwrap_or(none),
+        traceback.unwrap_or(none),
+    );
+    match this.run()? {
+        Phase::Handed(coroutine) => {
+            let coroutine = coroutine.into_bound(py);
+            let method = coroutine.getattr(intern!(py, "throw"))?;
+            let thrown = if value.is_none() && traceback.is_none() {
+                method.invoke((kind,))
+            } else {
+                method.invoke((kind, value, traceback))
+            };
+            let phase = match &thrown {
+                Ok(_) => Phase::Handed(coroutine.into()),
+                Err(_) => Phase::Finished,
+            };
+            drop(this.replace(phase));
+            thrown.map(Into::into)
+        }
+        phase => {
+            let error = exception(&kind, &value, &traceback);
+            this.end(py, phase)?;
+            Err(error?)
+        }
+    }
+}
+
+/// The exception that the arguments of `throw` mean.
+fn exception(
+    kind: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    traceback: &Bound<'_, PyAny>,
+) -> PyResult<PyErr> {
+    let made = if kind.is_instance_of::<PyBaseException>() {
+        kind.clone()
+    } else if value.is_instance(kind)? {
+        value.clone()
+    } else if value.is_none() {
+        kind.invoke0()?
+    } else {
+        kind.invoke((value,))?
+    };
+    if !traceback.is_none() {
+        made.setattr(intern!(made.py(), "__traceback__"), traceback)?;
+    }
+    Ok(PyErr::from_value(made))
+}
+
+/// `close`: ends a read that nobody waits for any more.
+fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = Reading::of(slf)?;
+    if !matches!(this.state().phase, Phase::Finished) {
+        match this.run()? {
+            Phase::Handed(coroutine) => {
+                let closed = coroutine.into_bound(py).reach0(intern!(py, "close"));
+                drop(this.replace(Phase::Finished));
+                closed?;
+            }
+            phase => this.end(py, phase)?,
+        }
+    }
+    Ok(py.None().into_bound(py).into())
+}
+
+impl Reading {
+    /// Ends a read without a result: the reader may be waited for again.
+    fn end(&self, py: Python<'_>, phase: Phase) -> PyResult<()> {
+        let result = match &phase {
+            Phase::Waiting(_) => {
+                Fields::of(&self.reader.bind(py)).and_then(|f| f.clear(intern!(py, "_waiter")))
+            }
+            Phase::Created | Phase::Handed(_) | Phase::Running | Phase::Finished => Ok(()),
+        };
+        drop(phase);
+        drop(self.replace(Phase::Finished));
+        result
+    }
+}
+
+/// `cr_await`: what it waits for.
+fn awaited(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let awaited = match &Reading::of(slf)?.state().phase {
+        Phase::Waiting(object) | Phase::Handed(object) => Some(object.clone_ref(py)),
+        Phase::Created | Phase::Running | Phase::Finished => None,
+    };
+    Ok(awaited.unwrap_or_else(|| py.None().into_bound(py).into()))
+}
+
+/// `cr_running`.
+fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_running = matches!(Reading::of(slf)?.state().phase, Phase::Running);
+    Ok(pyo3::types::PyBool::new(slf.py(), is_running)
+        .to_owned()
+        .into())
+}
+
+/// What a coroutine without a frame of Python has none of.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every property")]
+fn nothing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    Ok(slf.py().None().into_bound(slf.py()).into())
+}
+
+const METHODS: [Method; 3] = [
+    Method {
+        name: c"send",
+        doc: c"send($self, arg, /)\n--\n\nGo on; raises StopIteration with the result.",
+        kind: raw_onename!(send, "send", "arg"),
+    },
+    Method {
+        name: c"throw",
+        doc: c"throw($self, typ, val=None, tb=None, /)\n--\n\nRaise an exception where it waits.",
+        kind: raw_fastcall!(throw),
+    },
+    Method {
+        name: c"close",
+        doc: c"close($self, /)\n--\n\nEnd it without a result.",
+        kind: raw_noargs!(close),
+    },
+];
+
+/// Makes the type.
+///
+/// # Errors
+/// What making a type raises.
+pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
+    let class: Bound<'_, PyType> = CLASS.create::<Reading>(&py.get_type::<PyAny>())?;
+    attach_methods(&class, &METHODS)?;
+    attach_property(&class, c"cr_await", awaited)?;
+    attach_property(&class, c"cr_running", is_running)?;
+    for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
+        attach_property(&class, name, nothing)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Whether asyncio's class is still as asyncio has made it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PySuper, PyType};
+
+use crate::ffi::class_version;
+
+/// A class of asyncio's, and those of its methods that ours replace or stand for.
+#[derive(Debug)]
+pub(super) struct Original {
+    class: Py<PyType>,
+    methods: Vec<(Py<PyString>, Py<PyAny>)>,
+    /// The version of the class at which its methods were last found to be asyncio's own; zero for none.
+    looked_at: AtomicU32,
+}
+
+impl Original {
+    /// The class as it is now.
+    ///
+    /// # Errors
+    /// `AttributeError` if a method is missing.
+    pub(super) fn new(class: &Bound<'_, PyType>, names: &Bound<'_, PyList>) -> PyResult<Self> {
+        let methods = names
+            .iter()
+            .map(|name| {
+                let method = class.getattr(name.cast::<PyString>()?)?;
+                Ok((name.cast_into::<PyString>()?.unbind(), method.unbind()))
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(Self {
+            class: class.clone().unbind(),
+            methods,
+            looked_at: AtomicU32::new(0),
+        })
+    }
+
+    /// Whether an object is of this very class.
+    pub(super) fn is_class_of(&self, object: &Bound<'_, PyAny>) -> bool {
+        object.get_type().is(&self.class)
+    }
+
+    /// Whether nobody has put another method in the place of one of asyncio's.
+    ///
+    /// # Errors
+    /// What looking at the class raises.
+    #[inline]
+    pub(super) fn is_intact(&self, py: Python<'_>) -> PyResult<bool> {
+        let version = class_version(self.class.bind(py));
+        if version != 0 && version == self.looked_at.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        self.look(py)
+    }
+
+    #[cold]
+    fn look(&self, py: Python<'_>) -> PyResult<bool> {
+        let class = self.class.bind(py);
+        for (name, method) in &self.methods {
+            if !class.getattr(name.bind(py))?.is(method) {
+                self.looked_at.store(0, Ordering::Relaxed);
+                return Ok(false);
+            }
+        }
+        self.looked_at
+            .store(class_version(class), Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+/// The method of this name that an object has by the classes above ours.
+///
+/// # Errors
+/// `AttributeError` if there is none.
+pub(super) fn original<'py>(
+    own: &Py<PyType>,
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    PySuper::new(own.bind(object.py()), object)?.getattr(name)
+}

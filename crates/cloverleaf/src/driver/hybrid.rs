@@ -1,0 +1,127 @@
+//! Readiness by epoll, and operations through a ring beside it where the kernel allows one.
+//!
+//! The loop sleeps in one place: epoll watches the ring's descriptor as it watches any other. Without a ring this
+//! driver does what [`Epoll`] does, and gives every operation back.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::backend::{Backend, InUse};
+use super::ring::Ring;
+use super::{Driver, Epoll, Event, Interest, Op, Token};
+use crate::limits::RING_RETRY_MS;
+
+/// The driver of every loop that does not ask for another: epoll, and a ring once an operation needs it.
+#[derive(Debug)]
+pub struct Hybrid {
+    /// Before the epoll that watches it.
+    ring: Ring,
+    epoll: Epoll,
+}
+
+impl Hybrid {
+    /// A driver with nothing registered.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE` or `ENOMEM`, and if a ring is demanded, the error with which the kernel refuses it.
+    pub fn new(backend: Backend) -> io::Result<Self> {
+        let mut driver = Self {
+            ring: Ring::Untried,
+            epoll: Epoll::new()?,
+        };
+        driver.choose(backend)?;
+        Ok(driver)
+    }
+
+    /// Says which interfaces the driver may use from now on; a ring that there is stays.
+    ///
+    /// # Errors
+    /// If a ring is demanded, the error with which the kernel refuses it.
+    pub fn choose(&mut self, backend: Backend) -> io::Result<()> {
+        self.ring.choose(backend);
+        if backend == Backend::IoUring
+            && let InUse::RingRefused(refusal) = self.in_use()
+        {
+            return Err(io::Error::from_raw_os_error(refusal.raw_os_error()));
+        }
+        Ok(())
+    }
+
+    /// Which interfaces the driver uses; tries to make a ring if it may and has not yet.
+    pub fn in_use(&mut self) -> InUse {
+        let Self { ring, epoll } = self;
+        ring.make(|fd| epoll.watch_ring(fd));
+        ring.in_use()
+    }
+
+    /// How many operations have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.ring.in_flight()
+    }
+
+    /// Closes the driver's descriptors, although wakers may still be about. Operations in flight are cancelled, and
+    /// their ends are not reported any more.
+    pub fn close(&mut self) {
+        self.ring.close();
+        self.epoll.close();
+    }
+}
+
+impl Drop for Hybrid {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Driver for Hybrid {
+    fn register(&mut self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
+        self.epoll.register(fd, token, interest)
+    }
+
+    fn modify(&mut self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
+        self.epoll.modify(fd, token, interest)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.epoll.deregister(fd)
+    }
+
+    fn submit(&mut self, op: Op, token: Token) -> Result<(), Op> {
+        let Self { ring, epoll } = self;
+        ring.make(|fd| epoll.watch_ring(fd));
+        ring.submit(op, token)
+    }
+
+    fn cancel(&mut self, token: Token) {
+        self.ring.cancel(token);
+    }
+
+    fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        if !self.ring.is_made() {
+            return self.epoll.wait(events, timeout);
+        }
+        let before = events.len();
+        self.ring.flush()?;
+        self.ring.reap(events);
+        // What had to be started anew, or found no room.
+        let taken = self.ring.flush()?;
+        let timeout = if events.len() > before {
+            Some(Duration::ZERO)
+        } else if taken {
+            timeout
+        } else {
+            let retry = Duration::from_millis(RING_RETRY_MS);
+            Some(timeout.map_or(retry, |timeout| timeout.min(retry)))
+        };
+        self.epoll.wait(events, timeout)?;
+        // Also what only ends a cancellation, as the ring's descriptor stays readable until it is taken.
+        self.ring.reap(events);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.epoll.waker()
+    }
+}
