@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from . import files
+from ._file_open import open  # noqa: A004  # it is ours
 from ._loop import EventLoop
 from ._server import Server
 
@@ -22,8 +24,10 @@ __all__ = [
     "EventLoopPolicy",
     "Server",
     "__version__",
+    "files",
     "install",
     "new_event_loop",
+    "open",
     "run",
 ]
 

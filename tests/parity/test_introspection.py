@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import subprocess
 import sys
 import threading
@@ -72,6 +73,41 @@ async def test_all_tasks_can_be_asked_for_from_another_thread(loop: Loop) -> Non
     assert found == [{waiting, asyncio.current_task()}]
     event.set()
     await waiting
+
+
+async def test_whoever_awaits_a_stream_is_shown(loop: Loop) -> None:
+    """A native read has no frame; the program's own frames are there, and nothing breaks on it."""
+
+    async def handler() -> bytes:
+        return await reader.readline()
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        waiting = loop.create_task(handler())
+        await turns(2)
+        assert "handler" in repr(waiting)
+        assert [frame.f_code.co_name for frame in waiting.get_stack()] == ["handler"]
+        if sys.version_info >= (3, 14):
+            graph = asyncio.capture_call_graph(waiting)
+            assert graph is not None
+            assert graph.call_stack[-1].frame.f_code.co_name == "handler"
+            assert "handler" in asyncio.format_call_graph(waiting)
+        theirs.sendall(b"line\n")
+        assert await waiting == b"line\n"
+
+        bare = loop.create_task(reader.readline())
+        await turns(2)
+        assert "readline" in repr(bare)
+        text = io.StringIO()
+        bare.print_stack(file=text)
+        assert text.getvalue()
+        if sys.version_info >= (3, 14):
+            assert "Task" in asyncio.format_call_graph(bare)
+        theirs.sendall(b"line\n")
+        assert await bare == b"line\n"
+        writer.close()
+        await writer.wait_closed()
 
 
 if sys.version_info >= (3, 14):  # call graphs, ps and pstree are new in 3.14

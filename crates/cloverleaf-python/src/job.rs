@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use cloverleaf::{Interest, TimerKey, Token};
+use cloverleaf::{Completion, Interest, TimerKey, Token};
 use pyo3::prelude::*;
 
 use crate::ffi::Owned;
@@ -33,6 +33,8 @@ pub(crate) enum Internal {
     Stop,
     /// Take a source from the registry, for a thread that is not the loop's.
     RemoveSource(RawFd, Token),
+    /// Tell who waits for an operation that it has ended.
+    Ended(Owned, Completion),
     /// Whatever else must happen on the loop's thread: the end of a blocking call, a transport's next step.
     Call(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
 }
@@ -47,6 +49,7 @@ impl std::fmt::Debug for Internal {
                 .field(fd)
                 .field(token)
                 .finish(),
+            Self::Ended(..) => f.write_str("Ended(..)"),
             Self::Call(_) => f.write_str("Call(..)"),
         }
     }

@@ -6,6 +6,7 @@ mod clients;
 mod error;
 mod event_loop;
 mod ffi;
+mod file;
 mod future;
 mod handle;
 mod held;
@@ -33,5 +34,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transport::add_to(module)?;
     tls::add_to(module)?;
     streams::add_to(module)?;
-    clients::add_to(module)
+    clients::add_to(module)?;
+    file::add_to(module)
 }

@@ -13,7 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::held::Held;
-use crate::job::Job;
+use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -249,9 +249,16 @@ impl LoopState {
         } = self;
         reactor.swap_events(events);
         for event in events.drain(..) {
-            let Event::Ready(token, interest) = event else {
-                // This driver takes no operations, so none ends.
-                continue;
+            let (token, interest) = match event {
+                Event::Ready(token, interest) => (token, interest),
+                Event::Done(token, completion) => {
+                    // The object goes with the job, and is dropped when nothing is borrowed.
+                    if let Some(Source::Served(Hold::Strong(waiter), _)) = reactor.remove(token) {
+                        let ended = Internal::Ended(waiter, completion);
+                        scheduler.push(Job::internal(ended));
+                    }
+                    continue;
+                }
             };
             match reactor.get_mut(token) {
                 Some(Source::Served(..)) => scheduler.push(Job::Io(token, interest)),
@@ -292,10 +299,12 @@ impl LoopState {
         self.batch = DatagramBatch::new();
     }
 
-    /// Makes every queued handle known to the collector: the loop runs no more, and may become garbage with its queue.
-    pub(crate) fn reveal_queued(&mut self, py: Python<'_>) {
+    /// Makes every queued handle known to the collector, and every timer from an age on: the loop runs no more, and may
+    /// become garbage with what it holds.
+    pub(crate) fn reveal_queued(&mut self, py: Python<'_>, first_age: u64) {
         self.scheduler.collect_injected();
-        for job in self.scheduler.ready() {
+        let timers = self.scheduler.timers().iter_since(first_age);
+        for job in self.scheduler.ready().chain(timers) {
             if let Job::Callback(handle) = job {
                 reveal(&handle.bind(py));
             }

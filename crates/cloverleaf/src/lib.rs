@@ -1,4 +1,4 @@
-//! A single-threaded event loop: callbacks, timers, sockets, signals, children and other threads' jobs, in order.
+//! A single-threaded event loop: callbacks, timers, sockets, files, signals, children and other threads' jobs, in order.
 //!
 //! # A program
 //!
@@ -69,6 +69,7 @@ mod clock;
 pub mod driver;
 mod error;
 mod event_loop;
+pub mod fs;
 mod injector;
 mod io;
 pub mod limits;

@@ -162,3 +162,19 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// A thread tells its answer from within its closure, so one whose answer is known may still look busy; this is time
 /// enough for it to end even on a crowded machine, and little to wait when a name server does not answer.
 pub const BLOCKING_GRACE_MS: u64 = 100;
+
+/// Bytes that are read or written on the loop's thread at most, where no disk has to be waited for.
+///
+/// Copying this much takes about 0.1 ms, which is what it would cost to have a thread do it; more is left to a thread.
+pub const AT_ONCE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one piece of a copy between files: after each, the copy can be given up.
+pub const COPY_PIECE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes that a copy moves at a time where the kernel does not copy by itself.
+pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes that an operation on a file moves at most through a ring; a thread does more.
+///
+/// An operation owns its buffer, so the bytes are copied once more; and what takes long anyway gains nothing by a ring.
+pub const RING_BYTES: usize = 256 * 1024;

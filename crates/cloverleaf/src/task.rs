@@ -95,6 +95,12 @@ fn lock<T>(shared: &Mutex<End<T>>) -> MutexGuard<'_, End<T>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<T> fmt::Debug for Teller<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller(..)")
+    }
+}
+
 impl<T> Teller<T> {
     /// Tells the end.
     pub(crate) fn tell(self, outcome: Outcome<T>) {

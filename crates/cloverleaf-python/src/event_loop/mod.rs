@@ -6,12 +6,14 @@ mod blocking;
 mod connect;
 mod endpoints;
 mod onlookers;
+mod perform;
 mod piece;
 mod registrations;
 mod resolve;
 mod run;
 mod schedule;
 mod sockets;
+mod tasks;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
@@ -58,6 +60,8 @@ pub(crate) struct Loop {
     current: Slot,
     /// Which interfaces of the kernel the loop uses, once that has been asked.
     backend: OnceLock<InUse>,
+    /// What makes the tasks, unless asyncio's class does.
+    task_factory: Slot,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -165,6 +169,7 @@ impl Loop {
             process: std::process::id(),
             current: Slot::default(),
             backend: OnceLock::new(),
+            task_factory: Slot::default(),
         })
     }
 
@@ -191,6 +196,23 @@ impl Loop {
 
     fn _is_owner_thread(&self) -> bool {
         self.thread.load(Ordering::Acquire) == crate::ffi::thread_ident()
+    }
+
+    #[getter]
+    fn _task_factory<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        slf.get()
+            .task_factory
+            .get(slf.as_any())
+            .map(|factory| factory.into_bound(slf.py()))
+    }
+
+    #[setter(_task_factory)]
+    fn replace_task_factory(slf: &Bound<'_, Self>, factory: Option<Bound<'_, PyAny>>) {
+        drop(
+            slf.get()
+                .task_factory
+                .replace(slf.as_any(), factory.map(Into::into)),
+        );
     }
 
     /// The handle whose callback runs now, while debug mode is on; else None.
@@ -380,6 +402,13 @@ impl Loop {
         crate::transport::make_write_pipe(slf.as_any(), pipe, protocol, company)
     }
 
+    fn _perform<'py>(
+        slf: &Bound<'py, Self>,
+        request: &Bound<'py, crate::file::Request>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        perform::perform(slf, request)
+    }
+
     fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {
         slf.get().check_open()?;
         crate::child::watch(slf, pid, callback)
@@ -427,6 +456,7 @@ impl Loop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        traverse_with(&visit, |visitor| visitor.slot(&self.task_factory))?;
         // A loop that is running, or in the middle of a change, is not garbage, and neither is what it holds.
         match self
             .cell
@@ -437,9 +467,10 @@ impl Loop {
         }
     }
 
-    fn __clear__(&self) {
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().task_factory.take(slf.as_any()));
         // Only a loop that nobody runs is cleared; what it holds goes with nothing borrowed.
-        if let Ok(held) = self.cell.with(LoopState::take_all) {
+        if let Ok(held) = slf.get().cell.with(LoopState::take_all) {
             drop(held);
         }
     }
@@ -466,6 +497,7 @@ pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
         ));
     }
     FINAL.set(cls)?;
+    tasks::attach(cls)?;
     attach_all(cls)
 }
 

@@ -16,7 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
-use super::{Loop, watch};
+use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
 use crate::ffi::{Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
@@ -30,6 +30,8 @@ use crate::transport;
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
 struct Run<'a, 'py> {
     slf: &'a Bound<'py, Loop>,
+    /// The age of the first timer that is made in this run.
+    first_age: u64,
     _ownership: Ownership<'a>,
 }
 
@@ -49,11 +51,15 @@ impl<'a, 'py> Run<'a, 'py> {
             }
         };
         this.thread.store(thread_ident(), Ordering::Release);
-        let run = Self {
+        let mut run = Self {
             slf,
+            first_age: 0,
             _ownership: ownership,
         };
-        this.state().with(LoopState::expect_events)?;
+        run.first_age = this.state().with(|state| {
+            state.expect_events();
+            state.scheduler.timers().next_age()
+        })?;
         Ok(run)
     }
 }
@@ -65,7 +71,7 @@ impl Drop for Run<'_, '_> {
         // Not borrowed: a run ends between two jobs.
         cloverleaf::ignore(this.state().with(|state| {
             state.scheduler.clear_stop();
-            state.reveal_queued(self.slf.py());
+            state.reveal_queued(self.slf.py(), self.first_age);
         }));
     }
 }
@@ -171,6 +177,11 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
         Internal::RemoveSource(fd, token) => {
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
+        }
+        Internal::Ended(waiter, completion) => {
+            perform::ended(this, &waiter.into_bound(slf.py()), completion).or_else(|error| {
+                report::failed(slf.as_any(), "Exception in event loop", error, &[])
+            })
         }
         Internal::Call(call) if this.onlookers.have_tools() => {
             run_as_callback(slf, this, c"step", call)

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use super::job::{Call, Job};
 use super::spawn::{BoxedFuture, Task};
-use super::waiters::Waiters;
+use super::waiters::Source;
 use super::waker::{Target, TaskWaker};
 use crate::blocking::BlockingPool;
 use crate::clock::{Clock, Time};
@@ -34,7 +34,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Job>,
-    pub(super) reactor: Reactor<AnyDriver, Waiters>,
+    pub(super) reactor: Reactor<AnyDriver, Source>,
     pub(super) calls: Registry<Call>,
     pub(super) tasks: Registry<Task>,
 }

@@ -134,7 +134,7 @@ impl Core {
                 Event::Ready(token, readiness) => {
                     self.on_ready(token, readiness, &mut collected.wakers)?;
                 }
-                Event::Done(..) => unreachable!("invariant: no operation is submitted here"),
+                Event::Done(token, completion) => self.on_done(token, completion),
             }
         }
         // Waking runs foreign code, so nothing is borrowed here.

@@ -10,10 +10,36 @@ use std::task::Waker;
 
 use super::core::Core;
 use super::watch::Direction;
-use crate::driver::{Interest, Token};
+use crate::driver::{Completion, Interest, Token};
 use crate::error::ignore;
+use crate::task::Teller;
 
-/// Who waits for one descriptor: a source of the reactor.
+/// A source of the reactor.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A descriptor and who waits for it.
+    Watched(Waiters),
+    /// An operation, and the half that tells its end.
+    Operation(Teller<Completion>),
+}
+
+impl Source {
+    const fn waiters(&self) -> Option<&Waiters> {
+        match self {
+            Self::Watched(waiters) => Some(waiters),
+            Self::Operation(_) => None,
+        }
+    }
+
+    const fn waiters_mut(&mut self) -> Option<&mut Waiters> {
+        match self {
+            Self::Watched(waiters) => Some(waiters),
+            Self::Operation(_) => None,
+        }
+    }
+}
+
+/// Who waits for one descriptor.
 #[derive(Debug)]
 pub(super) struct Waiters {
     fd: Rc<OwnedFd>,
@@ -40,17 +66,20 @@ impl Waiters {
 
 impl Core {
     pub(super) fn watch(&self, fd: Rc<OwnedFd>) -> Token {
-        self.state.borrow_mut().reactor.insert(Waiters {
-            fd,
-            attached: None,
-            waiting: Vec::new(),
-            next_id: 0,
-        })
+        self.state
+            .borrow_mut()
+            .reactor
+            .insert(Source::Watched(Waiters {
+                fd,
+                attached: None,
+                waiting: Vec::new(),
+                next_id: 0,
+            }))
     }
 
     pub(super) fn unwatch(&self, token: Token) {
         let mut state = self.state.borrow_mut();
-        let Some(waiters) = state.reactor.remove(token) else {
+        let Some(Source::Watched(waiters)) = state.reactor.remove(token) else {
             return;
         };
         if waiters.attached.is_some() {
@@ -71,7 +100,7 @@ impl Core {
     ) -> io::Result<u64> {
         let mut state = self.state.borrow_mut();
         let reactor = &mut state.reactor;
-        let Some(waiters) = reactor.get(token) else {
+        let Some(waiters) = reactor.get(token).and_then(Source::waiters) else {
             return Err(io::Error::other("the event loop was closed"));
         };
         let fd = Rc::clone(&waiters.fd);
@@ -90,6 +119,7 @@ impl Core {
         };
         let waiters = reactor
             .get_mut(token)
+            .and_then(Source::waiters_mut)
             .expect("invariant: the token named a source above");
         waiters.attached = Some(interest);
         let id = waiters.next_id;
@@ -106,7 +136,7 @@ impl Core {
     pub(super) fn rewait(&self, token: Token, id: u64, waker: &Waker) -> bool {
         let waker = waker.clone();
         let mut state = self.state.borrow_mut();
-        let waiters = state.reactor.get_mut(token);
+        let waiters = state.reactor.get_mut(token).and_then(Source::waiters_mut);
         let waiter = waiters.and_then(|all| all.waiting.iter_mut().find(|one| one.id == id));
         let former = waiter.map(|waiter| std::mem::replace(&mut waiter.waker, waker));
         drop(state);
@@ -115,7 +145,7 @@ impl Core {
 
     pub(super) fn stop_waiting(&self, token: Token, id: u64) -> Option<Waker> {
         let mut state = self.state.borrow_mut();
-        let waiting = &mut state.reactor.get_mut(token)?.waiting;
+        let waiting = &mut state.reactor.get_mut(token)?.waiters_mut()?.waiting;
         let place = waiting.iter().position(|waiter| waiter.id == id)?;
         Some(waiting.swap_remove(place).waker)
     }
@@ -132,7 +162,7 @@ impl Core {
     ) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         let reactor = &mut state.reactor;
-        let Some(waiters) = reactor.get_mut(token) else {
+        let Some(waiters) = reactor.get_mut(token).and_then(Source::waiters_mut) else {
             return Ok(());
         };
         let unwanted = readiness.without(waiters.wanted());

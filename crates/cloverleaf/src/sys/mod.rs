@@ -5,6 +5,7 @@ mod clock;
 mod datagrams;
 mod fork;
 mod getaddrinfo;
+mod nowait;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -24,6 +25,7 @@ pub(crate) use clock::monotonic;
 pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
+pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
 pub(crate) use signal::SignalCounter;
 pub(crate) use wait::{KernelEvent, epoll_wait};

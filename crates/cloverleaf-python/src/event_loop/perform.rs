@@ -1,0 +1,107 @@
+//! Requests to the kernel that may have to wait for a disk: by the ring if there is one, else on threads of the loop's
+//! own.
+//!
+//! A request owns its descriptor and its memory until it has ended, whoever has given up waiting for it.
+
+use std::io;
+use std::sync::Arc;
+
+use cloverleaf::{Completion, InUse, Interest};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::Loop;
+use super::schedule::create_future;
+use crate::error::os_error;
+use crate::ffi::Owned;
+use crate::file::{Answer, Request, Work, answer};
+use crate::future;
+use crate::job::{Internal, Job};
+use crate::source::{Hold, Source};
+use crate::state::LoopState;
+
+/// A future of what a request brings.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed, no thread can be started, or the request was made already.
+pub(super) fn perform<'py>(
+    slf: &Bound<'py, Loop>,
+    request: &Bound<'py, Request>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_open()?;
+    let work = request.get().take()?;
+    let waiter = create_future(slf.as_any())?.into_bound(py);
+    match submit(this, &waiter, work)? {
+        None => {}
+        Some(work) => on_thread(this, &waiter, work.ready(py)?)?,
+    }
+    Ok(waiter)
+}
+
+/// Gives the work to the ring; gives it back if there is none, or the ring cannot do it.
+fn submit(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<Option<Work>> {
+    if this.state().with(LoopState::backend)? != InUse::EpollAndRing {
+        return Ok(Some(work));
+    }
+    let op = match work.into_op() {
+        Ok(op) => op,
+        Err(work) => return Ok(Some(work)),
+    };
+    let source = Source::Served(Hold::Strong(Owned::from(waiter.clone())), not_served);
+    let refused = this.state().with(|state| {
+        let token = state.reactor.insert(source);
+        let refused = state.reactor.submit(op, token).err()?;
+        Some((refused, state.reactor.remove(token)))
+    })?;
+    Ok(refused.map(|(op, source)| {
+        drop(source);
+        Work::Operation(op)
+    }))
+}
+
+/// An operation is not ready, it ends.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every `Serve`")]
+fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
+    Ok(())
+}
+
+/// Has a thread do the work.
+fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<()> {
+    let injector = Arc::clone(&this.injector);
+    let target = waiter.clone().unbind();
+    let submitted = this.pool.submit(move || {
+        let result = work.perform();
+        let job = Job::internal(Internal::Call(Box::new(move |py| {
+            settle(&target.into_bound(py), result)
+        })));
+        // A loop that was closed meanwhile has nobody left who waits.
+        cloverleaf::ignore(injector.inject(job));
+    });
+    submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+fn settle(waiter: &Bound<'_, PyAny>, result: io::Result<Answer>) -> PyResult<()> {
+    let py = waiter.py();
+    match result {
+        Ok(answer) => future::set_result(waiter, &answer.into_object(py)?),
+        Err(error) => future::set_exception(waiter, &os_error(py, &error)),
+    }
+}
+
+/// Tells whoever waits for an operation that it has ended, or has a thread do what is missing.
+///
+/// # Errors
+/// What completing a future raises; `RuntimeError` if no thread can be started.
+pub(super) fn ended(
+    this: &Loop,
+    waiter: &Bound<'_, PyAny>,
+    completion: Completion,
+) -> PyResult<()> {
+    match answer(completion) {
+        Ok(Ok(answer)) => settle(waiter, Ok(answer)),
+        Ok(Err(work)) => on_thread(this, waiter, work),
+        Err(error) => settle(waiter, Err(error)),
+    }
+}

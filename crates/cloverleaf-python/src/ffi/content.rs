@@ -1,0 +1,115 @@
+//! `bytes` that threads without Python fill, or read.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A new `bytes` that nobody has seen, to be filled by any thread.
+///
+/// Dropped without Python, it is freed when a thread is attached the next time.
+pub(crate) struct Unfilled {
+    bytes: Py<PyBytes>,
+    start: NonNull<MaybeUninit<u8>>,
+    len: usize,
+}
+
+// SAFETY: the only reference to the object is in here, so whoever has this has the memory for himself; `Py` may be
+// dropped on any thread.
+unsafe impl Send for Unfilled {}
+
+impl std::fmt::Debug for Unfilled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Unfilled").field(&self.len).finish()
+    }
+}
+
+impl Unfilled {
+    /// Room for `len` bytes.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(crate) fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
+        let size = ffi::Py_ssize_t::try_from(len).unwrap_or(ffi::Py_ssize_t::MAX);
+        // SAFETY: a null source asks for an uninitialised object of this size; the thread is attached.
+        let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
+        // SAFETY: the pointer is owned by us, or null with an exception set.
+        let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
+        // SAFETY: it was made as a bytes object above.
+        let bytes: Bound<'_, PyBytes> = unsafe { object.cast_into_unchecked() };
+        // SAFETY: `bytes` is a bytes object.
+        let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+        Ok(Self {
+            bytes: bytes.unbind(),
+            // SAFETY: the content of a bytes object is never at null.
+            start: unsafe { NonNull::new_unchecked(start.cast()) },
+            len,
+        })
+    }
+
+    /// The room.
+    pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the object has room for `len` bytes, is alive since `self` holds it, and nobody else has seen it (an
+        // empty one is shared, but has no room either).
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// The `bytes`, cut to the first `filled`, which were filled.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(crate) fn cut(self, py: Python<'_>, filled: usize) -> PyResult<Bound<'_, PyBytes>> {
+        let bytes = self.bytes.into_bound(py);
+        if filled >= self.len {
+            return Ok(bytes);
+        }
+        let mut pointer = bytes.into_ptr();
+        let size = ffi::Py_ssize_t::try_from(filled).unwrap_or(0);
+        // SAFETY: we own the only reference, as this call demands; on failure it frees the object and sets null.
+        if unsafe { super::object::_PyBytes_Resize(&raw mut pointer, size) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: the pointer is to the bytes object that we own, possibly moved by the resize.
+        let bytes = unsafe { Bound::from_owned_ptr(py, pointer) };
+        // SAFETY: it is a bytes object still.
+        Ok(unsafe { bytes.cast_into_unchecked() })
+    }
+}
+
+/// A `bytes` that any thread may read.
+pub(crate) struct Content {
+    bytes: Py<PyBytes>,
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the content of a `bytes` never changes, and stays for as long as `bytes` is held; `Py` may be dropped on any
+// thread.
+unsafe impl Send for Content {}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Content").field(&self.len).finish()
+    }
+}
+
+impl Content {
+    /// Holds on to a `bytes`.
+    pub(crate) fn of(bytes: &Bound<'_, PyBytes>) -> Self {
+        let content = bytes.as_bytes();
+        Self {
+            start: NonNull::from(content).cast(),
+            len: content.len(),
+            bytes: bytes.clone().unbind(),
+        }
+    }
+
+    /// What is in it.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        debug_assert!(!self.bytes.as_ptr().is_null(), "it is held");
+        // SAFETY: the object is alive since `self` holds it, and the content of a `bytes` stays where and what it is.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a file gives without a wait, into objects of Python's.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use cloverleaf::fs::read_at_once;
+use cloverleaf::limits::AT_ONCE_BYTES;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::fs::OFlags;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::base::FileBase;
+use crate::ffi::{Unfilled, detached, recv_into_buffer, writable_buffer};
+
+/// Bytes from which on other threads may run Python while the kernel copies.
+///
+/// Letting go of Python and taking it back costs about as much as copying 1 KiB, and with other threads at work far more.
+const DETACH_BYTES: usize = 64 * 1024;
+
+/// Reads, and lets go of Python meanwhile if that takes long.
+fn fill(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    room: &mut [MaybeUninit<u8>],
+    offset: u64,
+) -> Option<usize> {
+    if room.len() < DETACH_BYTES {
+        return read_at_once(fd, room, offset);
+    }
+    detached(py, || read_at_once(fd, room, offset))
+}
+
+/// Fills all of `room`, or up to the end of the file; `None` if that needs a wait.
+fn fill_all(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    room: &mut [MaybeUninit<u8>],
+    offset: u64,
+) -> Option<usize> {
+    let mut filled = 0;
+    while filled < room.len() {
+        match fill(py, fd, &mut room[filled..], offset + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Some(filled)
+}
+
+/// The bytes from `offset` on, fewer than `size` only at the end of the file; None if that needs a wait.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn read<'py>(
+    py: Python<'py>,
+    fd: BorrowedFd<'_>,
+    size: usize,
+    offset: u64,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if size > AT_ONCE_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = Unfilled::new(py, size)?;
+    match fill_all(py, fd, bytes.room(), offset) {
+        Some(filled) => bytes.cut(py, filled).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Fills a buffer with what is at hand, and says how much; None if that is nothing.
+///
+/// # Errors
+/// Those of [`writable_buffer`].
+pub(super) fn readinto(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    buffer: &Bound<'_, PyAny>,
+    offset: u64,
+) -> PyResult<Option<usize>> {
+    let mut lent = writable_buffer(buffer)?;
+    let count = recv_into_buffer(py, &mut lent, |room| {
+        if room.is_empty() {
+            return Some(0);
+        }
+        let len = room.len().min(AT_ONCE_BYTES);
+        let mut pieces = [IoSliceMut::new(&mut room[..len])];
+        let mut read = || preadv2(fd, &mut pieces, offset, ReadWriteFlags::NOWAIT).ok();
+        if len < DETACH_BYTES {
+            read()
+        } else {
+            detached(py, read)
+        }
+    });
+    Ok(count)
+}
+
+/// Whether so many bytes from the offset on, or all up to the end of the file, are in the page cache.
+pub(super) fn is_at_hand(fd: BorrowedFd<'_>, size: usize, offset: u64) -> bool {
+    let mut scratch = [const { MaybeUninit::<u8>::uninit() }; 16 * 1024];
+    let mut seen = 0;
+    while seen < size {
+        let len = scratch.len().min(size - seen);
+        match read_at_once(fd, &mut scratch[..len], offset + seen as u64) {
+            None => return false,
+            Some(0) => break,
+            Some(count) => seen += count,
+        }
+    }
+    true
+}
+
+/// Opens a regular file that exists and whose path the kernel has at hand; None if that needs a wait, or fails.
+#[pyfunction]
+pub(super) fn open_at_once(path: &[u8], flags: i32) -> Option<FileBase> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let flags = OFlags::from_bits_retain(u32::try_from(flags).ok()?);
+    cloverleaf::fs::open_at_once(path, flags).map(FileBase::from_fd)
+}

@@ -1,0 +1,256 @@
+//! `FileBase`: a descriptor that is closed once, and not before the last operation on it has ended.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyType};
+
+use super::at_once;
+use super::completed::Completed;
+use super::request::Request;
+use super::work::Work;
+use crate::error::{errno_error, os_error};
+use crate::ffi::{Arguments, Content, Method, Owned, Reach, close_fd, own_fd, raw_fastcall};
+
+/// What all objects of one open file share.
+#[derive(Debug)]
+struct Shared {
+    fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// Operations that took no wait since others were last let run.
+    spent: AtomicU32,
+}
+
+/// The native half of an open file. Another one made of it is the same file.
+#[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+pub(crate) struct FileBase {
+    shared: Arc<Shared>,
+}
+
+impl FileBase {
+    /// A file of this descriptor.
+    pub(super) fn from_fd(fd: OwnedFd) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                fd: Mutex::new(Some(Arc::new(fd))),
+                spent: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        // Nothing under this lock can panic, or runs Python code.
+        self.shared
+            .fd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor, held for as long as it is in use.
+    ///
+    /// # Errors
+    /// `ValueError` if the file is closed.
+    pub(super) fn fd(&self) -> PyResult<Arc<OwnedFd>> {
+        let fd = self.slot().as_ref().map(Arc::clone);
+        fd.ok_or_else(|| PyValueError::new_err("I/O operation on closed file."))
+    }
+
+    /// Counts an operation that took no wait; `true` if others must run now.
+    fn pauses(&self) -> bool {
+        let limit = u32::try_from(OPERATIONS_PER_TURN).unwrap_or(u32::MAX);
+        let spent = self.shared.spent.load(Ordering::Relaxed) + 1;
+        self.shared
+            .spent
+            .store(if spent < limit { spent } else { 0 }, Ordering::Relaxed);
+        spent >= limit
+    }
+
+    fn request(
+        slf: &Bound<'_, Self>,
+        work: impl FnOnce(Arc<OwnedFd>) -> Work,
+    ) -> PyResult<Request> {
+        Ok(Request::new(work(slf.get().fd()?)))
+    }
+}
+
+/// A number of bytes or an offset as the kernel takes it.
+///
+/// # Errors
+/// `OSError` (`EINVAL`) if it is negative; `TypeError` or `OverflowError` if it is no such number.
+fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let number: i64 = value.extract()?;
+    u64::try_from(number).map_err(|_| errno_error(value.py(), rustix::io::Errno::INVAL))
+}
+
+fn size_of(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    usize::try_from(natural(value)?).map_err(Into::into)
+}
+
+/// `pread(size, offset)`: an awaitable of the bytes.
+fn pread(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let [Some(size), Some(offset)] = args.bind("pread", ["size", "offset"], 2)? else {
+        unreachable!("invariant: required arguments are there")
+    };
+    let (size, offset) = (size_of(&size)?, natural(&offset)?);
+    let this = slf.cast::<FileBase>()?.get();
+    if size <= AT_ONCE_BYTES {
+        let fd = this.fd()?;
+        if let Some(bytes) = at_once::read(py, fd.as_fd(), size, offset)? {
+            let completed = Completed::new(bytes.into(), this.pauses());
+            return Ok(Bound::new(py, completed)?.into());
+        }
+    }
+    slf.reach(intern!(py, "_pread_later"), (size, offset))
+        .map(Into::into)
+}
+
+const METHODS: [Method; 1] = [Method {
+    name: c"pread",
+    doc: c"pread($self, size, offset)\n--\n\nAwait `size` bytes from `offset` on, fewer only at the end of the file; the position stays. Independent of every other operation on the file.",
+    kind: raw_fastcall!(pread),
+}];
+
+/// Puts the methods on the class that are called without a detour.
+///
+/// # Errors
+/// What setting an attribute of a type raises.
+pub(super) fn attach(class: &Bound<'_, PyType>) -> PyResult<()> {
+    crate::ffi::attach_methods(class, &METHODS)
+}
+
+#[pymethods]
+impl FileBase {
+    /// Takes a descriptor over, or is the same file as another one.
+    #[new]
+    fn new(file: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(other) = file.cast::<Self>() {
+            let shared = Arc::clone(&other.get().shared);
+            return Ok(Self { shared });
+        }
+        let fd: RawFd = file.extract().map_err(|_| {
+            PyTypeError::new_err("a file descriptor or another file's native half was expected")
+        })?;
+        if fd < 0 {
+            return Err(PyValueError::new_err("negative file descriptor"));
+        }
+        Ok(Self::from_fd(own_fd(fd)))
+    }
+
+    /// The descriptor's number, or -1 once the file is closed.
+    fn _fileno(&self) -> RawFd {
+        self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// Whether others must run before the task that has just had something without a wait goes on.
+    fn _pauses(&self) -> bool {
+        self.pauses()
+    }
+
+    /// Closes the file now; operations that have begun end as if it were open.
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        let fd = self.slot().take();
+        match fd.and_then(Arc::into_inner) {
+            Some(fd) => close_fd(fd).map_err(|error| os_error(py, &error)),
+            None => Ok(()),
+        }
+    }
+
+    fn _try_readinto(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        offset: u64,
+    ) -> PyResult<Option<usize>> {
+        at_once::readinto(py, self.fd()?.as_fd(), buffer, offset)
+    }
+
+    fn _try_read<'py>(
+        &self,
+        py: Python<'py>,
+        size: usize,
+        offset: u64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        at_once::read(py, self.fd()?.as_fd(), size, offset)
+    }
+
+    fn _try_write(&self, data: &Bound<'_, PyBytes>, start: usize, offset: u64) -> PyResult<usize> {
+        let rest = data.as_bytes().get(start..).unwrap_or_default();
+        if rest.len() > AT_ONCE_BYTES {
+            return Ok(0);
+        }
+        Ok(cloverleaf::fs::write_at_once(self.fd()?.as_fd(), rest, offset).unwrap_or(0))
+    }
+
+    /// Whether so many bytes from the offset on, or all up to the end of the file, can be read without a wait.
+    fn _is_at_hand(&self, size: usize, offset: u64) -> PyResult<bool> {
+        Ok(at_once::is_at_hand(self.fd()?.as_fd(), size, offset))
+    }
+
+    fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
+        Self::request(slf, |fd| Work::Read { fd, size, offset })
+    }
+
+    fn _warming(slf: &Bound<'_, Self>, size: usize, offset: u64) -> PyResult<Request> {
+        Self::request(slf, |fd| Work::Warm { fd, size, offset })
+    }
+
+    fn _writing(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyBytes>,
+        start: usize,
+        offset: Option<u64>,
+    ) -> PyResult<Request> {
+        let data = Content::of(data);
+        Self::request(slf, |fd| Work::Write {
+            fd,
+            data,
+            start,
+            offset,
+        })
+    }
+
+    fn _truncating(slf: &Bound<'_, Self>, size: i64) -> PyResult<Request> {
+        Self::request(slf, |fd| Work::Truncate { fd, size })
+    }
+
+    fn _syncing(slf: &Bound<'_, Self>, only_data: bool) -> PyResult<Request> {
+        Self::request(slf, |fd| Work::Sync { fd, only_data })
+    }
+
+    fn _copying(
+        slf: &Bound<'_, Self>,
+        target: &Bound<'_, Self>,
+        offset: u64,
+        target_offset: u64,
+        count: usize,
+    ) -> PyResult<Request> {
+        let to = target.get().fd()?;
+        Self::request(slf, |from| Work::Copy {
+            from: (from, offset),
+            to: (to, target_offset),
+            count,
+        })
+    }
+
+    /// A request that closes the file; to everybody else it is closed already.
+    fn _closing(&self) -> Request {
+        Request::new(Work::Close {
+            fd: self.slot().take(),
+        })
+    }
+}
+
+/// Closes what is left of a file.
+///
+/// # Errors
+/// See [`close_fd`].
+pub(super) fn close(fd: Option<Arc<OwnedFd>>) -> io::Result<()> {
+    fd.and_then(Arc::into_inner).map_or(Ok(()), close_fd)
+}

@@ -1,0 +1,57 @@
+//! `Request`: something that may have to wait for a disk, to be performed once, by a loop or on the spot.
+
+use std::ffi::CString;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::work::Work;
+use crate::error::os_error;
+
+/// Work that nobody has begun.
+#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+pub(crate) struct Request {
+    work: Mutex<Option<Work>>,
+}
+
+impl Request {
+    pub(super) const fn new(work: Work) -> Self {
+        Self {
+            work: Mutex::new(Some(work)),
+        }
+    }
+
+    /// The work, once.
+    ///
+    /// # Errors
+    /// `RuntimeError` if somebody has taken it.
+    pub(crate) fn take(&self) -> PyResult<Work> {
+        let work = self
+            .work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        work.ok_or_else(|| PyRuntimeError::new_err("the request was performed already"))
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// Does the work on this thread, while others may run Python.
+    fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.take()?.ready(py)?;
+        match py.detach(|| work.perform()) {
+            Ok(answer) => answer.into_object(py),
+            Err(error) => Err(os_error(py, &error)),
+        }
+    }
+}
+
+/// A request for a new file: `open(2)` with these flags, and the mode of a file that is made.
+#[pyfunction]
+pub(super) fn opening(path: Vec<u8>, flags: i32, mode: u32) -> PyResult<Request> {
+    let path = CString::new(path).map_err(|_| PyValueError::new_err("embedded null byte"))?;
+    Ok(Request::new(Work::Open { path, flags, mode }))
+}

@@ -1,0 +1,279 @@
+//! What a thread does for a file, without Python.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use cloverleaf::Op;
+use cloverleaf::fs::{copy_bytes, read_full, write_full};
+use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, RING_BYTES};
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::retry_on_intr;
+
+use super::base::{self, FileBase};
+use super::operation::answer;
+use crate::ffi::{Content, Unfilled, bytes_from};
+
+/// A file's descriptor and where in the file.
+type Place = (Arc<OwnedFd>, u64);
+
+/// Something that may take long; it owns all that it needs.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// `open(2)`
+    Open {
+        path: CString,
+        flags: i32,
+        mode: u32,
+    },
+    /// Reads so many bytes from the offset on; without one, reads once where the descriptor stands.
+    Read {
+        fd: Arc<OwnedFd>,
+        size: usize,
+        offset: Option<u64>,
+    },
+    /// The same, with room for the bytes.
+    Fill {
+        fd: Arc<OwnedFd>,
+        room: Unfilled,
+        offset: Option<u64>,
+    },
+    /// The rest of a read that brought only its beginning.
+    Rest {
+        fd: Arc<OwnedFd>,
+        head: Vec<u8>,
+        room: Vec<u8>,
+        offset: u64,
+    },
+    /// Brings so many bytes into the page cache.
+    Warm {
+        fd: Arc<OwnedFd>,
+        size: usize,
+        offset: u64,
+    },
+    /// Writes the data from `start` on; without an offset, once, where the descriptor stands.
+    Write {
+        fd: Arc<OwnedFd>,
+        data: Content,
+        start: usize,
+        offset: Option<u64>,
+    },
+    /// An operation that a driver gave back.
+    Operation(Op),
+    /// `ftruncate(2)`
+    Truncate { fd: Arc<OwnedFd>, size: i64 },
+    /// `fsync(2)` or `fdatasync(2)`
+    Sync { fd: Arc<OwnedFd>, only_data: bool },
+    /// Copies bytes within the kernel, if it can.
+    Copy {
+        from: Place,
+        to: Place,
+        count: usize,
+    },
+    /// `close(2)`
+    Close { fd: Option<Arc<OwnedFd>> },
+}
+
+/// What work has brought.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Bytes, and how many of them.
+    Bytes(Unfilled, usize),
+    /// Bytes that are to be copied.
+    Content(Vec<u8>),
+    /// A number.
+    Count(usize),
+    /// An open file.
+    File(OwnedFd),
+    /// Nothing.
+    Nothing,
+}
+
+impl Answer {
+    /// The answer as Python sees it.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(match self {
+            Self::Bytes(bytes, filled) => bytes.cut(py, filled)?.into_any(),
+            Self::Content(content) => bytes_from(py, &content).into_any(),
+            Self::Count(count) => PyInt::new(py, count).into_any(),
+            Self::File(fd) => Bound::new(py, FileBase::from_fd(fd))?.into_any(),
+            Self::Nothing => py.None().into_bound(py),
+        })
+    }
+}
+
+impl Work {
+    /// The work with all that only a thread with Python can give it.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(crate) fn ready(self, py: Python<'_>) -> PyResult<Self> {
+        let Self::Read { fd, size, offset } = self else {
+            return Ok(self);
+        };
+        let size = within_file(&fd, size, offset);
+        let room = Unfilled::new(py, size)?;
+        Ok(Self::Fill { fd, room, offset })
+    }
+
+    /// The work as an operation of a driver, if it can be one; else itself.
+    ///
+    /// # Errors
+    /// Gives back what cannot, or what goes better without the copy that an operation costs.
+    pub(crate) fn into_op(self) -> Result<Op, Self> {
+        match self {
+            Self::Read {
+                fd,
+                size,
+                offset: Some(offset),
+            } if size <= RING_BYTES => Ok(Op::Read {
+                fd,
+                buffer: vec![0; size],
+                offset,
+            }),
+            Self::Write {
+                fd,
+                data,
+                start,
+                offset: Some(offset),
+            } if data.as_bytes().len() - start <= RING_BYTES => Ok(Op::Write {
+                fd,
+                buffer: data.as_bytes()[start..].to_vec(),
+                offset,
+            }),
+            Self::Sync {
+                fd,
+                only_data: false,
+            } => Ok(Op::Sync { fd }),
+            other => Err(other),
+        }
+    }
+
+    /// Does it; may wait.
+    pub(crate) fn perform(self) -> io::Result<Answer> {
+        match self {
+            Self::Open { path, flags, mode } => open(&path, flags, mode).map(Answer::File),
+            Self::Read { fd, size, offset } => {
+                // Without Python there is no room but our own; `ready` has made some where it matters.
+                let (fd, room) = (&*fd, vec![0; size]);
+                rest(fd, Vec::new(), room, offset.unwrap_or(0))
+            }
+            Self::Fill { fd, room, offset } => read(&fd, room, offset),
+            Self::Rest {
+                fd,
+                head,
+                room,
+                offset,
+            } => rest(&fd, head, room, offset),
+            Self::Warm { fd, size, offset } => warm(&fd, size, offset).map(|()| Answer::Nothing),
+            Self::Write {
+                fd,
+                data,
+                start,
+                offset,
+            } => {
+                let rest = data.as_bytes().get(start..).unwrap_or_default();
+                write(&fd, rest, offset).map(Answer::Count)
+            }
+            Self::Operation(op) => match answer(op.perform())? {
+                Ok(answer) => Ok(answer),
+                Err(work) => work.perform(),
+            },
+            Self::Truncate { fd, size } => truncate(&fd, size).map(|()| Answer::Nothing),
+            Self::Sync { fd, only_data } => sync(&fd, only_data).map(|()| Answer::Nothing),
+            Self::Copy { from, to, count } => {
+                copy_bytes((from.0.as_fd(), from.1), (to.0.as_fd(), to.1), count).map(Answer::Count)
+            }
+            Self::Close { fd } => base::close(fd).map(|()| Answer::Nothing),
+        }
+    }
+}
+
+fn open(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::from_bits_retain(u32::try_from(flags).unwrap_or(0)) | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(mode);
+    Ok(retry_on_intr(|| {
+        rustix::fs::openat(CWD, path, flags, mode)
+    })?)
+}
+
+fn read(fd: &OwnedFd, mut room: Unfilled, offset: Option<u64>) -> io::Result<Answer> {
+    let target = room.room();
+    let filled = if let Some(offset) = offset {
+        read_full(fd.as_fd(), target, offset)?
+    } else {
+        retry_on_intr(|| rustix::io::read(fd, &mut *target).map(|(init, _)| init.len()))?
+    };
+    Ok(Answer::Bytes(room, filled))
+}
+
+fn rest(fd: &OwnedFd, mut head: Vec<u8>, mut room: Vec<u8>, offset: u64) -> io::Result<Answer> {
+    let mut filled = 0;
+    while filled < room.len() {
+        let at = offset + filled as u64;
+        match retry_on_intr(|| rustix::io::pread(fd, &mut room[filled..], at))? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    head.extend_from_slice(&room[..filled]);
+    Ok(Answer::Content(head))
+}
+
+fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
+    match offset {
+        Some(offset) => write_full(fd.as_fd(), bytes, offset),
+        None => Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?),
+    }
+}
+
+fn warm(fd: &OwnedFd, size: usize, offset: u64) -> io::Result<()> {
+    let mut scratch: Vec<u8> = Vec::with_capacity(size.min(COPY_BUFFER_BYTES));
+    let room = scratch.spare_capacity_mut();
+    let mut seen = 0;
+    while seen < size {
+        let len = room.len().min(size - seen);
+        match read_full(fd.as_fd(), &mut room[..len], offset + seen as u64)? {
+            0 => break,
+            count => seen += count,
+        }
+    }
+    Ok(())
+}
+
+fn truncate(fd: &OwnedFd, size: i64) -> io::Result<()> {
+    let size = u64::try_from(size).map_err(|_| rustix::io::Errno::INVAL)?;
+    Ok(retry_on_intr(|| rustix::fs::ftruncate(fd, size))?)
+}
+
+fn sync(fd: &OwnedFd, only_data: bool) -> io::Result<()> {
+    Ok(retry_on_intr(|| {
+        if only_data {
+            rustix::fs::fdatasync(fd)
+        } else {
+            rustix::fs::fsync(fd)
+        }
+    })?)
+}
+
+/// Asks for no more of a large read than the file has.
+fn within_file(fd: &OwnedFd, size: usize, offset: Option<u64>) -> usize {
+    let (true, Some(offset)) = (size > AT_ONCE_BYTES, offset) else {
+        return size;
+    };
+    let Ok(stat) = rustix::fs::fstat(fd) else {
+        return size;
+    };
+    match u64::try_from(stat.st_size) {
+        Ok(length) if length > 0 => {
+            usize::try_from(length.saturating_sub(offset)).map_or(size, |rest| rest.min(size))
+        }
+        _ => size,
+    }
+}

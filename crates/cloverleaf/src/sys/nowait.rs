@@ -1,0 +1,54 @@
+//! Reads and writes of files that never wait for a disk: `preadv2(2)` and `pwritev2(2)` with `RWF_NOWAIT`.
+#![expect(
+    unsafe_code,
+    reason = "rustix's form wants the room to be initialised, which costs more than a small read"
+)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Fills `room` from `offset` on with what the page cache has; `None` if that is nothing, or cannot be told.
+///
+/// `Some(0)` is the end of the file. Whatever else stands in the way is for a read that may wait to find out.
+pub(crate) fn pread_nowait(
+    fd: BorrowedFd<'_>,
+    room: &mut [MaybeUninit<u8>],
+    offset: u64,
+) -> Option<usize> {
+    let offset = libc::off_t::try_from(offset).ok()?;
+    let piece = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
+    };
+    // SAFETY: the kernel writes at most `room.len()` bytes to `room`, which is borrowed for this call.
+    let count = unsafe {
+        libc::preadv2(
+            fd.as_raw_fd(),
+            &raw const piece,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(count).ok()
+}
+
+/// Writes as much of `bytes` at `offset` as needs no wait; `None` if that is nothing, or cannot be told.
+pub(crate) fn pwrite_nowait(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Option<usize> {
+    let offset = libc::off_t::try_from(offset).ok()?;
+    let piece = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the kernel reads `bytes`, which is borrowed for this call, and writes to nothing.
+    let count = unsafe {
+        libc::pwritev2(
+            fd.as_raw_fd(),
+            &raw const piece,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(count).ok().filter(|count| *count > 0)
+}

@@ -1,0 +1,272 @@
+"""`open`: Python's own, for files that are awaited.
+
+What the arguments mean, and what is wrong with them, `io.open` itself says: it is called with an
+opener that opens nothing. What it would have built on `io.FileIO` is then built on our descriptor.
+"""
+
+import asyncio
+import builtins
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
+
+from . import _cloverleaf
+from ._file import BinaryFile, File
+from ._file_raw import RawFile, perform
+from ._file_text import TextFile
+
+_F = TypeVar("_F", bound=File[Any])
+_Name = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_Opener = Callable[[Any, int], int]
+
+_LARGEST_BUFFER = 8 * 1024 * 1024
+
+
+class Opening(Coroutine[Any, Any, _F], Generic[_F]):
+    """A file that is being opened: to be awaited, or entered by `async with`."""
+
+    __slots__ = ("_coroutine", "_file")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _F]) -> None:
+        self._coroutine = coroutine
+        self._file: _F | None = None
+
+    def __await__(self) -> Generator[Any, Any, _F]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Go on."""
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an exception."""
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """Give up."""
+        self._coroutine.close()
+
+    async def __aenter__(self) -> _F:
+        self._file = await self._coroutine
+        return self._file
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            await self._file.close()
+
+
+class _Asked(Exception):  # noqa: N818  # it is no error
+    """Carries the flags with which `io.open` would open a file."""
+
+
+@overload
+def open(  # noqa: A001  # it is ours
+    file: _Name,
+    mode: Literal["r", "w", "a", "x", "r+", "w+", "a+", "x+", "rt", "wt", "at", "xt"] = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: _Opener | None = None,
+) -> Opening[TextFile]: ...
+
+
+@overload
+def open(  # noqa: A001  # it is ours
+    file: _Name,
+    mode: Literal["rb", "wb", "ab", "xb", "rb+", "r+b", "wb+", "w+b", "ab+", "a+b", "xb+", "x+b"],
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: _Opener | None = None,
+) -> Opening[BinaryFile]: ...
+
+
+@overload
+def open(  # noqa: A001  # it is ours
+    file: _Name,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: _Opener | None = None,
+) -> Opening[Any]: ...
+
+
+def open(  # noqa: A001  # it is ours
+    file: _Name,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: _Opener | None = None,
+) -> Opening[Any]:
+    """Open a file as the built-in `open` does; await it, or enter it with `async with`."""
+    request = _Request(file, mode, buffering, (encoding, errors, newline), closefd, opener)
+    return Opening(request.open())
+
+
+class _Request:
+    """The arguments of one `open`."""
+
+    def __init__(
+        self,
+        file: _Name,
+        mode: str,
+        buffering: int,
+        text: tuple[str | None, str | None, str | None],
+        closefd: bool,
+        opener: _Opener | None,
+    ) -> None:
+        self.file = file
+        self.mode = mode
+        self.buffering = buffering
+        self.text = text
+        self.closefd = closefd
+        self.opener = opener
+
+    async def open(self) -> File[Any]:
+        """Open the descriptor, and build the file on it."""
+        if isinstance(self.file, int):
+            native, flags, number = self._adopt(self.file)
+        else:
+            native, flags = await self._open_path()
+            number = native._fileno()
+        try:
+            return self._build(native, flags, number)
+        except BaseException:
+            if not isinstance(self.file, int):
+                native._close()
+            raise
+
+    def _ask(self) -> int:
+        """Have Python check the arguments; return the flags for the system."""
+
+        def opener(_path: Any, flags: int) -> NoReturn:
+            raise _Asked(flags)
+
+        encoding, errors, newline = self.text
+        try:
+            builtins.open(  # noqa: SIM115  # nothing is opened
+                self.file,
+                self.mode,
+                self.buffering,
+                encoding,
+                errors,
+                newline,
+                self.closefd,
+                opener,
+            )
+        except _Asked as asked:
+            return int(asked.args[0])
+        raise AssertionError("open() did not ask its opener")
+
+    async def _open_path(self) -> tuple[_cloverleaf.FileBase, int]:
+        flags = self._ask()
+        self.file = os.fspath(self.file)  # type: ignore[arg-type]  # it is no number
+        if self.opener is not None:
+            return await self._open_by_opener(self.opener, flags), flags
+        path = os.fsencode(self.file)
+        native = _cloverleaf.open_at_once(path, flags)
+        if native is None:
+            try:
+                native = await perform(_cloverleaf.opening(path, flags, 0o666))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self.file) from None
+        return native, flags
+
+    async def _open_by_opener(self, opener: _Opener, flags: int) -> _cloverleaf.FileBase:
+        loop = asyncio.get_running_loop()
+        fd = await loop.run_in_executor(None, opener, self.file, flags)
+        if not isinstance(fd, int):
+            raise TypeError("expected integer from opener")
+        if fd < 0:
+            raise ValueError(f"opener returned {fd}")
+        os.set_inheritable(fd, False)
+        return _cloverleaf.FileBase(fd)
+
+    def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
+        """Take a descriptor that is open; one that stays the program's is used by a copy."""
+        encoding, errors, newline = self.text
+        # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
+        with builtins.open(
+            fd, self.mode, self.buffering, encoding, errors, newline, closefd=False
+        ) as seen:
+            is_read, is_written = seen.readable(), seen.writable()
+        flags = os.O_RDWR if is_read and is_written else os.O_RDONLY if is_read else os.O_WRONLY
+        if "a" in self.mode:
+            flags |= os.O_APPEND
+        elif "x" in self.mode:
+            flags |= os.O_EXCL
+        return _cloverleaf.FileBase(fd if self.closefd else os.dup(fd)), flags, fd
+
+    def _build(self, native: _cloverleaf.FileBase, flags: int, number: int) -> File[Any]:
+        found = os.fstat(number)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(21, os.strerror(21), self.file)
+        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
+        raw.number = number
+        size = self._buffer_size(found)
+        is_binary = "b" in self.mode
+        stack: Any = raw
+        if self.buffering != 0:
+            stack = _buffer(raw, size)
+        elif is_binary:
+            raw.is_unbuffered = True
+        else:
+            raise ValueError("can't have unbuffered text I/O")
+        if is_binary:
+            return BinaryFile(raw, stack, _raw_mode(flags))
+        encoding, errors, newline = self.text
+        by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
+        text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
+        return TextFile(raw, text, self.mode)
+
+    def _buffer_size(self, found: os.stat_result) -> int:
+        if self.buffering > 1:
+            return self.buffering
+        if sys.version_info >= (3, 14):
+            return max(min(found.st_blksize, _LARGEST_BUFFER), io.DEFAULT_BUFFER_SIZE)
+        return found.st_blksize if found.st_blksize > 1 else io.DEFAULT_BUFFER_SIZE
+
+
+def _buffer(raw: RawFile, size: int) -> Any:
+    kind: Any = io.BufferedReader
+    if raw._access == os.O_RDWR:
+        kind = io.BufferedRandom
+    elif raw._access == os.O_WRONLY:
+        kind = io.BufferedWriter
+    return kind(raw, size)
+
+
+def _is_seekable(fd: int) -> bool:
+    try:
+        os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return False
+    return True
+
+
+def _raw_mode(flags: int) -> str:
+    """Return the mode of `io.FileIO` for these flags."""
+    kind = "x" if flags & os.O_EXCL else "a" if flags & os.O_APPEND else ""
+    access = flags & os.O_ACCMODE
+    if kind:
+        return f"{kind}b+" if access == os.O_RDWR else f"{kind}b"
+    return {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "rb+"}[access]

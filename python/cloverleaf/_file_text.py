@@ -1,0 +1,161 @@
+"""`TextFile`: a file of text that is awaited.
+
+`io.TextIOWrapper` cannot be told that there is nothing yet. So what it may ask for is brought into
+memory before it reads; much at a time, and what comes from a pipe, a thread reads.
+"""
+
+import asyncio
+import io
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ._file import File
+from ._file_raw import AT_ONCE_BYTES, RawFile, perform
+
+# What the text layer reads at a time, or the buffer below it: the larger of the two.
+_TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
+
+
+class TextFile(File[str]):
+    """A file of text."""
+
+    def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
+        super().__init__(raw, stack, mode)
+        # The text layer cannot be told that there is nothing yet; what it needs is seen to before.
+        raw.reads_block = True
+        #: Up to where the file was last found in memory.
+        self._known = 0
+        #: Where a read began that was given up while a thread was at it.
+        self._return_to: int | None = None
+        #: What was read from a stream for somebody who gave up, and what a thread has just read.
+        self._left = ""
+        self._landed: list[str] = []
+
+    @property
+    def encoding(self) -> str:
+        """The encoding's name."""
+        return str(self._stack.encoding)
+
+    @property
+    def errors(self) -> str | None:
+        """What happens to what cannot be encoded or decoded."""
+        found: str | None = self._stack.errors
+        return found
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The line ends that were met so far."""
+        found: str | tuple[str, ...] | None = self._stack.newlines
+        return found
+
+    @property
+    def line_buffering(self) -> bool:
+        """Whether a line's end flushes."""
+        return bool(self._stack.line_buffering)
+
+    @property
+    def write_through(self) -> bool:
+        """Whether what is written is given to the system at once."""
+        return bool(self._stack.write_through)
+
+    async def reconfigure(self, **settings: Any) -> None:
+        """Change what `io.TextIOWrapper.reconfigure` can change."""
+        await self._enter()
+        try:
+            self._stack.reconfigure(**settings)
+            await self._raw.settle()
+        finally:
+            self._turns.leave()
+
+    async def read(self, size: int | None = -1, /) -> str:
+        """Return `size` characters, fewer only at the end of the file; all without it."""
+        await self._enter()
+        try:
+            size = -1 if size is None else operator.index(size)
+            need = 2 * size + _TEXT_CHUNK if size >= 0 else self._raw.rest() + 1
+            text = await self._read("read", size, need)
+        finally:
+            self._turns.leave()
+        return text
+
+    async def readline(self, size: int = -1, /) -> str:
+        """Return the next line, with its end, or at most `size` of it; empty at the end."""
+        await self._enter()
+        try:
+            if self._raw.position + _TEXT_CHUNK > self._known or self._return_to is not None:
+                text = await self._read("readline", size, _TEXT_CHUNK)
+            else:
+                text = self._stack.readline(size)
+        finally:
+            self._turns.leave()
+        return text
+
+    async def _enter(self) -> None:
+        await super()._enter()
+        if self._return_to is not None:
+            try:
+                self._stack.seek(self._return_to)
+            finally:
+                self._return_to = None
+
+    async def _settle_before_tell(self) -> None:
+        # Telling flushes, and asks the descriptor where it is.
+        await self._flush_before()
+
+    async def _read(self, method: str, size: int, need: int) -> str:
+        """Read by a method of the stack, for which so many bytes should be in memory."""
+        if not self._stack.readable() or self._stack.closed:
+            # Which says so in its own words.
+            return str(getattr(self._stack, method)(size))
+        if not self._raw.is_seekable:
+            return await self._read_stream(method, size)
+        await self._flush_before()
+        if need > AT_ONCE_BYTES:
+            return await self._read_in_thread(method, size)
+        position = self._raw.position
+        if position + need > self._known:
+            if not self._is_at_hand(need, position):
+                await perform(self._warming(need, position))
+            self._known = position + need
+        return str(getattr(self._stack, method)(size))
+
+    async def _read_in_thread(self, method: str, size: int) -> str:
+        """Read much: decoding alone would take the loop's thread for long."""
+        began_at = self._stack.tell()
+        try:
+            return await self._fly(method, size, lambda _: None)
+        except asyncio.CancelledError:
+            # The thread goes on, and the next operation first undoes what it has done.
+            self._return_to = began_at
+            raise
+
+    async def _read_stream(self, method: str, size: int) -> str:
+        """Read what has no position, and may keep a thread waiting for ever."""
+        text = self._take_left(method, size)
+        is_enough = len(text) == size or (method == "readline" and text.endswith("\n"))
+        if is_enough:
+            return text
+        rest = size - len(text) if size >= 0 else -1
+        try:
+            text += await self._fly(method, rest, self._landed.append)
+        except asyncio.CancelledError:
+            # The next read begins with this, and with what the thread brings.
+            self._left = text + self._left
+            raise
+        self._landed.clear()
+        return text
+
+    def _take_left(self, method: str, size: int) -> str:
+        self._left += "".join(self._landed)
+        self._landed.clear()
+        end = len(self._left) if size < 0 else size
+        if method == "readline" and (found := self._left.find("\n", 0, end)) >= 0:
+            end = found + 1
+        text, self._left = self._left[:end], self._left[end:]
+        return text
+
+    async def _fly(self, method: str, size: int, land: Callable[[str], object]) -> str:
+        loop = asyncio.get_running_loop()
+        call = getattr(self._stack, method)
+        return await self._raw.fly(lambda: loop.run_in_executor(None, call, size), land)

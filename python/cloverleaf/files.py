@@ -1,0 +1,209 @@
+"""Files and folders, without holding the loop up.
+
+`open` opens a file that is awaited; the functions beside it do what those of `os`, `shutil` and
+`pathlib.Path` of the same names do, with the same arguments, results and exceptions.
+
+What needs no wait is done at once; all else on a thread, and cancelling an await never stops
+half-way what the system does in one step.
+"""
+
+import asyncio
+import os
+import shutil
+import stat as _stat
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from ._file import BinaryFile
+from ._file_open import open  # noqa: A004  # it is ours
+from ._file_raw import perform
+from ._file_text import TextFile
+
+__all__ = [
+    "BinaryFile",
+    "TextFile",
+    "access",
+    "chmod",
+    "copy",
+    "copyfile",
+    "exists",
+    "getsize",
+    "isdir",
+    "isfile",
+    "islink",
+    "link",
+    "listdir",
+    "lstat",
+    "makedirs",
+    "mkdir",
+    "open",
+    "read_bytes",
+    "read_text",
+    "readlink",
+    "removedirs",
+    "rename",
+    "replace",
+    "rmdir",
+    "rmtree",
+    "scandir",
+    "splice",
+    "stat",
+    "statvfs",
+    "symlink",
+    "truncate",
+    "unlink",
+    "utime",
+    "write_bytes",
+    "write_text",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# What is copied before others hear that the copy was given up.
+_PIECE_BYTES = 16 * 1024 * 1024
+
+
+def _on_thread(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    async def on_thread(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, lambda: function(*args, **kwargs))
+
+    on_thread.__name__ = on_thread.__qualname__ = function.__name__
+    on_thread.__doc__ = f"Do what `{function.__module__}.{function.__name__}` does, on a thread."
+    on_thread.__module__ = __name__
+    return on_thread
+
+
+def _scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
+    with os.scandir(path) as entries:
+        return list(entries)
+
+
+access = _on_thread(os.access)
+chmod = _on_thread(os.chmod)
+exists = _on_thread(os.path.exists)
+getsize = _on_thread(os.path.getsize)
+isdir = _on_thread(os.path.isdir)
+isfile = _on_thread(os.path.isfile)
+islink = _on_thread(os.path.islink)
+link = _on_thread(os.link)
+listdir = _on_thread(os.listdir)
+lstat = _on_thread(os.lstat)
+makedirs = _on_thread(os.makedirs)
+mkdir = _on_thread(os.mkdir)
+readlink = _on_thread(os.readlink)
+removedirs = _on_thread(os.removedirs)
+rename = _on_thread(os.rename)
+replace = _on_thread(os.replace)
+rmdir = _on_thread(os.rmdir)
+rmtree = _on_thread(shutil.rmtree)
+stat = _on_thread(os.stat)
+statvfs = _on_thread(os.statvfs)
+symlink = _on_thread(os.symlink)
+truncate = _on_thread(os.truncate)
+unlink = _on_thread(os.unlink)
+utime = _on_thread(os.utime)
+
+
+async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
+    """Return the entries of a folder, as `os.scandir` gives them one by one."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, _scandir, path)
+
+
+async def read_bytes(path: Any) -> bytes:
+    """Return the content of a file."""
+    async with open(path, "rb", 0) as file:
+        return await file.read()
+
+
+async def write_bytes(path: Any, data: Any) -> int:
+    """Make `data` the content of a file, which is made if there is none; return its length."""
+    view = memoryview(data)  # says at once that this is no bytes
+    async with open(path, "wb", 0) as file:
+        return await file.write(view)
+
+
+async def read_text(
+    path: Any, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+) -> str:
+    """Return the text in a file."""
+    async with open(path, "r", -1, encoding, errors, newline) as file:
+        return await file.read()
+
+
+async def write_text(
+    path: Any,
+    data: str,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> int:
+    """Make `data` the text in a file, which is made if there is none; return its length."""
+    if not isinstance(data, str):
+        raise TypeError(f"data must be str, not {type(data).__name__}")
+    async with open(path, "w", -1, encoding, errors, newline) as file:
+        return await file.write(data)
+
+
+async def splice(source: BinaryFile, target: BinaryFile, count: int | None = None) -> int:
+    """Copy from one file's position to the other's, within the system; return how many bytes.
+
+    All up to the end of `source` without `count`. Both are flushed first, and both positions are
+    behind what was copied; given up, the copy ends with the piece that it is at.
+    """
+    await source.flush()
+    await target.flush()
+    start, end = await source.tell(), await target.tell()
+    copied = 0
+    try:
+        while count is None or copied < count:
+            size = _PIECE_BYTES if count is None else min(count - copied, _PIECE_BYTES)
+            piece = await perform(source._copying(target, start + copied, end + copied, size))
+            if not piece:
+                break
+            copied += piece
+    finally:
+        await source.seek(start + copied)
+        await target.seek(end + copied)
+    return copied
+
+
+async def copyfile(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
+    """Copy a file's content, as `shutil.copyfile` does; return `dst`."""
+    if not follow_symlinks and await islink(src):
+        await symlink(await readlink(src), dst)
+        return dst
+    async with open(src, "rb", 0) as source:
+        found = os.fstat(source.fileno())
+        await _check_copy(src, dst, found)
+        async with open(dst, "wb", 0) as target:
+            await splice(source, target)
+    return dst
+
+
+async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
+    """Copy a file's content and permissions, to a file or into a folder; return the new path."""
+    if await isdir(dst):
+        dst = os.path.join(dst, os.path.basename(src))  # noqa: PTH118, PTH119  # may be bytes
+    await copyfile(src, dst, follow_symlinks=follow_symlinks)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(
+        None, lambda: shutil.copymode(src, dst, follow_symlinks=follow_symlinks)
+    )
+    return dst
+
+
+async def _check_copy(src: Any, dst: Any, found: os.stat_result) -> None:
+    """Refuse what `shutil.copyfile` refuses."""
+    if _stat.S_ISFIFO(found.st_mode):
+        raise shutil.SpecialFileError(f"`{os.fsdecode(src)}` is a named pipe")
+    try:
+        other = await stat(dst)
+    except OSError:
+        return
+    if os.path.samestat(found, other):
+        raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
+    if _stat.S_ISFIFO(other.st_mode):
+        raise shutil.SpecialFileError(f"`{os.fsdecode(dst)}` is a named pipe")

@@ -1,0 +1,75 @@
+"""One body for two kinds of file: Python's own, and Cloverleaf's, whose methods are awaited."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloverleaf
+
+#: One call on a file: its method and its arguments.
+Call = tuple[str, tuple[Any, ...]]
+
+
+class Cold:
+    """Stands before a file's native half and says, as a cold disk would: nothing is at hand."""
+
+    def __init__(self, native: Any, chance: random.Random) -> None:
+        self._native = native
+        self._chance = chance
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._native, name)
+        if not name.startswith("_try_") and name != "_is_at_hand":
+            return found
+        answer = {"_try_write": 0, "_is_at_hand": False}.get(name)
+        return lambda *args: answer if self._chance.random() < 0.6 else found(*args)
+
+
+def chill(file: Any, chance: random.Random | None = None) -> None:
+    """Make a file look as if most of it were not in memory."""
+    file._raw.native = Cold(file._raw.native, chance or random.Random(1))
+
+
+async def outcome(file: Any, call: Call) -> Any:
+    """Make the call; return its result, or what it raises."""
+    name, arguments = call
+    try:
+        if name == "readinto":
+            room = bytearray(arguments[0])
+            count = file.readinto(room)
+            if inspect.isawaitable(count):
+                count = await count
+            return count, bytes(room[:count])
+        if name == "readlines" and isinstance(file, io.TextIOWrapper):
+            # Its own iterates, and a file that iterates cannot tell its position.
+            return list(iter(file.readline, ""))
+        result = getattr(file, name)(*arguments)
+        return await result if inspect.isawaitable(result) else result
+    except Exception as error:
+        return type(error), str(error)
+
+
+async def history(path: Path, arguments: dict[str, Any], calls: list[Call]) -> list[Any]:
+    """Make the calls on a file of Python's own; return what came of each, and the content."""
+    with path.open(**arguments) as file:
+        seen = [await outcome(file, call) for call in calls]
+    return [*seen, path.read_bytes()]  # noqa: ASYNC240
+
+
+async def awaited_history(
+    path: Path,
+    arguments: dict[str, Any],
+    calls: list[Call],
+    prepare: Callable[[Any], None] | None = None,
+) -> list[Any]:
+    """Make the calls on a file of Cloverleaf's."""
+    async with cloverleaf.open(path, **arguments) as file:
+        if prepare is not None:
+            prepare(file)
+        seen = [await outcome(file, call) for call in calls]
+    return [*seen, path.read_bytes()]  # noqa: ASYNC240

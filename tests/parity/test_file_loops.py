@@ -1,0 +1,199 @@
+"""Files and loops: one after the other, closed, forked; files that a loop watches; pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.program import Program
+from .harness.turns import turns
+from .harness.types import Loop, NewLoop
+
+CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file with some content."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@contextlib.contextmanager
+def slow_pipe() -> Any:
+    """Yield both ends of a pipe, and close what is left open of them."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+# -- loops -------------------------------------------------------------------------------------
+
+
+def test_a_file_may_be_used_on_one_loop_after_the_other(new_loop: NewLoop, path: Path) -> None:
+    first, second = new_loop(), new_loop()
+    file = first.run_until_complete(cloverleaf.open(path, "r+b"))
+    assert first.run_until_complete(file.read(4)) == CONTENT[:4]
+    first.close()
+    assert second.run_until_complete(file.read(4)) == CONTENT[4:8]
+    second.run_until_complete(file.close())
+
+
+def test_a_loop_may_close_with_operations_in_flight(new_loop: NewLoop, tmp_path: Path) -> None:
+    path = tmp_path / "in flight"
+    first, second = new_loop(), new_loop()
+
+    async def begin() -> Any:
+        file = await cloverleaf.open(path, "wb", 0)
+        write = asyncio.ensure_future(file.write(b"x" * 1_000_000))
+        await asyncio.sleep(0)
+        return file, write
+
+    file, write = first.run_until_complete(begin())
+    write.cancel()
+    first.run_until_complete(asyncio.wait([write]))
+    first.close()
+
+    async def go_on() -> None:
+        with contextlib.suppress(RuntimeError):
+            await file.write(b"more")
+        await file.close()
+
+    second.run_until_complete(go_on())
+    assert file.closed
+    assert set(path.read_bytes()) <= set(b"xmore")
+
+
+async def test_without_a_loop_there_is_no_file(loop: Loop, path: Path) -> None:
+    opening = cloverleaf.open(path, "wb")
+
+    def elsewhere() -> str:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            opening.send(None)
+        return "refused"
+
+    assert await asyncio.to_thread(elsewhere) == "refused"
+
+
+def test_a_child_may_use_its_parents_file(program: Program, path: Path) -> None:
+    source = f"""
+        import asyncio, cloverleaf, os, warnings
+        path = {str(path)!r}
+        loop = new_event_loop()
+        file = loop.run_until_complete(cloverleaf.open(path, "r+b"))
+        loop.run_until_complete(file.read(4))
+        warnings.simplefilter("ignore")
+        child = os.fork()
+        if child == 0:
+            own = new_event_loop()
+            data = own.run_until_complete(file.read(4))
+            own.run_until_complete(file.pwrite(b"child", 100))
+            own.run_until_complete(file.close())
+            os._exit(0 if data == bytes([4, 5, 6, 7]) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert loop.run_until_complete(file.read(4)) == bytes([4, 5, 6, 7])
+        assert loop.run_until_complete(file.pread(5, 100)) == b"child"
+        loop.run_until_complete(file.close())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        print("done")
+        """
+    assert program.output(source) == "done"
+
+
+def test_an_interpreter_that_ends_writes_what_was_buffered(program: Program, path: Path) -> None:
+    source = f"""
+        import asyncio, cloverleaf
+        loop = new_event_loop()
+        file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "w"))
+        loop.run_until_complete(file.write("not flushed"))
+        print("ends")
+        """
+    assert program.output(source) == "ends"
+    assert path.read_text() == "not flushed"
+
+
+# -- the files that a loop watches -------------------------------------------------------------
+
+
+async def test_add_reader_refuses_a_regular_file(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb") as file:
+        with pytest.raises(PermissionError):
+            loop.add_reader(file, lambda: None)
+        with pytest.raises(PermissionError):
+            loop.add_writer(file.fileno(), lambda: None)
+        assert not loop.remove_reader(file)
+        assert await file.read(3) == CONTENT[:3]
+
+
+async def test_connect_read_pipe_refuses_a_regular_file(loop: Loop, path: Path) -> None:
+    with path.open("rb") as file:
+        with pytest.raises(ValueError, match="Pipe transport is for pipes/sockets only"):
+            await loop.connect_read_pipe(asyncio.Protocol, file)
+        assert file.read(3) == CONTENT[:3]
+
+
+# -- streams -----------------------------------------------------------------------------------
+
+
+async def test_a_pipe_is_read_as_it_comes(loop: Loop) -> None:
+    with slow_pipe() as (reading, writing):
+        async with cloverleaf.open(reading, "rb", closefd=False) as file:
+            assert not file.seekable()
+            line = asyncio.ensure_future(file.readline())
+            await turns(5)
+            assert not line.done()
+            os.write(writing, b"half a ")
+            await turns(5)
+            assert not line.done()
+            os.write(writing, b"line\nand the next")
+            assert await line == b"half a line\n"
+            assert await file.read(7) == b"and the"
+            os.close(writing)
+            assert await file.read() == b" next"
+            assert await file.read() == b""
+            with pytest.raises(io.UnsupportedOperation):
+                await file.seek(0)
+
+
+@pytest.mark.parametrize("mode", ["rb", "r"])
+async def test_a_cancelled_read_of_a_pipe_loses_nothing(loop: Loop, mode: str) -> None:
+    content = b"".join(b"line %d\n" % n for n in range(300))
+    with slow_pipe() as (reading, writing):
+        async with cloverleaf.open(reading, mode, closefd=False) as file:
+            seen = []
+            for at in range(0, len(content), 7):
+                task = asyncio.ensure_future(file.readline())
+                await turns(at % 3)
+                os.write(writing, content[at : at + 7])
+                await turns(at % 4)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    seen.append(await task)
+            os.close(writing)
+            seen.append(await file.read())
+    whole = b"".join(each if isinstance(each, bytes) else each.encode() for each in seen)
+    assert whole == content
+
+
+async def test_a_pipe_is_written_while_it_is_read(loop: Loop) -> None:
+    content = os.urandom(1 << 20)
+    with slow_pipe() as (reading, writing):
+        reader = await cloverleaf.open(reading, "rb")
+        writer = await cloverleaf.open(writing, "wb")
+        received = asyncio.ensure_future(reader.read())
+        await writer.write(content)
+        await writer.close()
+        assert await received == content
+        await reader.close()

@@ -1,0 +1,184 @@
+"""Operations on one file: in the order of the calls, and harmless when they are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.awaited import chill
+from .harness.turns import turns
+from .harness.types import Loop
+
+CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file with some content."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@contextlib.contextmanager
+def slow_pipe() -> Any:
+    """Yield both ends of a pipe, and close what is left open of them."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+# -- order -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+async def test_operations_run_in_the_order_of_the_calls(
+    loop: Loop, path: Path, is_cold: bool
+) -> None:
+    async with cloverleaf.open(path, "rb") as file:
+        if is_cold:
+            chill(file)
+        pieces = await asyncio.gather(*(file.read(100) for _ in range(200)))
+        assert b"".join(pieces) == CONTENT[:20_000]
+    async with cloverleaf.open(path, "wb", 0) as file:
+        await asyncio.gather(*(file.write(b"%04d" % n) for n in range(200)))
+    assert path.read_bytes() == b"".join(b"%04d" % n for n in range(200))
+
+
+async def test_closing_waits_for_what_was_begun_before(loop: Loop, path: Path) -> None:
+    file = await cloverleaf.open(path, "wb", 0)
+    writes = [asyncio.ensure_future(file.write(b"%d" % n * 50_000)) for n in range(5)]
+    closing = asyncio.ensure_future(file.close())
+    late = asyncio.ensure_future(file.write(b"late"))
+    await closing
+    assert all(write.done() and not write.exception() for write in writes)
+    with pytest.raises(ValueError, match="closed file"):
+        await late
+    assert path.read_bytes() == b"".join(b"%d" % n * 50_000 for n in range(5))
+
+
+async def test_closing_lets_a_read_beside_it_end(loop: Loop, path: Path) -> None:
+    file = await cloverleaf.open(path, "rb")
+    chill(file, random.Random(3))
+    reads = [asyncio.ensure_future(file._pread_later(1000, n)) for n in range(20)]
+    await asyncio.sleep(0)
+    await file.close()
+    assert await asyncio.gather(*reads) == [CONTENT[n : n + 1000] for n in range(20)]
+
+
+# -- cancellation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["read", "readline", "readinto"])
+async def test_a_cancelled_read_does_not_move_the_position(
+    loop: Loop, path: Path, method: str
+) -> None:
+    chance = random.Random(method)
+    async with cloverleaf.open(path, "rb") as file:
+        chill(file, chance)
+        seen = b""
+        while True:
+            room = bytearray(chance.randrange(1, 9000))
+            reads: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+                "read": functools.partial(file.read, len(room)),
+                "readline": file.readline,
+                "readinto": functools.partial(file.readinto, room),
+            }
+            task = asyncio.ensure_future(reads[method]())
+            await turns(chance.randrange(4))
+            task.cancel()
+            try:
+                got: Any = await task
+            except asyncio.CancelledError:
+                assert await file.tell() == len(seen)
+                continue
+            got = bytes(room[:got]) if method == "readinto" else got
+            if not got:
+                break
+            seen += got
+        assert seen == CONTENT
+
+
+async def test_a_cancelled_read_of_text_does_not_move_the_position(
+    loop: Loop, tmp_path: Path
+) -> None:
+    path = tmp_path / "text"
+    content = "grüße\n" * 300_000  # so much that a thread reads it
+    path.write_text(content)
+    async with cloverleaf.open(path) as file:
+        assert await file.readline() == "grüße\n"
+        for count in range(6):
+            task = asyncio.ensure_future(file.read())
+            await turns(count)
+            assert task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await file.read() == content[6:]
+
+
+async def test_cancelled_writes_are_whole_or_not_there(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "cancelled"
+    chance = random.Random(1)
+    async with cloverleaf.open(path, "wb", 0) as file:
+        for n in range(100):
+            task = asyncio.ensure_future(file.write(b"%03d|" % n * 1000))
+            await turns(chance.randrange(4))
+            task.cancel()
+            await asyncio.wait([task])
+    written = path.read_bytes()
+    blocks = [written[at : at + 4000] for at in range(0, len(written), 4000)]
+    numbers = [int(block[:3]) for block in blocks]
+    assert blocks == [b"%03d|" % n * 1000 for n in numbers]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_cancelled_close_closes_all_the_same(loop: Loop, path: Path) -> None:
+    for count in range(5):
+        file = await cloverleaf.open(path, "w")
+        await file.write(f"round {count}")
+        task = asyncio.ensure_future(file.close())
+        await turns(count)
+        task.cancel()
+        await asyncio.wait([task])
+        if not file.closed:
+            assert count == 0, "closing had begun"
+        await file.close()
+        assert path.read_text() == f"round {count}"
+
+
+async def test_a_storm_of_cancellations_keeps_every_byte(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "storm"
+    chance = random.Random(7)
+    expected = bytearray()
+    async with cloverleaf.open(path, "w+b") as file:
+        chill(file, chance)
+        for n in range(150):
+            data = b"%05d" % n * chance.randrange(1, 3000)
+            await file.seek(0, os.SEEK_END)
+            await file.write(data)
+            expected += data
+            offset = chance.randrange(len(expected))
+            await file.seek(offset)
+            task = asyncio.ensure_future(file.read(chance.randrange(20_000)))
+            beside = [asyncio.ensure_future(file.pread(100, offset)) for _ in range(3)]
+            await turns(chance.randrange(3))
+            for each in (task, *beside[:2]):
+                each.cancel()
+            await asyncio.wait([task, *beside])
+            if task.cancelled():
+                assert await file.tell() == offset
+            at = await file.tell()
+            assert await file.read(50) == expected[at : at + 50]
+    assert path.read_bytes() == expected

@@ -1,0 +1,320 @@
+"""Files that are awaited: opening, closing, reading, writing, and what may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import resource
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.turns import turns
+from .harness.types import Loop
+
+CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file with some content."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@contextlib.contextmanager
+def slow_pipe() -> Any:
+    """Yield both ends of a pipe, and close what is left open of them."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+# -- opening and closing -----------------------------------------------------------------------
+
+
+async def test_open_can_be_awaited_and_entered(loop: Loop, path: Path) -> None:
+    async with await cloverleaf.open(path, "rb") as file:
+        assert await file.read() == CONTENT
+    assert file.closed
+    async with cloverleaf.open(path, "rb") as file:
+        assert await file.read() == CONTENT
+    assert file.closed
+    file = await cloverleaf.open(path, "rb")
+    await file.close()
+    await file.close()
+    assert file.closed
+
+
+async def test_open_can_be_a_task(loop: Loop, path: Path) -> None:
+    file = await asyncio.create_task(cloverleaf.open(path, "rb"))
+    assert await asyncio.create_task(file.read(3)) == CONTENT[:3]
+    assert await asyncio.create_task(file.pread(3, 1)) == CONTENT[1:4]
+    await asyncio.wait_for(file.close(), 5)
+
+
+async def test_an_exception_in_the_block_closes_the_file(loop: Loop, path: Path) -> None:
+    async def fails() -> None:
+        async with cloverleaf.open(path, "wb") as file:
+            await file.write(b"written")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    assert path.read_bytes() == b"written"
+
+
+async def test_a_closed_file_refuses_everything(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "r+b") as file:
+        pass
+    for call in (file.read, file.readline, file.flush, file.tell, file.fsync, file.truncate):
+        with pytest.raises(ValueError, match="closed file"):
+            await call()
+    with pytest.raises(ValueError, match="closed file"):
+        await file.write(b"")
+    with pytest.raises(ValueError, match="closed file"):
+        await file.pread(1, 0)
+    with pytest.raises(ValueError, match="closed file"):
+        await file.pwrite(b"x", 0)
+    with pytest.raises(ValueError, match="closed file"):
+        file.fileno()
+    with pytest.raises(ValueError, match="closed file"):
+        async with file:
+            pass
+
+
+async def test_a_forgotten_file_warns_and_loses_nothing(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "forgotten"
+    file = await cloverleaf.open(path, "w")
+    await file.write("buffered")
+    fd = file.fileno()
+    files = [file]
+    del file
+    with pytest.warns(ResourceWarning, match=r"^unclosed file <TextFile open name="):
+        files.clear()
+    gc.collect()
+    assert path.read_text() == "buffered"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+async def test_a_descriptor_is_taken_over(loop: Loop, path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    os.lseek(fd, 10, os.SEEK_SET)
+    async with cloverleaf.open(fd, "r+b") as file:
+        assert file.fileno() == file.name == fd
+        assert await file.read(3) == CONTENT[10:13]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(fd)
+
+
+async def test_a_descriptor_may_stay_open(loop: Loop, path: Path) -> None:
+    fd = os.open(path, os.O_RDWR)
+    async with cloverleaf.open(fd, "r+b", 0, closefd=False) as file:
+        assert await file.read(3) == CONTENT[:3]
+        assert file.fileno() == fd
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 3, "fileno() moves it to where the file is"
+    os.close(fd)
+
+
+async def test_an_opener_opens_in_a_thread(loop: Loop, path: Path) -> None:
+    seen: list[Any] = []
+
+    def opener(name: Path, flags: int) -> int:
+        seen.append((name, flags, threading.get_ident()))
+        return os.open(name, flags)
+
+    async with cloverleaf.open(path, "rb", opener=opener) as file:
+        assert await file.read(3) == CONTENT[:3]
+    [(name, flags, thread)] = seen
+    assert (name, flags) == (str(path), os.O_RDONLY | os.O_CLOEXEC)
+    assert thread != threading.get_ident()
+
+
+async def test_files_are_not_inherited(loop: Loop, path: Path) -> None:
+    for mode in ("rb", "wb"):
+        async with cloverleaf.open(path, mode) as file:
+            assert not os.get_inheritable(file.fileno())
+
+
+async def test_opening_that_is_cancelled_leaves_no_descriptor(loop: Loop, path: Path) -> None:
+    for turn in range(20):
+        task = asyncio.ensure_future(cloverleaf.open(path, "wb"))
+        await turns(turn % 4)
+        if not task.cancel():
+            await (await task).close()
+            continue
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await task).close()
+
+
+async def test_a_fifo_is_opened_when_its_other_end_is(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    opening = asyncio.ensure_future(cloverleaf.open(path, "rb"))
+    await turns(10)
+    assert not opening.done()
+    async with cloverleaf.open(path, "wb", 0) as writer, await opening as reader:
+        await writer.write(b"through the pipe\n")
+        assert await reader.readline() == b"through the pipe\n"
+
+
+# -- reading and writing -----------------------------------------------------------------------
+
+
+async def test_iterating_gives_lines(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    lines = [f"line {n}\n" for n in range(1000)]
+    path.write_text("".join(lines))
+    async with cloverleaf.open(path) as text:
+        assert [line async for line in text] == lines
+    async with cloverleaf.open(path, "rb") as binary:
+        assert [line.decode() async for line in binary] == lines
+
+
+async def test_pread_and_pwrite_leave_the_position_alone(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "r+b") as file:
+        assert await file.read(5) == CONTENT[:5]
+        assert await file.pread(7, 100) == CONTENT[100:107]
+        assert await file.pwrite(b"written", 50) == 7
+        assert await file.pread(7, 50) == b"written"
+        assert await file.tell() == 5
+        assert await file.pread(10, len(CONTENT) - 4) == CONTENT[-4:]
+        assert await file.pread(10, len(CONTENT)) == b""
+        assert await file.pread(0, 0) == b""
+        assert await file.pread(1 << 40, 0) == await file.pread(len(CONTENT), 0)
+        assert await file.pread(size=2, offset=3) == CONTENT[3:5]
+        for wrong in ((-1, 0), (1, -1)):
+            with pytest.raises(OSError, match="Invalid argument"):
+                await file.pread(*wrong)
+        with pytest.raises(OSError, match="Invalid argument"):
+            await file.pwrite(b"x", -1)
+        with pytest.raises(TypeError):
+            await file.pread("many", 0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            await file.pwrite("text", 0)
+    async with cloverleaf.open(path, "wb") as file:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await file.pread(1, 0)
+
+
+async def test_pread_reads_what_is_not_in_memory(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "cold"
+    path.write_bytes(CONTENT * 10)
+    async with cloverleaf.open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        offsets = list(range(0, len(CONTENT) * 10, 4001))
+        random.Random(1).shuffle(offsets)
+        found = await asyncio.gather(*(file.pread(4096, offset) for offset in offsets))
+        assert found == [(CONTENT * 10)[offset : offset + 4096] for offset in offsets]
+
+
+async def test_an_operation_can_be_awaited_once(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb") as file:
+        read = file.pread(1, 0)
+        assert await read == CONTENT[:1]
+        with pytest.raises(RuntimeError, match="already awaited"):
+            await read
+        file.pread(1, 0).close()
+
+
+async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> None:
+    async def busy(file: Any, method: str, *arguments: Any) -> None:
+        for _ in range(1000):
+            await file.seek(0)
+            await getattr(file, method)(*arguments)
+
+    async with cloverleaf.open(path, "rb") as file:
+        for method, arguments in (("pread", (1, 0)), ("read", (1,)), ("readline", ())):
+            task = asyncio.ensure_future(busy(file, method, *arguments))
+            await turns(5)
+            assert not task.done(), f"{method} kept everybody waiting"
+            await task
+
+
+async def test_readinto_fills_any_buffer(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb") as file:
+        for room in (bytearray(100), memoryview(bytearray(100)), (memoryview(bytearray(100)))):
+            await file.seek(1)
+            assert await file.readinto(room) == 100
+            assert bytes(room) == CONTENT[1:101]
+        with pytest.raises(TypeError):
+            await file.readinto(b"never changes")
+        assert await file.readinto(bytearray()) == 0
+
+
+async def test_a_large_write_reaches_the_file_at_once(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    async with cloverleaf.open(path, "wb") as file:
+        assert await file.write(b"x" * (5 << 20)) == 5 << 20
+        assert path.stat().st_size == 5 << 20
+        await file.write(b"small")
+        assert path.stat().st_size == 5 << 20
+        await file.flush()
+        assert path.stat().st_size == (5 << 20) + 5
+        await file.fsync()
+        await file.fdatasync()
+
+
+async def test_what_is_written_may_be_changed_at_once(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "changed"
+    data = bytearray(b"a" * 100_000)
+    async with cloverleaf.open(path, "wb", 0) as file:
+        task = asyncio.ensure_future(file.write(data))
+        await asyncio.sleep(0)
+        data[:] = b"b" * len(data)
+        assert await task == 100_000
+    assert path.read_bytes() == b"a" * 100_000
+
+
+async def test_appending_leaves_others_bytes_alone(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "ab") as one, cloverleaf.open(path, "ab") as other:
+        for n in range(10):
+            await one.write(b"one %d\n" % n)
+            await one.flush()
+            await other.write(b"other %d\n" % n)
+            await other.flush()
+            assert await other.tell() == path.stat().st_size
+    expected = b"".join(b"one %d\nother %d\n" % (n, n) for n in range(10))
+    assert path.read_bytes() == CONTENT + expected
+
+
+async def test_a_full_disk_is_reported_and_the_bytes_are_kept(loop: Loop) -> None:
+    file = await cloverleaf.open("/dev/full", "wb")
+    await file.write(b"buffered")
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left on device"):
+            await file.flush()
+    with pytest.raises(OSError, match="No space left on device"):
+        await file.close()
+    assert file.closed
+    await file.close()
+
+
+async def test_a_limit_on_the_size_is_an_error_in_its_place(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "limited"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    file = await cloverleaf.open(path, "wb", 0)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(OSError, match="File too large"):
+            await file.write(b"x" * 1500)
+        assert path.read_bytes() == b"x" * 1000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    await file.close()
+    assert path.read_bytes() == b"x" * 1500, "what did not fit was kept, and written when it did"
