@@ -135,6 +135,11 @@ pub const WAITING_THREADS: usize = 1024;
 /// Seconds after which an idle thread of a blocking pool ends.
 pub const BLOCKING_IDLE_SECS: u64 = 10;
 
+/// Bytes of a write that must wait from which on it is kept where it is, if it can never change, instead of copied.
+///
+/// A copy of this much costs about as much as keeping track of who owns it.
+pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
+
 /// Bytes up to which waiting writes are copied together into one piece.
 ///
 /// Copying this much costs about as much as one allocation and one more entry in a gathered send.
