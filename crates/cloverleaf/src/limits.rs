@@ -183,3 +183,8 @@ pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
 ///
 /// An operation owns its buffer, so the bytes are copied once more; and what takes long anyway gains nothing by a ring.
 pub const RING_BYTES: usize = 256 * 1024;
+
+/// Operations on one file that take no wait before others are let run, in the binding.
+///
+/// Each takes a few microseconds, so others wait no longer than a callback of some length would make them.
+pub const OPERATIONS_BETWEEN_PAUSES: u32 = 64;
