@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -219,6 +220,33 @@ async def test_pread_reads_what_is_not_in_memory(loop: Loop, tmp_path: Path) -> 
         random.Random(1).shuffle(offsets)
         found = await asyncio.gather(*(file.pread(4096, offset) for offset in offsets))
         assert found == [(CONTENT * 10)[offset : offset + 4096] for offset in offsets]
+
+
+async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) -> None:
+    # Not in a folder of the test's: that may lie in memory, where there is no such thing.
+    path = Path(f"/var/tmp/cloverleaf-direct-{os.getpid()}")
+
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    path.write_bytes(CONTENT[:8192] * 4)
+    try:
+        async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
+            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+            assert b"".join(found) == CONTENT[:8192] * 4
+            assert await file.pread(4096, 8192 * 4) == b""
+            assert await file.pwrite(b"x" * 4096, 4096) == 4096
+            assert await file.read(4096) == CONTENT[:4096]
+            with pytest.raises(OSError, match="Invalid argument"):
+                await file.pread(100, 7)
+    except OSError as error:
+        if error.errno != errno.EINVAL or "file" in locals():
+            raise
+        pytest.skip("the file system has no O_DIRECT")
+    finally:
+        content = path.read_bytes()
+        path.unlink()
+    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
 
 
 async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> None:
