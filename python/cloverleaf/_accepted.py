@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._cloverleaf import Connecting
 from ._log import logger
 from ._sockets import SocketOperations
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
@@ -46,7 +47,7 @@ class Adopting(SocketOperations):
 
     async def _adopt(
         self,
-        sock: socket.socket,
+        sock: socket.socket | Connecting,
         protocol_factory: Callable[[], _P],
         tls: TLSOptions | None,
         *,
@@ -58,7 +59,8 @@ class Adopting(SocketOperations):
         closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio.
         """
         try:
-            sock.setblocking(False)
+            if not isinstance(sock, Connecting):
+                sock.setblocking(False)
             # From Python 3.15 on, the connection's callbacks share a context.
             context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
             protocol = protocol_factory()

@@ -10,6 +10,8 @@ from typing import Any, Self, TypeVarTuple, Unpack, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "Clients",
+    "Connecting",
     "DatagramTransportBase",
     "FileBase",
     "Handle",
@@ -23,6 +25,7 @@ __all__ = [
     "open_at_once",
     "opening",
     "set_ssl_transport_class",
+    "set_stream_classes",
     "set_transport_class",
 ]
 
@@ -41,6 +44,19 @@ class TimerHandle(asyncio.TimerHandle):
     @property
     def _callback(self) -> Callable[..., object] | None: ...
     def _repr_info(self) -> list[str]: ...
+
+@final
+class Clients:
+    def __new__(cls, when_gone: Callable[[], None]) -> Self: ...
+    def __len__(self) -> int: ...
+    def alive(self) -> list[asyncio.Transport]: ...
+    def close(self) -> None: ...
+
+@final
+class Connecting:
+    @property
+    def future(self) -> asyncio.Future[None]: ...
+    def close(self) -> None: ...
 
 @disjoint_base
 class Loop:
@@ -86,6 +102,7 @@ class Loop:
     def add_writer(self, fd: Any, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None: ...
     def remove_reader(self, fd: Any) -> bool: ...
     def remove_writer(self, fd: Any) -> bool: ...
+    _task_factory: Callable[..., Any] | None
     def _set_debug(self, enabled: bool) -> None: ...
     def _run(self) -> None: ...
     def _close(self) -> None: ...
@@ -118,9 +135,13 @@ class Loop:
         proto: int,
         flags: int,
     ) -> asyncio.Future[list[_AddressInfo]]: ...
+    def _connect(self, family: int, kind: int, proto: int, address: Any) -> Connecting | None: ...
+    def _connect_literal(
+        self, host: Any, port: Any, family: int, proto: int, flags: int
+    ) -> Connecting | None: ...
     def _make_stream_transport(
         self,
-        sock: socket.socket,
+        sock: socket.socket | Connecting,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None,
         extra: dict[str, Any] | None,
@@ -164,7 +185,7 @@ class Loop:
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
-        server: asyncio.AbstractServer,
+        server: Clients,
         backlog: int,
     ) -> None: ...
     def _stop_serving(self, fd: int) -> None: ...

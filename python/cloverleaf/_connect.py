@@ -6,15 +6,22 @@ import itertools
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ._accepted import Adopting
+from ._cloverleaf import Connecting as NativeConnection
 from ._log import logger
 from ._race import first_connected
 from ._resolve import AddressInfo
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
+
+# A local address, the head start of attempts, how to interleave families, all errors or one.
+_How: TypeAlias = tuple[tuple[Any, ...] | None, float | None, int | None, bool]
+
+_STDLIB_SOCKET = socket.socket
+_OWN_SOCK_CONNECT = Adopting.sock_connect
 
 
 class Connecting(Adopting):
@@ -43,17 +50,11 @@ class Connecting(Adopting):
         ) -> tuple[asyncio.Transport, _P]:
             """Connect to a TCP server, or adopt `sock`; return (transport, protocol)."""
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            connect = functools.partial(
-                self._connect_to,
-                host,
-                port,
-                (family, proto, flags),
-                local_addr,
-                happy_eyeballs_delay,
-                interleave,
-                all_errors,
+            hints = (family, proto, flags)
+            how = (local_addr, happy_eyeballs_delay, interleave, all_errors)
+            return await self._create_connection(
+                protocol_factory, host, port, hints, how, sock, tls
             )
-            return await self._create_connection(protocol_factory, host, port, sock, tls, connect)
 
     else:
 
@@ -77,38 +78,37 @@ class Connecting(Adopting):
         ) -> tuple[asyncio.Transport, _P]:
             """Connect to a TCP server, or adopt `sock`; return (transport, protocol)."""
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
-            connect = functools.partial(
-                self._connect_to,
-                host,
-                port,
-                (family, proto, flags),
-                local_addr,
-                happy_eyeballs_delay,
-                interleave,
-                False,
+            hints = (family, proto, flags)
+            how = (local_addr, happy_eyeballs_delay, interleave, False)
+            return await self._create_connection(
+                protocol_factory, host, port, hints, how, sock, tls
             )
-            return await self._create_connection(protocol_factory, host, port, sock, tls, connect)
 
     async def _create_connection(
         self,
         protocol_factory: Callable[[], _P],
         host: Any,
         port: Any,
+        hints: tuple[int, int, int],
+        how: _How,
         sock: socket.socket | None,
         tls: TLSOptions | None,
-        connect: Callable[[], Any],
     ) -> tuple[asyncio.Transport, _P]:
         refuse_tls_socket(sock)
+        connected: socket.socket | NativeConnection | None = sock
         if host is not None or port is not None:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            connected: socket.socket = await connect()
+            local_addr, _, _, all_errors = how
+            if local_addr is None and self._connects_natively():
+                connected = await self._connect_at_once(host, port, hints, all_errors)
+            if connected is None:
+                connected = await self._connect_to(host, port, hints, how)
         elif sock is None:
             raise ValueError("host and port was not specified and no sock specified")
         elif sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-        else:
-            connected = sock
+        assert connected is not None
 
         transport, protocol = await self._adopt(
             connected, protocol_factory, tls, is_ours=sock is None
@@ -118,17 +118,30 @@ class Connecting(Adopting):
             logger.debug("%r connected to %s:%r: (%r, %r)", kept, host, port, transport, protocol)
         return transport, protocol
 
+    async def _connect_at_once(
+        self, host: Any, port: Any, hints: tuple[int, int, int], all_errors: bool
+    ) -> NativeConnection | None:
+        """Connect to a host that is given by its number; None if it is not."""
+        connection: NativeConnection | None = None
+        try:
+            connection = self._connect_literal(host, port, *hints)
+            if connection is not None:
+                await connection.future
+        except OSError as error:
+            if all_errors:
+                raise _failure([error], all_errors) from None
+            raise
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        return connection
+
     async def _connect_to(
-        self,
-        host: Any,
-        port: Any,
-        hints: tuple[int, int, int],
-        local_addr: tuple[Any, ...] | None,
-        head_start: float | None,
-        interleave: int | None,
-        all_errors: bool,
-    ) -> socket.socket:
+        self, host: Any, port: Any, hints: tuple[int, int, int], how: _How
+    ) -> socket.socket | NativeConnection:
         """Resolve, and try address after address until one answers."""
+        local_addr, head_start, interleave, all_errors = how
         addresses = await self._addresses((host, port), hints)
         local = None if local_addr is None else await self._addresses(local_addr, hints)
         if interleave is None and head_start is not None:
@@ -140,7 +153,7 @@ class Connecting(Adopting):
         attempts = [
             functools.partial(self._attempt, errors, address, local) for address in addresses
         ]
-        sock: socket.socket | None = None
+        sock: socket.socket | NativeConnection | None = None
         if head_start is not None:
             sock = await first_connected(self, attempts, head_start)
         else:
@@ -170,18 +183,31 @@ class Connecting(Adopting):
             raise OSError("getaddrinfo() returned empty list")
         return found
 
+    def _connects_natively(self) -> bool:
+        """Whether the program leaves `socket.socket` and `sock_connect` to themselves."""
+        return (
+            socket.socket is _STDLIB_SOCKET
+            and getattr(self.sock_connect, "__func__", None) is _OWN_SOCK_CONNECT
+            and not self.get_debug()
+        )
+
     async def _attempt(
         self,
         errors: list[list[OSError]],
         address: AddressInfo,
         local: Sequence[AddressInfo] | None,
-    ) -> socket.socket:
+    ) -> socket.socket | NativeConnection:
         """Connect to one address; what goes wrong is also noted, in order of the attempts."""
         noted: list[OSError] = []
         errors.append(noted)
         family, kind, proto, _, remote = address
-        sock: socket.socket | None = None
+        sock: socket.socket | NativeConnection | None = None
         try:
+            if local is None and self._connects_natively():
+                sock = self._connect(family, kind, proto, remote)
+                if sock is not None:
+                    await sock.future
+                    return sock
             sock = socket.socket(family, kind, proto)
             sock.setblocking(False)
             if local is not None:

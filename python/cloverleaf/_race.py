@@ -9,16 +9,20 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias
 
-Attempt: TypeAlias = Callable[[], Coroutine[Any, Any, socket.socket]]
+from ._cloverleaf import Connecting
+
+# What an attempt opens.
+Opened: TypeAlias = socket.socket | Connecting
+Attempt: TypeAlias = Callable[[], Coroutine[Any, Any, Opened]]
 
 
 async def first_connected(
     loop: asyncio.AbstractEventLoop, attempts: Iterable[Attempt], head_start: float
-) -> socket.socket | None:
+) -> Opened | None:
     """Return the winner's socket, or None if every attempt ended with an OSError."""
     waiting = iter(attempts)
-    running: set[asyncio.Task[socket.socket]] = set()
-    latest: asyncio.Task[socket.socket] | None = None
+    running: set[asyncio.Task[Opened]] = set()
+    latest: asyncio.Task[Opened] | None = None
     next_start = loop.time()
     more = True
     try:
@@ -49,8 +53,8 @@ async def first_connected(
 
 
 def _take_winner(
-    running: set[asyncio.Task[socket.socket]], done: set[asyncio.Task[socket.socket]]
-) -> socket.socket | None:
+    running: set[asyncio.Task[Opened]], done: set[asyncio.Task[Opened]]
+) -> Opened | None:
     """Take ended attempts out of `running` until one has succeeded."""
     for task in done:
         running.discard(task)
@@ -64,7 +68,7 @@ def _take_winner(
     return None
 
 
-async def _call_off(losers: set[asyncio.Task[socket.socket]]) -> None:
+async def _call_off(losers: set[asyncio.Task[Opened]]) -> None:
     for task in losers:
         task.cancel()
         # As a callback, this also happens if we are cancelled while we wait.
@@ -73,6 +77,6 @@ async def _call_off(losers: set[asyncio.Task[socket.socket]]) -> None:
         await asyncio.wait(losers)
 
 
-def _close_what_it_opened(task: asyncio.Task[socket.socket]) -> None:
+def _close_what_it_opened(task: asyncio.Task[Opened]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()

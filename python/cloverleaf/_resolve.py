@@ -97,6 +97,10 @@ class Resolving(Executing):
     ) -> list[AddressInfo]:
         """Addresses for (host, port, ...), without the resolver if the host is numeric."""
         host, port = address[:2]
+        if not flags and len(address) == 2:
+            found = self._numeric_address(host, port, family, kind, proto, 0)
+            if found is not None:
+                return found
         numeric = numeric_address(host, port, family, kind, proto, *address[2:])
         if numeric is not None:
             return [numeric]

@@ -9,13 +9,13 @@ import errno
 import io
 import os
 import socket
-import sys
 from asyncio.constants import SENDFILE_FALLBACK_READBUFFER_SIZE, _SendfileMode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from . import _cloverleaf
+from ._releases import SENDFILE_ALWAYS_MOVES
 from ._sockets import SocketOperations
 
 _TRANSPORT_FALLBACK_BYTES = 16 * 1024
@@ -272,8 +272,8 @@ def _attempt(attempt: _WayOut, number: int, offset: int, sent: int, rest: int) -
 
 
 def _move_to(number: int, offset: int, sent: int) -> None:
-    """Leave the file's position behind what was sent; before Python 3.14, only if anything was."""
-    if sent > 0 or sys.version_info >= (3, 14):
+    """Leave the file's position behind what was sent, if anything was or asyncio would."""
+    if sent > 0 or SENDFILE_ALWAYS_MOVES:
         # Whatever cannot be sought in has no position.
         with suppress(OSError):
             os.lseek(number, offset + sent, os.SEEK_SET)

@@ -1,7 +1,7 @@
 """`Server`: what `create_server` returns. It owns the listening sockets and knows its clients.
 
 Closing a server ends listening at once and leaves the clients alone. The native half accepts
-clients, and calls `_attach` and `_detach` as their transports come and go.
+clients, and keeps count of them as their transports come and go.
 """
 
 import asyncio
@@ -9,11 +9,12 @@ import contextvars
 import functools
 import socket
 import sys
-import weakref
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Sequence
 
 from ._base import LoopBase
+from ._cloverleaf import Clients
+from ._releases import SERVERS_CLOSE_CLIENTS
 
 
 class Server(asyncio.AbstractServer):
@@ -38,8 +39,8 @@ class Server(asyncio.AbstractServer):
         self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
         # The descriptors' numbers, which the sockets no longer tell when the program closes them.
         self._numbers: list[int] = []
-        # Weak, so that a transport that nobody holds any more can be seen to be forgotten.
-        self._clients: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        # It keeps none of them alive: one that nobody holds any more is seen to be forgotten.
+        self._clients = Clients(self._wake_waiters)
         # None once the server is closed and its last client is gone.
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
@@ -68,7 +69,7 @@ class Server(asyncio.AbstractServer):
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close the server and wait until it is.
 
-        From Python 3.14 on, being cancelled also closes the connections, as on asyncio.
+        Where asyncio does so too, being cancelled also closes the connections.
         """
         if self._forever is not None:
             raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
@@ -80,7 +81,7 @@ class Server(asyncio.AbstractServer):
             await self._forever
         except asyncio.CancelledError:
             self.close()
-            if sys.version_info >= (3, 14):
+            if SERVERS_CLOSE_CLIENTS:
                 self.close_clients()
             await self.wait_closed()
             raise
@@ -92,6 +93,7 @@ class Server(asyncio.AbstractServer):
         sockets, self._sockets = self._sockets, None
         if sockets is None:
             return
+        self._clients.close()
         for number in self._numbers:
             self._loop._stop_serving(number)
         self._numbers.clear()
@@ -108,12 +110,12 @@ class Server(asyncio.AbstractServer):
 
     def close_clients(self) -> None:
         """Close every connection, after what is written has been sent."""
-        for transport in self._clients.copy():
+        for transport in self._clients.alive():
             transport.close()
 
     def abort_clients(self) -> None:
         """Close every connection at once."""
-        for transport in self._clients.copy():
+        for transport in self._clients.alive():
             transport.abort()
 
     async def wait_closed(self) -> None:
@@ -137,20 +139,16 @@ class Server(asyncio.AbstractServer):
             sock.listen(self._backlog)
             self._numbers.append(sock.fileno())
             start = functools.partial(
-                self._loop._start_serving, self._protocol_factory, sock, self, self._backlog
+                self._loop._start_serving,
+                self._protocol_factory,
+                sock,
+                self._clients,
+                self._backlog,
             )
             if self._context is None:
                 start()
             else:
                 self._context.copy().run(start)
-
-    def _attach(self, transport: asyncio.Transport) -> None:
-        self._clients.add(transport)
-
-    def _detach(self, transport: asyncio.Transport) -> None:
-        self._clients.discard(transport)
-        if not self._clients and self._sockets is None:
-            self._wake_waiters()
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, None

@@ -8,7 +8,6 @@ its number is somebody else's by now.
 import asyncio
 import os
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from signal import SIGKILL, SIGTERM
@@ -16,9 +15,7 @@ from typing import Any
 
 from ._log import logger
 from ._pipes import Pipes
-
-# From 3.14 on, `Process.wait()` does not wait for whoever else may hold the child's pipes.
-_WAIT_IS_OVER_AT_EXIT = sys.version_info >= (3, 14)
+from ._releases import WAITS_END_AT_EXIT
 
 # What a child wrote before it ended is in the kernel when the end is reported. One turn reads some
 # of it, or finds the end of the pipe, and two more tell of that; then either more is read, or there
@@ -273,7 +270,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if self._loop.get_debug():
             logger.info("%r exited with return code %r", self, self._returncode)
         self._call(self._protocol.process_exited)
-        if _WAIT_IS_OVER_AT_EXIT or self._given_up:
+        if WAITS_END_AT_EXIT or self._given_up:
             self._wake_waiters()
         self._try_finish()
 

@@ -23,10 +23,6 @@ TaskFactory: TypeAlias = Callable[..., Any]
 class Tasks(LoopBase):
     """`create_task`, `set_task_factory` and `get_task_factory`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._task_factory: TaskFactory | None = None
-
     if sys.version_info >= (3, 14):
 
         def create_task(self, coro: _Coroutine[_T], **kwargs: Any) -> asyncio.Task[_T]:
@@ -35,7 +31,7 @@ class Tasks(LoopBase):
             if self._task_factory is not None:
                 made: asyncio.Task[_T] = self._task_factory(self, coro, **kwargs)
                 return made
-            task: asyncio.Task[_T] = asyncio.Task(coro, loop=self, **kwargs)
+            task: asyncio.Task[_T] = asyncio.tasks.Task(coro, loop=self, **kwargs)
             if self.get_debug():
                 _forget_this_frame(task)
             try:
@@ -57,7 +53,7 @@ class Tasks(LoopBase):
             """Run `coro` as a task of this loop."""
             self._check_open()
             if self._task_factory is None:
-                task: asyncio.Task[_T] = asyncio.Task(
+                task: asyncio.Task[_T] = asyncio.tasks.Task(
                     coro,
                     loop=self,
                     name=name,
@@ -78,6 +74,9 @@ class Tasks(LoopBase):
             finally:
                 # An eager task that failed refers to this frame through its traceback.
                 del task
+
+    # The native half has a `create_task` for when there is nothing to decide; else it calls this.
+    _create_any_task = create_task
 
     def set_task_factory(self, factory: TaskFactory | None) -> None:
         """Let `factory(loop, coro, **keywords)` make the tasks; None brings the default back."""

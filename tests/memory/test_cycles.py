@@ -55,34 +55,46 @@ def test_two_hundred_cycles_through_handles_are_collected(loop: Loop) -> None:
     assert boxes_left(references) == 0
 
 
+def make_handles(loop: Loop, end: str, references: list[weakref.ref[Box]]) -> None:
+    """Make cycles of a box, the loop and a handle, and let the handles end in that way."""
+    for n in range(100):
+        box: Box = Failing() if end == "failed" else Box()
+        schedule: Callable[..., asyncio.Handle] = (
+            loop.call_soon,
+            loop.call_soon_threadsafe,
+            lambda callback: loop.call_later(0, callback),
+        )[n % 3]
+        handle = schedule(box)
+        box.content = (loop, handle)
+        if end == "cancelled":
+            handle.cancel()
+        references.append(weakref.ref(box))
+    if end == "left":
+        loop.stop()
+
+
 @pytest.mark.parametrize("end", ["run", "cancelled", "left", "failed"])
 def test_cycles_through_handles_made_while_the_loop_runs_are_collected(
     kind_factory: Callable[[], Loop], end: str
 ) -> None:
     """However a handle leaves the queue of a running loop, whoever kept it may be garbage then."""
-    references = []
+    references: list[weakref.ref[Box]] = []
     loop = kind_factory()
     loop.set_exception_handler(lambda *_: None)
-
-    def make() -> None:
-        for n in range(100):
-            box: Box = Failing() if end == "failed" else Box()
-            schedule = loop.call_soon if n % 2 else loop.call_soon_threadsafe
-            handle = schedule(box)
-            box.content = (loop, handle)
-            if end == "cancelled":
-                handle.cancel()
-            references.append(weakref.ref(box))
-        if end == "left":
-            loop.stop()
-
-    loop.call_soon(make)
-    turn(loop)
-    if end != "left":
+    loop.call_soon(make_handles, loop, end, references)
+    for _ in range(1 if end == "left" else 3):
         turn(loop)
     loop.close()
-    del make, loop
+    del loop
+    assert len(references) == 100
     assert boxes_left(references) == 0
+
+
+def leave_handles(loop: Loop, box: Box) -> None:
+    """Make a cycle of a box, the loop and handles, and stop the loop before these run."""
+    soon = (loop.call_soon(box), loop.call_soon_threadsafe(box))
+    box.content = (loop, soon, loop.call_later(3600, box))
+    loop.stop()
 
 
 def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
@@ -91,15 +103,10 @@ def test_a_loop_that_was_stopped_is_collected_with_the_handles_that_it_left(
     box = Box()
     references = [weakref.ref(box)]
     loop = kind_factory()
-
-    def make() -> None:
-        box.content = (loop, loop.call_soon(box), loop.call_soon_threadsafe(box))
-        loop.stop()
-
-    loop.call_soon(make)
+    loop.call_soon(leave_handles, loop, box)
     loop.run_forever()
     made = [loop]
-    del make, box, loop
+    del box, loop
     with pytest.warns(ResourceWarning, match="unclosed event loop"):
         collect(made)
     assert boxes_left(references) == 0

@@ -82,6 +82,58 @@ if sys.version_info < (3, 16):  # policies are to go in 3.16
         assert out == "True"
 
 
+def test_a_program_of_ours_is_warned_of_nothing(program: Program) -> None:
+    """Policies and all that hangs on them are deprecated from Python 3.14 on."""
+    ended = program(
+        """
+        import asyncio, cloverleaf, signal, sys
+
+        async def serve(reader, writer):
+            writer.write(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.slow_callback_duration = 60
+            loop.add_signal_handler(signal.SIGUSR1, print)
+            loop.remove_signal_handler(signal.SIGUSR1)
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, ("127.0.0.1", 0))
+            transport.close()
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "", stdout=-1)
+            await process.communicate()
+            await asyncio.to_thread(print, "in a thread")
+            await loop.getaddrinfo("localhost", 80)
+
+        cloverleaf.run(main(), debug=True)
+        if sys.version_info >= (3, 12):
+            asyncio.run(main(), loop_factory=cloverleaf.new_event_loop)
+        with asyncio.Runner(loop_factory=cloverleaf.new_event_loop) as runner:
+            runner.run(main())
+        loop = cloverleaf.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        """,
+        "-W",
+        "error",
+        "-X",
+        "dev",
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == "in a thread\n" * (4 if sys.version_info >= (3, 12) else 3)
+
+
 def test_importing_changes_nothing(program: Program) -> None:
     out = program.output("""
         import asyncio, sys, threading, os

@@ -11,6 +11,8 @@ import weakref
 
 import pytest
 
+from cloverleaf._releases import SERVERS_CLOSE_CLIENTS
+
 from .harness.links import both_ends
 from .harness.protocols import Recorder
 from .harness.turns import turns, until
@@ -183,6 +185,23 @@ async def test_serve_forever_twice_is_an_error(loop: Loop) -> None:
         await task
     with pytest.raises(RuntimeError, match=r"^server <.*> is closed$"):
         await server.serve_forever()
+
+
+async def test_a_cancelled_serve_forever_closes_clients_in_newer_releases(loop: Loop) -> None:
+    made: list[Recorder] = []
+    server = await serving(loop, made, start_serving=False)
+    task = loop.create_task(server.serve_forever())
+    await turns(2)
+    client = await connect(loop, server)
+    await until(lambda: made)
+    await made[0].made
+    task.cancel()
+    await turns(10)
+    assert made[0].lost.done() is SERVERS_CLOSE_CLIENTS
+    await close(client)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await made[0].lost
 
 
 async def test_close_ends_serve_forever(loop: Loop) -> None:

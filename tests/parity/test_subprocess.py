@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cloverleaf._releases import WAITS_END_AT_EXIT
 
 from .harness.complaints import Complaints
 from .harness.leaks import children, descriptors
@@ -114,6 +117,33 @@ async def test_popens_keywords_arrive(loop: Loop, tmp_path: Path) -> None:
         assert takes_sigpipe is restored
 
 
+async def test_popens_keywords_for_users_and_groups_arrive(loop: Loop) -> None:
+    tell = ("sh", "-c", "id -u; id -g; id -G")
+    user, group = os.getuid(), os.getgid()
+    said = await output(*tell, user=user, group=group)
+    assert said.split()[:2] == [b"%d" % user, b"%d" % group]
+    others = {"user": 65534, "group": 65533, "extra_groups": [65532]}
+    if user == 0:
+        assert await output(*tell, **others) == b"65534\n65533\n65533 65532\n"
+    else:
+        with pytest.raises(PermissionError):
+            await output(*tell, **others)
+
+
+async def test_the_size_of_the_pipes_can_be_chosen(loop: Loop) -> None:
+    size = 4 * os.sysconf("SC_PAGE_SIZE")
+    tell = f"import fcntl; print(fcntl.fcntl(1, {fcntl.F_GETPIPE_SZ}))"
+    assert await output(sys.executable, "-c", tell, pipesize=size) == b"%d\n" % size
+
+
+async def test_windows_keywords_are_refused(loop: Loop) -> None:
+    for keyword in ("startupinfo", "creationflags"):
+        with pytest.raises(ValueError, match=f"{keyword} is only supported on Windows"):
+            await output("true", **{keyword: 1})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        await output("true", colour="green")
+
+
 async def test_descriptors_can_be_passed_on(loop: Loop) -> None:
     reading, writing = os.pipe()
     try:
@@ -183,6 +213,23 @@ async def test_exec_is_no_shell_and_shell_no_exec(loop: Loop) -> None:
     await until(lambda: transport.get_returncode() is not None)
     assert transport.get_returncode() == 7
     transport.close()
+
+
+async def test_wait_ends_with_the_program_in_newer_releases(loop: Loop) -> None:
+    """Though a child of its own keeps its standard output open."""
+    command = "exec 3<&0; cat <&3 & echo ready; read line"
+    process = await asyncio.create_subprocess_shell(command, stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    waiting = loop.create_task(process.wait())
+    await turns(1)
+    process.kill()
+    if WAITS_END_AT_EXIT:
+        assert await waiting == -signal.SIGKILL
+    process.stdin.close()
+    assert await process.stdout.read() == b""
+    assert await waiting == -signal.SIGKILL
 
 
 async def test_signals_reach_the_program(loop: Loop) -> None:

@@ -107,6 +107,18 @@ async def test_a_task_factory_makes_the_tasks(loop: Loop) -> None:
     await plain
 
 
+async def test_a_program_may_replace_the_class_of_tasks(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(asyncio.Task[Any]):
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Own)
+    tasks = [loop.create_task(answer()), loop.create_task(answer(), name="named")]
+    assert [type(task) for task in tasks] == [Own, Own]
+    assert await tasks[0] == await tasks[1] == 42
+
+
 async def test_a_task_factory_gets_the_context_only_when_one_is_given(loop: Loop) -> None:
     seen: list[dict[str, Any]] = []
 

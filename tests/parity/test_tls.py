@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import ssl
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,33 @@ async def test_a_missing_client_certificate_is_refused(loop: Loop) -> None:
     transport.write(b"let me in")
     await ours.lost
     assert theirs.calls == []
+    server.close()
+    await server.wait_closed()
+
+
+async def test_renegotiation_is_refused(loop: Loop) -> None:
+    """Also of a client that insists: nothing that it sends afterwards arrives."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("Python cannot renegotiate, and the openssl command is not here")
+    context = server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    theirs = Recorder(loop)
+    server = await loop.create_server(lambda: theirs, "127.0.0.1", 0, ssl=context)
+    host, port = server.sockets[0].getsockname()
+    command = [openssl, "s_client", "-tls1_2", "-connect", f"{host}:{port}"]
+    client = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert client.stdin is not None
+    client.stdin.write(b"hello\n")
+    await theirs.made
+    assert await theirs.received(6) == b"hello\n"
+    client.stdin.write(b"R\n")
+    assert isinstance(await theirs.lost, ssl.SSLError)
+    _, said = await client.communicate()
+    assert b"RENEGOTIATING" in said
+    assert client.returncode != 0
+    assert theirs.data == b""
     server.close()
     await server.wait_closed()
 

@@ -1,12 +1,15 @@
 //! The native half of the Python package `cloverleaf`.
 
+mod allocator;
 mod child;
+mod clients;
 mod error;
 mod event_loop;
 mod ffi;
 mod file;
 mod future;
 mod handle;
+mod held;
 mod job;
 mod listener;
 mod owner;
@@ -20,7 +23,7 @@ mod transport;
 use pyo3::prelude::*;
 
 /// The native half of the Python package `cloverleaf`.
-#[pymodule]
+#[pymodule(gil_used = false)]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // PyO3 looks once whether there is an interpreter, and must not do so first when a finalizer calls us at the
     // interpreter's end, where it would find none.
@@ -31,5 +34,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transport::add_to(module)?;
     tls::add_to(module)?;
     streams::add_to(module)?;
+    clients::add_to(module)?;
     file::add_to(module)
 }

@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, with_context};
@@ -27,7 +28,7 @@ pub(crate) struct Listener {
     event_loop: Py<PyAny>,
     factory: Py<PyAny>,
     sock: Socket,
-    server: Py<PyAny>,
+    server: Py<Clients>,
     context: Py<PyAny>,
     accepts_per_turn: usize,
     registration: Mutex<Registration>,
@@ -48,7 +49,7 @@ impl Listener {
         event_loop: &Bound<'py, Loop>,
         factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         let py = event_loop.py();
@@ -172,7 +173,7 @@ impl Listener {
         let made = self.factory.bind(py).invoke0().and_then(|protocol| {
             transport::start(
                 event_loop,
-                Endpoint::Native(fd),
+                (Endpoint::Native(fd), Interest::NONE),
                 &protocol,
                 Peer::Accepted(peer),
                 company,
@@ -261,9 +262,9 @@ impl Retry {
 #[pymethods]
 impl Listener {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for object in [&self.event_loop, &self.factory, &self.server, &self.context] {
+        for object in [&self.event_loop, &self.factory, &self.context] {
             visit.call(object)?;
         }
-        Ok(())
+        visit.call(&self.server)
     }
 }

@@ -12,6 +12,7 @@ use cloverleaf::{
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
+use crate::held::Held;
 use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -32,6 +33,8 @@ pub(crate) struct LoopState {
     batch: DatagramBatch,
     /// Room for what the driver has reported; empty between two turns.
     events: Vec<Event>,
+    /// Who has written what is not sent yet.
+    pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
     attached: usize,
     /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
@@ -61,6 +64,7 @@ impl LoopState {
             buffer: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
+            held: Held::default(),
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
@@ -295,10 +299,12 @@ impl LoopState {
         self.batch = DatagramBatch::new();
     }
 
-    /// Makes every queued handle known to the collector: the loop runs no more, and may become garbage with its queue.
-    pub(crate) fn reveal_queued(&mut self, py: Python<'_>) {
+    /// Makes every queued handle known to the collector, and every timer from an age on: the loop runs no more, and may
+    /// become garbage with what it holds.
+    pub(crate) fn reveal_queued(&mut self, py: Python<'_>, first_age: u64) {
         self.scheduler.collect_injected();
-        for job in self.scheduler.ready() {
+        let timers = self.scheduler.timers().iter_since(first_age);
+        for job in self.scheduler.ready().chain(timers) {
             if let Job::Callback(handle) = job {
                 reveal(&handle.bind(py));
             }
@@ -312,6 +318,7 @@ impl LoopState {
                 visitor.object(handle);
             }
         }
+        self.held.traverse(visitor);
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }

@@ -35,6 +35,29 @@ pub const DIRECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that a receive straight into a `bytes` object asks for at most: what asyncio asks for.
 pub const LARGEST_DIRECT_READ_BYTES: usize = 256 * 1024;
 
+/// The same where the C library's allocator has not been readied for large blocks (see the binding's `allocator.rs`).
+///
+/// Cutting a block that was mapped from the kernel costs up to five times the message. What is larger goes through the
+/// loop's buffer, and its copy into a `bytes` of its size costs a tenth of the message.
+pub const LARGEST_UNPRIMED_READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of the block that readies the allocator: above every block that a receive asks for, and small enough to be
+/// found on every machine.
+pub const PRIMING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of the longest write that is held until its event has been served, to be sent with others.
+///
+/// Holding copies; from here on copying costs more than it can save.
+pub const LONGEST_HELD_WRITE_BYTES: usize = 4 * 1024;
+
+/// Bytes that one transport holds at most. What is written beyond is sent at once, with what is held.
+pub const HELD_BYTES: usize = 64 * 1024;
+
+/// Microseconds after which a protocol's next write goes out at once, with what is held.
+///
+/// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
+pub const LONGEST_HOLD_MICROS: u64 = 50;
+
 /// Pieces that one gathered send may take, the kernel's own limit (`IOV_MAX`, see `sendmsg(2)`).
 pub const PIECES_PER_SEND: usize = 1024;
 
@@ -111,6 +134,11 @@ pub const WAITING_THREADS: usize = 1024;
 
 /// Seconds after which an idle thread of a blocking pool ends.
 pub const BLOCKING_IDLE_SECS: u64 = 10;
+
+/// Bytes of a write that must wait from which on it is kept where it is, if it can never change, instead of copied.
+///
+/// A copy of this much costs about as much as keeping track of who owns it.
+pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
 
 /// Bytes up to which waiting writes are copied together into one piece.
 ///

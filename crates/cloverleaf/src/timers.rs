@@ -159,6 +159,28 @@ impl<J> Timers<J> {
         })
     }
 
+    /// The age of the next timer; those that wait already are older, and their ages smaller.
+    pub fn next_age(&self) -> u64 {
+        self.next_age
+    }
+
+    /// Every payload of that age or younger, in no order.
+    pub fn iter_since(&self, age: u64) -> impl Iterator<Item = &J> {
+        // No need to look at any if none is so young.
+        let slots = if age < self.next_age && self.live > 0 {
+            self.slots.as_slice()
+        } else {
+            &[]
+        };
+        slots.iter().filter_map(move |slot| match slot {
+            Slot::Live {
+                age: its_age,
+                payload,
+            } if *its_age >= age => Some(payload),
+            Slot::Live { .. } | Slot::Free { .. } => None,
+        })
+    }
+
     fn occupy(&mut self, content: Slot<J>) -> u32 {
         if self.first_free == NO_SLOT {
             let slot = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
@@ -277,6 +299,19 @@ mod tests {
             assert!(timers.dead() <= timers.len() + DEAD_TIMERS_KEPT);
         }
         assert_eq!(timers.len(), 100);
+    }
+
+    #[test]
+    fn the_young_are_told_from_the_old() {
+        let mut timers = Timers::new();
+        let gone = timers.insert(at(1), "gone");
+        timers.insert(at(9), "old");
+        timers.cancel(gone);
+        let age = timers.next_age();
+        assert_eq!(timers.iter_since(age).count(), 0);
+        timers.insert(at(3), "young, in a used slot");
+        let young: Vec<_> = timers.iter_since(age).copied().collect();
+        assert_eq!(young, ["young, in a used slot"]);
     }
 
     #[test]

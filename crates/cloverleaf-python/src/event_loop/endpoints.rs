@@ -3,14 +3,18 @@
 use crate::ffi::Reach;
 use std::os::fd::RawFd;
 
+use cloverleaf::{Address, Interest};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Loop;
+use super::connect::Connecting;
+use crate::clients::Clients;
 use crate::listener::Listener;
 use crate::transport::{self, Company, Correspondents, Endpoint, Peer};
 
-/// A transport on a connected, non-blocking Python socket, which it owns from now on.
+/// A transport on a connection that was made natively, or on a connected, non-blocking Python socket, which it owns from
+/// now on.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed; what the socket, the protocol or the server raise.
@@ -21,9 +25,22 @@ pub(super) fn make_stream_transport<'py>(
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     slf.get().check_open()?;
-    let endpoint = Endpoint::of_socket(sock)?;
+    let (endpoint, peer, registered) = match sock.cast_exact::<Connecting>() {
+        Ok(connecting) => {
+            let made = connecting.get().connected(slf.py())?;
+            let peer = Peer::Accepted(Address::Ip(made.remote));
+            (Endpoint::Native(made.socket), peer, made.registered)
+        }
+        Err(_) => (Endpoint::of_socket(sock)?, Peer::Ask, Interest::NONE),
+    };
     endpoint.send_without_delay();
-    transport::start(slf.as_any(), endpoint, protocol, Peer::Ask, company)
+    transport::start(
+        slf.as_any(),
+        (endpoint, registered),
+        protocol,
+        peer,
+        company,
+    )
 }
 
 /// A transport on a non-blocking Python socket for datagrams, which it owns from now on.
@@ -61,7 +78,7 @@ pub(super) fn start_serving<'py>(
     slf: &Bound<'py, Loop>,
     protocol_factory: &Bound<'py, PyAny>,
     sock: &Bound<'py, PyAny>,
-    server: &Bound<'py, PyAny>,
+    server: &Bound<'py, Clients>,
     backlog: i64,
 ) -> PyResult<()> {
     slf.get().check_open()?;

@@ -3,6 +3,7 @@
 mod accept;
 mod backend;
 mod blocking;
+mod connect;
 mod endpoints;
 mod onlookers;
 mod perform;
@@ -12,6 +13,7 @@ mod resolve;
 mod run;
 mod schedule;
 mod sockets;
+mod tasks;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
@@ -30,6 +32,8 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyType;
 
 use self::onlookers::Onlookers;
+use crate::allocator;
+use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
 use crate::job::{Internal, Job};
@@ -56,6 +60,8 @@ pub(crate) struct Loop {
     current: Slot,
     /// Which interfaces of the kernel the loop uses, once that has been asked.
     backend: OnceLock<InUse>,
+    /// What makes the tasks, unless asyncio's class does.
+    task_factory: Slot,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -146,6 +152,7 @@ impl Loop {
 impl Loop {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
+        allocator::prime();
         let state = LoopState::new().map_err(|error| os_error(py, &error))?;
         let injector = Arc::clone(state.scheduler.injector());
         Ok(Self {
@@ -162,6 +169,7 @@ impl Loop {
             process: std::process::id(),
             current: Slot::default(),
             backend: OnceLock::new(),
+            task_factory: Slot::default(),
         })
     }
 
@@ -188,6 +196,23 @@ impl Loop {
 
     fn _is_owner_thread(&self) -> bool {
         self.thread.load(Ordering::Acquire) == crate::ffi::thread_ident()
+    }
+
+    #[getter]
+    fn _task_factory<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        slf.get()
+            .task_factory
+            .get(slf.as_any())
+            .map(|factory| factory.into_bound(slf.py()))
+    }
+
+    #[setter(_task_factory)]
+    fn replace_task_factory(slf: &Bound<'_, Self>, factory: Option<Bound<'_, PyAny>>) {
+        drop(
+            slf.get()
+                .task_factory
+                .replace(slf.as_any(), factory.map(Into::into)),
+        );
     }
 
     /// The handle whose callback runs now, while debug mode is on; else None.
@@ -293,6 +318,30 @@ impl Loop {
         resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
     }
 
+    /// Begins to connect to an address of this family, type and protocol; None if only Python's socket can.
+    fn _connect<'py>(
+        slf: &Bound<'py, Self>,
+        family: i32,
+        kind: i32,
+        proto: i32,
+        address: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin(slf, [family, kind, proto], address)
+    }
+
+    /// Begins to connect to a host that is given by its number; None if it is not.
+    #[expect(clippy::too_many_arguments, reason = "those of create_connection")]
+    fn _connect_literal<'py>(
+        slf: &Bound<'py, Self>,
+        host: &Bound<'py, PyAny>,
+        port: &Bound<'py, PyAny>,
+        family: i32,
+        proto: i32,
+        flags: i32,
+    ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
+        connect::begin_literal(slf, host, port, [family, proto, flags])
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of asyncio's own constructor"
@@ -396,7 +445,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         protocol_factory: &Bound<'py, PyAny>,
         sock: &Bound<'py, PyAny>,
-        server: &Bound<'py, PyAny>,
+        server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
         endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
@@ -407,6 +456,7 @@ impl Loop {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        traverse_with(&visit, |visitor| visitor.slot(&self.task_factory))?;
         // A loop that is running, or in the middle of a change, is not garbage, and neither is what it holds.
         match self
             .cell
@@ -417,9 +467,10 @@ impl Loop {
         }
     }
 
-    fn __clear__(&self) {
+    fn __clear__(slf: &Bound<'_, Self>) {
+        drop(slf.get().task_factory.take(slf.as_any()));
         // Only a loop that nobody runs is cleared; what it holds goes with nothing borrowed.
-        if let Ok(held) = self.cell.with(LoopState::take_all) {
+        if let Ok(held) = slf.get().cell.with(LoopState::take_all) {
             drop(held);
         }
     }
@@ -446,6 +497,7 @@ pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
         ));
     }
     FINAL.set(cls)?;
+    tasks::attach(cls)?;
     attach_all(cls)
 }
 
@@ -463,6 +515,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
+    module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;

@@ -25,10 +25,13 @@ use crate::owner::{Ownership, Refused};
 use crate::report;
 use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
+use crate::transport;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
 struct Run<'a, 'py> {
     slf: &'a Bound<'py, Loop>,
+    /// The age of the first timer that is made in this run.
+    first_age: u64,
     _ownership: Ownership<'a>,
 }
 
@@ -48,11 +51,15 @@ impl<'a, 'py> Run<'a, 'py> {
             }
         };
         this.thread.store(thread_ident(), Ordering::Release);
-        let run = Self {
+        let mut run = Self {
             slf,
+            first_age: 0,
             _ownership: ownership,
         };
-        this.state().with(LoopState::expect_events)?;
+        run.first_age = this.state().with(|state| {
+            state.expect_events();
+            state.scheduler.timers().next_age()
+        })?;
         Ok(run)
     }
 }
@@ -64,7 +71,7 @@ impl Drop for Run<'_, '_> {
         // Not borrowed: a run ends between two jobs.
         cloverleaf::ignore(this.state().with(|state| {
             state.scheduler.clear_stop();
-            state.reveal_queued(self.slf.py());
+            state.reveal_queued(self.slf.py(), self.first_age);
         }));
     }
 }
@@ -285,6 +292,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     let py = slf.py();
     let found = this.state().with(|state| match state.reactor.get(token) {
         Some(Source::Served(Hold::Strong(object), serve)) => {
+            state.held.begin_event();
             Found::Object(object.clone_ref(py), *serve)
         }
         Some(Source::Watch(_)) => Found::Waiters,
@@ -303,7 +311,11 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
-    let served = serve(&object, interest);
+    let mut served = serve(&object, interest);
+    if this.state().with(|state| state.held.end_event())? {
+        // What was written is sent, whatever has happened.
+        served = served.and(transport::flush_all(slf));
+    }
     if let Some(began) = began {
         report_if_slow(slf, &object, began)?;
     }

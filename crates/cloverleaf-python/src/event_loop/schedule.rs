@@ -66,22 +66,24 @@ struct Request<'a, 'py> {
 impl<'a, 'py> Request<'a, 'py> {
     #[inline]
     fn parse(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
-        let first = method.first.and_then(|_| args.get(0));
-        let callback = args.get(usize::from(method.first.is_some()));
-        let mut named = args.named();
-        let (Some(callback), named, None) = (callback, named.next(), named.next()) else {
-            return Self::parse_any(py, method, args);
-        };
-        let context = match named {
-            None => None,
-            Some((name, context)) if name.is(intern!(py, "context")) => Some(context),
-            Some(_) => return Self::parse_any(py, method, args),
-        };
-        Ok(Self {
-            first,
-            callback,
-            context: context.filter(|context| !context.is_none()),
-        })
+        if let Some(callback) = args.get(usize::from(method.first.is_some())) {
+            let first = method.first.and_then(|_| args.get(0));
+            if args.are_positional() {
+                return Ok(Self {
+                    first,
+                    callback,
+                    context: None,
+                });
+            }
+            if let Some(context) = args.only_named(intern!(py, "context")) {
+                return Ok(Self {
+                    first,
+                    callback,
+                    context: Some(context).filter(|context| !context.is_none()),
+                });
+            }
+        }
+        Self::parse_any(py, method, args)
     }
 
     /// Arguments in any order.
@@ -200,20 +202,30 @@ fn at(
     let py = slf.py();
     let this = Loop::of(slf)?;
     this.check_open()?;
-    if this.debug() {
+    let debug = this.debug();
+    if debug {
         // asyncio's call_later is its call_at, which is the name in its messages.
         debug_checks(slf, CALL_AT, request.callback)?;
+        this.check_open()?;
     }
     let handle = handle::new_timer_handle(slf, when, request.callback, args, request.context(py)?)?;
-    let mut job = Some(Job::Callback(handle.clone().into()));
-    let key = this.state().with(|state| {
-        job.take()
-            .map(|job| state.scheduler.push_at(handle::deadline(when), job))
+    if debug {
+        handle::set_source_traceback(&handle)?;
+    }
+    let job = Job::Callback(handle.clone().into());
+    let mut key = None;
+    let given = this.state().give(job, |state, job| {
+        key = Some(state.scheduler.push_at(handle::deadline(when), job));
     });
-    match key {
-        Ok(Some(key)) => handle::set_timer_key(&handle, key),
+    if let (Ok(()), Some(key)) = (given, key) {
+        handle::set_timer_key(&handle, key);
+        if !this.is_running_now() {
+            reveal(&handle);
+        }
+    } else {
         // Another thread's timer: the loop itself queues it, on its thread.
-        Ok(None) | Err(_) => at_from_elsewhere(this, &handle, when)?,
+        reveal(&handle);
+        at_from_elsewhere(this, &handle, when)?;
     }
     Ok(handle.into())
 }
@@ -322,7 +334,7 @@ pub(crate) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
             PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
         ))
     })?;
-    crate::ffi::call_with_one_name(class.bind(py), slf, names.bind(py)).map(Into::into)
+    crate::ffi::call_with_names(class.bind(py), [slf], names.bind(py)).map(Into::into)
 }
 
 pub(super) const METHODS: [Method; 10] = [

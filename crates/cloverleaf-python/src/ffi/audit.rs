@@ -1,17 +1,23 @@
 //! Audit events (PEP 578) for what the socket module would raise them for.
 
+use std::ffi::CStr;
+
 use pyo3::prelude::*;
 
 use super::guarded;
 
-/// Raises the event of `socket.sendto`.
+/// Raises an event with a socket and an address.
 ///
 /// # Errors
 /// What a hook raises.
 #[inline]
-pub(crate) fn audit_sendto(sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn audit_event(
+    event: &CStr,
+    sock: &Bound<'_, PyAny>,
+    address: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     // SAFETY: both objects are held, and a `Bound` proves that the thread is attached.
-    let is_permitted = unsafe { guarded::audit(c"socket.sendto", sock.as_ptr(), address.as_ptr()) };
+    let is_permitted = unsafe { guarded::audit(event, sock.as_ptr(), address.as_ptr()) };
     if is_permitted {
         Ok(())
     } else {

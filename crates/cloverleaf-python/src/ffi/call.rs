@@ -107,21 +107,28 @@ pub(crate) fn with_context<R>(
     result
 }
 
-/// Calls with one argument that is given by name.
+/// Calls with these arguments, of which the last ones are given by name: one for each of `names`.
 ///
 /// # Errors
 /// What it raises.
 #[inline]
-pub(crate) fn call_with_one_name<'py>(
+pub(crate) fn call_with_names<'py, const N: usize>(
     callable: &Bound<'py, PyAny>,
-    value: &Bound<'py, PyAny>,
+    values: [&Bound<'py, PyAny>; N],
     names: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    debug_assert_eq!(names.len(), 1, "one name for one value");
-    let values = [value.as_ptr()];
-    // SAFETY: no positional argument and one value for the one name; all are held by the caller.
-    let result =
-        unsafe { guarded::vectorcall(callable.as_ptr(), values.as_ptr(), 0, names.as_ptr()) };
+    let positional = N.checked_sub(names.len());
+    let positional = positional.expect("invariant: there is a value for each name");
+    let values = values.map(Bound::as_ptr);
+    // SAFETY: there are as many values behind the positional ones as there are names; all are held by the caller.
+    let result = unsafe {
+        guarded::vectorcall(
+            callable.as_ptr(),
+            values.as_ptr(),
+            positional,
+            names.as_ptr(),
+        )
+    };
     // SAFETY: a call gives a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
@@ -215,7 +222,9 @@ pub(crate) fn call_method<'py, const N: usize>(
     }
     const { assert!(N <= MOST_METHOD_ARGS, "no method of ours takes more") };
     // SAFETY: the object and `N` arguments, held by the caller, who has a `Bound` to prove that the thread is attached.
-    let result = unsafe { guarded::vectorcall_method(name.as_ptr(), array.as_ptr(), N + 1) };
+    let result = unsafe {
+        guarded::vectorcall_method(name.as_ptr(), array.as_ptr(), N + 1, std::ptr::null_mut())
+    };
     // SAFETY: a call gives a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), result) }
 }

@@ -14,6 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::fields::has_fields;
 use super::freelist::{FreeList, nesting};
 use super::object::{Owned, Slot};
 
@@ -28,6 +29,9 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const SUBCLASSABLE: bool;
     /// How many freed objects are kept for reuse.
     const KEPT: usize;
+    /// How many words at the start of the value, references all of them, may lie in the place of the base's own fields,
+    /// which are references, too, and stay unused otherwise.
+    const BASE_FIELDS: usize = 0;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
     /// Slots of the type beside those that every native type has.
@@ -105,9 +109,14 @@ impl NativeClass {
         // SAFETY: a type object is live and its size is set once.
         let base_size = unsafe { (*base.as_type_ptr()).tp_basicsize };
         let base_size = usize::try_from(base_size).unwrap_or(0);
-        let offset = base_size.next_multiple_of(align_of::<T>());
+        let offset = if T::BASE_FIELDS > 0 && has_fields(base, base_size, T::BASE_FIELDS) {
+            size_of::<ffi::PyObject>()
+        } else {
+            base_size.next_multiple_of(align_of::<T>())
+        };
         self.offset.store(offset, Ordering::Relaxed);
-        self.base_size.store(base_size, Ordering::Relaxed);
+        self.base_size
+            .store(base_size.min(offset), Ordering::Relaxed);
         let mut slots = vec![
             slot(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void),
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
@@ -127,7 +136,8 @@ impl NativeClass {
         let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable;
         let mut spec = ffi::PyType_Spec {
             name: T::NAME.as_ptr(),
-            basicsize: c_int::try_from(offset + size_of::<T>()).unwrap_or(c_int::MAX),
+            basicsize: c_int::try_from(base_size.max(offset + size_of::<T>()))
+                .unwrap_or(c_int::MAX),
             itemsize: 0,
             flags: u32::try_from(flags).unwrap_or(0),
             slots: slots.as_mut_ptr(),

@@ -82,11 +82,11 @@ pub(super) unsafe fn vectorcall_method(
     name: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     nargsf: usize,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let hang = Hang;
     // SAFETY: as the caller promises.
-    let result =
-        unsafe { raw::PyObject_VectorcallMethod(name, args, nargsf, std::ptr::null_mut()) };
+    let result = unsafe { raw::PyObject_VectorcallMethod(name, args, nargsf, names) };
     std::mem::forget(hang);
     result
 }

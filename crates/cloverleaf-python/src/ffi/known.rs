@@ -56,6 +56,11 @@ impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Know
             let object = unsafe { object.cast_unchecked::<T>() };
             return Ok(object.get());
         }
+        Self::search(object)
+    }
+
+    #[cold]
+    fn search<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
         Ok(object.cast::<T>()?.get())
     }
 }

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use pyo3::{Borrowed, ffi};
 
+use super::guarded;
 use super::object::Owned;
 
 /// What a method answers.
@@ -32,6 +33,51 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.values[..self.positional]
             .get(index)
             .map(|pointer| self.borrow(*pointer))
+    }
+
+    /// Whether no argument was given by name.
+    #[inline]
+    pub(crate) const fn are_positional(&self) -> bool {
+        self.values.len() == self.positional
+    }
+
+    /// The one argument that was given by name, if it is this very name: interned, as names in code are.
+    #[inline]
+    pub(crate) fn only_named(
+        &self,
+        name: &Bound<'py, PyString>,
+    ) -> Option<Borrowed<'a, 'py, PyAny>> {
+        let mut named = self.named();
+        match (named.next(), named.next()) {
+            (Some((given, value)), None) if given.is(name) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Calls a method of an object with these very arguments.
+    ///
+    /// # Errors
+    /// What it raises, and `AttributeError` if there is none.
+    #[cold]
+    pub(crate) fn hand_on(
+        &self,
+        object: &Bound<'py, PyAny>,
+        method: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut values = vec![object.as_ptr()];
+        values.extend_from_slice(self.values);
+        // SAFETY: the object and as many positional values as is said, then one for each name; the caller of the
+        // method that got them holds them all.
+        let result = unsafe {
+            guarded::vectorcall_method(
+                method.as_ptr(),
+                values.as_ptr(),
+                self.positional + 1,
+                self.names,
+            )
+        };
+        // SAFETY: a call gives a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(self.py, result) }
     }
 
     /// The positional arguments from `start` on.

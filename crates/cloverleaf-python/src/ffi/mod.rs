@@ -13,6 +13,7 @@ mod call;
 mod class;
 mod close;
 mod content;
+mod fields;
 mod freelist;
 mod guarded;
 mod known;
@@ -29,16 +30,19 @@ pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
 pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_sendto;
+pub(crate) use audit::audit_event;
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
-pub(crate) use buffer::{Bytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer};
+pub(crate) use buffer::{
+    Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
+};
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with_one_name, copy_context, with_context,
+    Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
 };
 pub(crate) use class::{Native, NativeClass, TypeSlot, Visitor, traverse_with};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled};
+pub(crate) use fields::AfterFields;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
@@ -46,7 +50,7 @@ pub(crate) use method::{
 };
 pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, reveal};
+pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use state::{class_version, first_attributes, instance_dict};
 

@@ -101,6 +101,12 @@ impl Slot {
         ))
     }
 
+    /// A place with nothing.
+    #[inline]
+    pub(crate) const fn empty() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
     /// A new reference to what is here, guarded by `holder`, whose slot this is.
     #[inline]
     pub(crate) fn get(&self, holder: &Bound<'_, PyAny>) -> Option<Owned> {
@@ -131,6 +137,12 @@ impl Slot {
     #[inline]
     pub(crate) fn take(&self, holder: &Bound<'_, PyAny>) -> Option<Owned> {
         self.replace(holder, None)
+    }
+
+    /// Whether anything is here, as far as one can tell who does not guard it.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        !self.0.load(Ordering::Relaxed).is_null()
     }
 
     /// What is here, for the collector, which has stopped every other thread.

@@ -10,10 +10,11 @@
 
 use std::marker::PhantomData;
 
-use pyo3::ffi;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
+use pyo3::{Borrowed, ffi};
 
-use super::call::{INLINE_ARGS, call_borrowed};
+use super::call::{INLINE_ARGS, call_borrowed, with_context};
 use super::class::{Native, NativeClass, has_weak_references};
 use super::object::Slot;
 
@@ -23,6 +24,16 @@ use super::object::Slot;
 pub(crate) struct Private<'py, T> {
     object: Bound<'py, PyAny>,
     value: PhantomData<T>,
+}
+
+/// A call that lies ready in the slots of an object: the callback with its arguments up to the first empty place, or
+/// with the tuple of them in the first one, and the context to run it in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots<'a> {
+    pub(crate) context: &'a Slot,
+    pub(crate) callback: &'a Slot,
+    pub(crate) args: [&'a Slot; INLINE_ARGS],
+    pub(crate) in_tuple: bool,
 }
 
 impl NativeClass {
@@ -67,12 +78,6 @@ impl<'py, T: Native> Private<'py, T> {
         })
     }
 
-    /// The proof that the thread is attached.
-    #[inline]
-    pub(crate) fn py(&self) -> Python<'py> {
-        self.object.py()
-    }
-
     /// Its value.
     #[inline]
     pub(crate) fn value(&self) -> &T {
@@ -82,21 +87,26 @@ impl<'py, T: Native> Private<'py, T> {
         }
     }
 
-    /// Calls what lies in these slots of the value: the callback with its arguments, or with the tuple of them in the
-    /// first place.
+    /// Calls what lies in these slots of the value.
     ///
     /// # Errors
     /// What the call raises.
     #[inline]
-    pub(crate) fn call(
-        &self,
-        slots: impl FnOnce(&T) -> (&Slot, &[Slot; INLINE_ARGS], bool),
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (callback, args, in_tuple) = slots(self.value());
-        let args = args.each_ref().map(Slot::peek);
-        // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only reference
-        // and keeps it to itself. So they hold what they hold through the call.
-        unsafe { call_borrowed(self.object.py(), callback.peek(), args, in_tuple) }
+    pub(crate) fn call(&self, slots: impl FnOnce(&T) -> Slots<'_>) -> PyResult<()> {
+        let py = self.object.py();
+        let slots = slots(self.value());
+        let args = slots.args.map(Slot::peek);
+        // SAFETY: the slot holds a reference or nothing, and stays as it is (see below).
+        let context = unsafe { Borrowed::from_ptr_or_opt(py, slots.context.peek()) };
+        let Some(context) = context else {
+            return Err(without_context());
+        };
+        with_context(py, context, || {
+            // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only
+            // reference and keeps it to itself. So they hold what they hold through the call.
+            let called = unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) };
+            called.map(drop)
+        })
     }
 
     /// Makes the object known again.
@@ -116,6 +126,12 @@ impl<'py, T: Native> Private<'py, T> {
             unsafe { ffi::Py_DECREF(pointer) };
         }
     }
+}
+
+/// Somebody has emptied a field past our properties.
+#[cold]
+pub(crate) fn without_context() -> PyErr {
+    PyAttributeError::new_err("'Handle' object has no attribute '_context'")
 }
 
 #[inline]

@@ -28,7 +28,7 @@ fn py_cancel(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 fn py_cancelled(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let handle = AnyHandle::required(slf)?;
-    handle.inner().guard.wait_for_end(slf.py());
+    handle.parts().rest.guard.wait_for_end(slf.py());
     Ok(boolean(slf.py(), handle.is_cancelled()))
 }
 
@@ -37,17 +37,17 @@ fn get_cancelled(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn py_get_context(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(AnyHandle::required(slf)?
-        .inner()
-        .context
-        .clone_ref(slf.py()))
+    Ok(or_none(
+        slf.py(),
+        AnyHandle::required(slf)?.parts().held.context.get(slf),
+    ))
 }
 
 fn py_run(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let handle = AnyHandle::required(slf)?;
     if let Err(error) = run(slf, handle) {
-        let event_loop = handle.inner().event_loop.bind(py);
+        let event_loop = get_loop(slf)?.into_bound(py);
         crate::report::callback_failed(&event_loop, slf, error)?;
     }
     Ok(none(py))
@@ -65,33 +65,37 @@ fn py_when(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn get_callback(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(or_none(
         slf.py(),
-        AnyHandle::required(slf)?.inner().callback.get(slf),
+        AnyHandle::required(slf)?.parts().held.callback.get(slf),
     ))
 }
 
 fn get_args(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let args = AnyHandle::required(slf)?.inner().args_tuple(slf)?;
+    let args = AnyHandle::required(slf)?.parts().args_tuple(slf)?;
     Ok(args.map_or_else(|| none(slf.py()), Into::into))
 }
 
 fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(AnyHandle::required(slf)?
-        .inner()
-        .event_loop
-        .clone_ref(slf.py()))
+    Ok(or_none(
+        slf.py(),
+        AnyHandle::required(slf)?.parts().held.event_loop.get(slf),
+    ))
 }
 
 fn get_source_traceback(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(or_none(
         slf.py(),
-        AnyHandle::required(slf)?.inner().source_traceback.get(slf),
+        AnyHandle::required(slf)?
+            .parts()
+            .held
+            .source_traceback
+            .get(slf),
     ))
 }
 
 fn get_repr(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(or_none(
         slf.py(),
-        AnyHandle::required(slf)?.inner().repr.get(slf),
+        AnyHandle::required(slf)?.parts().held.repr.get(slf),
     ))
 }
 

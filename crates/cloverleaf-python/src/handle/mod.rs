@@ -4,15 +4,17 @@
 //! `repr()` and the tools that look into handles work. A cancelled handle lets go of its callback and arguments at once.
 
 mod guard;
+mod held;
 mod methods;
 mod run;
 
 pub(crate) use guard::Guard;
+pub(crate) use held::{Handle, TimerHandle};
 pub(crate) use methods::add_to;
 pub(crate) use run::{cancel, run, run_by_asyncio, run_queued};
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use cloverleaf::{Time, TimerKey};
 use pyo3::intern;
@@ -20,33 +22,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
-use crate::ffi::{
-    Arguments, Call, INLINE_ARGS, Native, NativeClass, Owned, Reach, Slot, Visitor, copy_context,
-};
+use crate::ffi::{Arguments, Native, NativeClass, Owned, Reach, Visitor, copy_context};
+use held::{HasParts, Inline, Parts};
 
-/// What a handle holds.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    callback: Slot,
-    args: [Slot; INLINE_ARGS],
-    in_tuple: bool,
-    cancelled: AtomicBool,
-    guard: Guard,
-    context: Owned,
-    event_loop: Owned,
-    source_traceback: Slot,
-    repr: Slot,
-}
-
-/// What a timer's handle holds.
-#[derive(Debug)]
-pub(crate) struct TimerHandle {
-    handle: Handle,
-    when: f64,
-    age: AtomicU64,
-    slot: AtomicU32,
-    scheduled: AtomicBool,
-}
+/// Handles of a kind that are kept for reuse: 2 MiB of them, and no more than were alive at once.
+///
+/// A thread that calls `call_soon_threadsafe` as fast as it can queues tens of thousands before it must let the loop
+/// have the GIL, and memory that is given back after each such burst must be asked for again at the next.
+const KEPT: usize = 16 * 1024;
 
 static HANDLE: NativeClass = NativeClass::new();
 static TIMER_HANDLE: NativeClass = NativeClass::new();
@@ -54,7 +37,8 @@ static TIMER_HANDLE: NativeClass = NativeClass::new();
 impl Native for Handle {
     const NAME: &'static CStr = c"cloverleaf.Handle";
     const SUBCLASSABLE: bool = false;
-    const KEPT: usize = 1024;
+    const KEPT: usize = KEPT;
+    const BASE_FIELDS: usize = held::HANDLE_FIELDS;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
 
     fn class() -> &'static NativeClass {
@@ -62,26 +46,19 @@ impl Native for Handle {
     }
 
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self
-            .args
-            .iter()
-            .chain([&self.callback, &self.source_traceback, &self.repr])
-        {
-            visitor.slot(slot);
-        }
-        visitor.object(&self.context);
-        visitor.object(&self.event_loop);
+        self.parts().traverse(visitor);
     }
 
     fn clear(&self, holder: &Bound<'_, PyAny>) {
-        self.release(holder);
+        self.parts().release(holder);
     }
 }
 
 impl Native for TimerHandle {
     const NAME: &'static CStr = c"cloverleaf.TimerHandle";
     const SUBCLASSABLE: bool = false;
-    const KEPT: usize = 1024;
+    const KEPT: usize = KEPT;
+    const BASE_FIELDS: usize = held::TIMER_FIELDS;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
 
     fn class() -> &'static NativeClass {
@@ -89,111 +66,11 @@ impl Native for TimerHandle {
     }
 
     fn traverse(&self, visitor: &mut Visitor) {
-        self.handle.traverse(visitor);
+        Self::traverse(self, visitor);
     }
 
     fn clear(&self, holder: &Bound<'_, PyAny>) {
-        self.handle.release(holder);
-    }
-}
-
-/// Either kind of handle, as a value.
-trait HasHandle: Native {
-    /// What both have.
-    fn handle(&self) -> &Handle;
-}
-
-impl HasHandle for Handle {
-    fn handle(&self) -> &Handle {
-        self
-    }
-}
-
-impl HasHandle for TimerHandle {
-    fn handle(&self) -> &Handle {
-        &self.handle
-    }
-}
-
-impl Handle {
-    /// A handle for a callback with these arguments, in this context.
-    ///
-    /// # Errors
-    /// `MemoryError`.
-    #[inline]
-    fn new<'a, 'py: 'a>(
-        event_loop: &Bound<'py, PyAny>,
-        callback: Borrowed<'_, 'py, PyAny>,
-        args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
-        context: Owned,
-        guard: Guard,
-    ) -> PyResult<Self> {
-        let in_tuple = args.len() > INLINE_ARGS;
-        let mut slots = [const { None }; INLINE_ARGS];
-        if in_tuple {
-            slots[0] = Some(PyTuple::new(event_loop.py(), args)?.into());
-        } else {
-            for (slot, arg) in slots.iter_mut().zip(args) {
-                *slot = Some(arg.into());
-            }
-        }
-        Ok(Self {
-            callback: Slot::new(Some(callback.into())),
-            args: slots.map(Slot::new),
-            in_tuple,
-            cancelled: AtomicBool::new(false),
-            guard,
-            context,
-            event_loop: event_loop.clone().into(),
-            source_traceback: Slot::default(),
-            repr: Slot::default(),
-        })
-    }
-
-    /// The call to make, with everything that it needs held; `None` once it is cancelled.
-    #[inline]
-    fn call(&self, holder: &Bound<'_, PyAny>) -> Option<Call> {
-        let callable = self.callback.get(holder)?;
-        let mut args = [const { None }; INLINE_ARGS];
-        for (arg, slot) in args.iter_mut().zip(&self.args) {
-            *arg = slot.get(holder);
-            if arg.is_none() {
-                break;
-            }
-        }
-        Some(Call {
-            callable,
-            args,
-            in_tuple: self.in_tuple,
-        })
-    }
-
-    fn release(&self, holder: &Bound<'_, PyAny>) {
-        // Taken first and dropped after, because a drop may run Python code that comes back here.
-        let held = (
-            self.callback.take(holder),
-            self.args.each_ref().map(|slot| slot.take(holder)),
-        );
-        drop(held);
-    }
-
-    fn args_tuple<'py>(&self, holder: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let py = holder.py();
-        let Some(call) = self.call(holder) else {
-            return Ok(None);
-        };
-        let [first, second, third] = call.args;
-        if call.in_tuple {
-            return first
-                .map(|tuple| tuple.into_bound(py).cast_into::<PyTuple>())
-                .transpose()
-                .map_err(Into::into);
-        }
-        let args = [first, second, third]
-            .into_iter()
-            .flatten()
-            .map(|arg| arg.into_bound(py));
-        PyTuple::new(py, args.collect::<Vec<_>>()).map(Some)
+        self.parts().release(holder);
     }
 }
 
@@ -223,17 +100,17 @@ impl<'a> AnyHandle<'a> {
     }
 
     #[inline]
-    const fn inner(self) -> &'a Handle {
+    fn parts(self) -> Parts<'a> {
         match self {
-            Self::Plain(handle) => handle,
-            Self::Timer(timer) => &timer.handle,
+            Self::Plain(handle) => handle.parts(),
+            Self::Timer(timer) => timer.parts(),
         }
     }
 
     /// Whether it will not run any more.
     #[inline]
     pub(crate) fn is_cancelled(self) -> bool {
-        self.inner().cancelled.load(Ordering::Relaxed)
+        self.parts().is_cancelled()
     }
 
     /// Notes that a timer has left the queue.
@@ -257,8 +134,10 @@ pub(crate) fn new_handle<'py>(
     context: Owned,
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(event_loop, callback, args.rest(1), context, guard)?;
-    HANDLE.instantiate_private(event_loop.py(), handle)
+    let py = event_loop.py();
+    let args = Inline::new(py, args.rest(1))?;
+    let handle = Handle::new(event_loop, callback, args, context, guard);
+    HANDLE.instantiate_private(py, handle)
 }
 
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.
@@ -284,17 +163,15 @@ pub(crate) fn new_bound_handle_in<'py>(
     args: &Bound<'py, PyTuple>,
     context: Owned,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(
-        event_loop,
-        callback.as_borrowed(),
-        args.iter_borrowed(),
-        context,
-        Guard::none(),
-    )?;
-    remember_origin(event_loop, HANDLE.instantiate(event_loop.py(), handle)?)
+    let py = event_loop.py();
+    let args = Inline::new(py, args.iter_borrowed())?;
+    let callback = callback.as_borrowed();
+    let handle = Handle::new(event_loop, callback, args, context, Guard::none());
+    remember_origin(event_loop, HANDLE.instantiate(py, handle)?)
 }
 
-/// A new timer's handle, to be queued by the caller under the key that [`set_timer_key`] then stores.
+/// A new timer's handle, to be queued by the caller under the key that [`set_timer_key`] then stores; the caller
+/// [reveals](crate::ffi::reveal) it unless the loop runs.
 ///
 /// # Errors
 /// `MemoryError`.
@@ -306,18 +183,10 @@ pub(crate) fn new_timer_handle<'py>(
     args: &Arguments<'_, 'py>,
     context: Owned,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::new(event_loop, callback, args.rest(2), context, Guard::none())?;
-    let timer = TimerHandle {
-        handle,
-        when,
-        age: AtomicU64::new(0),
-        slot: AtomicU32::new(0),
-        scheduled: AtomicBool::new(false),
-    };
-    remember_origin(
-        event_loop,
-        TIMER_HANDLE.instantiate(event_loop.py(), timer)?,
-    )
+    let py = event_loop.py();
+    let args = Inline::new(py, args.rest(2))?;
+    let handle = Handle::new(event_loop, callback, args, context, Guard::none());
+    TIMER_HANDLE.instantiate_private(py, handle.due_at(when))
 }
 
 /// Stores under which key a timer waits.
@@ -365,7 +234,8 @@ pub(crate) fn set_source_traceback(object: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Some(handle) = AnyHandle::of(object) {
         drop(
             handle
-                .inner()
+                .parts()
+                .held
                 .source_traceback
                 .replace(object, Some(traceback.into())),
         );

@@ -7,9 +7,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySuper;
 
-use super::{AnyHandle, Handle, HasHandle, TimerHandle};
+use super::held::HasParts;
+use super::{AnyHandle, Handle, TimerHandle};
 use crate::event_loop::Loop;
-use crate::ffi::{Private, Reach, reveal, with_context};
+use crate::ffi::{Private, Reach, reveal, with_context, without_context};
 
 /// Runs the callback of a handle that has left the queue, unless it was cancelled, and lets go of the handle.
 ///
@@ -28,18 +29,11 @@ pub(crate) fn run_queued(object: Bound<'_, PyAny>) -> Result<(), (PyErr, Bound<'
 
 /// Runs the callback of a handle that nobody can cancel meanwhile, nor look at.
 #[inline]
-fn run_private<T: HasHandle>(private: Private<'_, T>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
-    let handle = private.value().handle();
-    if handle.cancelled.load(Ordering::Relaxed) {
+fn run_private<T: HasParts>(private: Private<'_, T>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+    if private.value().parts().is_cancelled() {
         return Ok(());
     }
-    let result = with_context(private.py(), handle.context.bind(private.py()), || {
-        let call = private.call(|value| {
-            let handle = value.handle();
-            (&handle.callback, &handle.args, handle.in_tuple)
-        });
-        call.map(drop)
-    });
+    let result = private.call(|value| value.parts().slots());
     match result {
         Ok(()) => {
             private.discard();
@@ -69,12 +63,13 @@ fn run_shared(object: Bound<'_, PyAny>) -> Result<(), (PyErr, Bound<'_, PyAny>)>
 /// What the callback raises.
 pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
     let py = object.py();
-    let inner = handle.inner();
-    let _running = inner.guard.enter();
-    let Some(call) = inner.call(object).filter(|_| !handle.is_cancelled()) else {
+    let parts = handle.parts();
+    let _running = parts.rest.guard.enter();
+    let Some(call) = parts.call(object).filter(|_| !parts.is_cancelled()) else {
         return Ok(());
     };
-    with_context(py, inner.context.bind(py), || call.make(py).map(drop))
+    let context = parts.held.context.get(object).ok_or_else(without_context)?;
+    with_context(py, context.bind(py), || call.make(py).map(drop))
 }
 
 /// Runs a handle by the `_run` of asyncio's class, which a tool has replaced.
@@ -83,7 +78,7 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
 /// What the tool raises.
 #[cold]
 pub(crate) fn run_by_asyncio(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<()> {
-    let _running = handle.inner().guard.enter();
+    let _running = handle.parts().rest.guard.enter();
     let by_asyncio = PySuper::new(&object.get_type(), object)?;
     by_asyncio.reach0(intern!(object.py(), "_run")).map(drop)
 }
@@ -95,20 +90,24 @@ pub(crate) fn run_by_asyncio(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -
 pub(crate) fn cancel(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = object.py();
     let handle = AnyHandle::required(object)?;
-    let inner = handle.inner();
-    if inner.cancelled.swap(true, Ordering::SeqCst) {
+    let parts = handle.parts();
+    if parts.rest.cancelled.swap(true, Ordering::SeqCst) {
         return Ok(());
     }
-    inner.guard.wait_for_end(py);
-    let event_loop = inner.event_loop.bind(py);
-    let native = event_loop.cast::<Loop>().ok().map(pyo3::Borrowed::get);
+    parts.rest.guard.wait_for_end(py);
+    let event_loop = parts
+        .held
+        .event_loop
+        .get(object)
+        .map(|event_loop| event_loop.into_bound(py));
+    let native = event_loop.as_ref().map(Loop::of).transpose()?;
     if native.is_some_and(Loop::debug) {
         let text = object.repr()?.into_any();
-        drop(inner.repr.replace(object, Some(text.into())));
+        drop(parts.held.repr.replace(object, Some(text.into())));
     }
     // Whoever cancels it has a reference, and may be part of a cycle, and a timer leaves its queue at once.
     reveal(object);
-    inner.release(object);
+    parts.release(object);
     if let (AnyHandle::Timer(timer), Some(native)) = (handle, native)
         && timer.scheduled.swap(false, Ordering::Relaxed)
     {

@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 
 use super::endpoint::Endpoint;
 use super::kind::Kind;
-use super::sendfile;
 use super::stream::{Phase, StreamTransport};
+use super::{held, sendfile};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -55,6 +56,8 @@ pub(super) fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyRes
     let is_first = this.with(|stream| {
         let is_first = stream.phase < Phase::Lost;
         if is_first {
+            // What asyncio would have sent when it was written is not taken back; whether it went, nobody hears.
+            stream.offer_held();
             stream.phase = Phase::Lost;
             stream.queue.clear();
         }
@@ -159,7 +162,7 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     drop((protocol, contexts));
     let closed = endpoint.close(py);
     if let Some(server) = server {
-        call_method(&server.bind(py), intern!(py, "_detach"), [slf])?;
+        server.bind(py).cast::<Clients>()?.get().discard(slf)?;
     }
     closed
 }
@@ -188,6 +191,7 @@ pub(super) fn close(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    held::flush(slf, this)?;
     let was = this.with(|stream| {
         let was = stream.phase;
         if was < Phase::Closing {

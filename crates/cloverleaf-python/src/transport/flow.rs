@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use pyo3::{Borrowed, intern};
 
+use super::held;
 use super::stream::StreamTransport;
 use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs};
 use crate::report;
@@ -155,7 +156,9 @@ pub(crate) fn marks_of(
 
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_write_buffer_limits", HIGH_WATER_BYTES)?;
-    StreamTransport::of(slf)?.with(|stream| stream.limits = Limits { low, high });
+    let this = StreamTransport::of(slf)?;
+    held::flush(slf, this)?;
+    this.with(|stream| stream.limits = Limits { low, high });
     pause_if_full(slf)?;
     Ok(super::info::none(slf.py()))
 }
@@ -166,7 +169,9 @@ fn get_write_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let size = StreamTransport::of(slf)?.with(|stream| stream.queue.len());
+    let this = StreamTransport::of(slf)?;
+    held::flush(slf, this)?;
+    let size = this.with(|stream| stream.queue.len());
     Ok(PyInt::new(slf.py(), size).into())
 }
 

@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
+use super::held;
 use super::kind::Kind;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
@@ -146,7 +147,17 @@ pub(super) fn remember_peer(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 /// `MemoryError`.
 pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    drop(sockname(slf)?);
+    let is_kept = StreamTransport::of(slf)?.with(|stream| {
+        if stream.sockname.is_none() && stream.own_address.is_none() {
+            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
+            stream.own_address = asked.and_then(Result::ok).map(Address::from);
+        }
+        !matches!(stream.own_address, Some(Address::Other))
+    });
+    if !is_kept {
+        // Only the socket module knows how to show it.
+        drop(sockname(slf)?);
+    }
     Ok(())
 }
 
@@ -157,11 +168,16 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
     {
         return Ok(Some(known.into_bound(py)));
     }
-    let asked = this.with(|stream| stream.endpoint.fd().map(rustix::net::getsockname));
-    let Some(Ok(address)) = asked else {
+    let address = this.with(|stream| {
+        stream.own_address.clone().or_else(|| {
+            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
+            asked.and_then(Result::ok).map(Address::from)
+        })
+    });
+    let Some(address) = address else {
         return Ok(None);
     };
-    let name = match shown(py, &address.into())? {
+    let name = match shown(py, &address)? {
         Some(name) => Some(name),
         None => socket(slf)?
             .map(|sock| sock.reach0(intern!(py, "getsockname")))
@@ -250,7 +266,10 @@ fn known<'py>(
         return Ok(None);
     }
     match text.to_str()? {
-        "socket" => transport_socket(slf),
+        "socket" => {
+            held::flush(slf, StreamTransport::of(slf)?)?;
+            transport_socket(slf)
+        }
         "sockname" => sockname(slf),
         "peername" => peername(slf),
         _ => Ok(None),

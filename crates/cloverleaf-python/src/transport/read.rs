@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
 use super::{close, pipe, unpolled, write};
+use crate::allocator::largest_direct_read;
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -79,13 +80,17 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// How much to ask for straight into a `bytes`; zero means to go through the loop's buffer.
-const fn room_for(last_read: usize) -> usize {
+fn room_for(last_read: usize) -> usize {
+    let largest = largest_direct_read();
+    let is_primed = largest == limits::LARGEST_DIRECT_READ_BYTES;
     if last_read < limits::DIRECT_READ_BYTES {
         0
-    } else if last_read >= limits::LARGEST_DIRECT_READ_BYTES {
-        limits::LARGEST_DIRECT_READ_BYTES
-    } else {
+    } else if last_read <= largest {
         last_read.next_power_of_two()
+    } else if is_primed {
+        largest
+    } else {
+        0
     }
 }
 

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use rustix::io::Errno;
 
+use super::held;
 use super::stream::{Phase, Stream, StreamTransport};
 use crate::error::errno_error;
 use crate::event_loop::{Piece, create_future};
@@ -90,6 +91,7 @@ pub(super) fn give_up(slf: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult
 /// `_begin_sendfile()`: from now on nothing else is written.
 fn begin(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = StreamTransport::of(slf)?;
+    held::flush(slf, this)?;
     this.with(|stream| {
         refuse_to("sendfile", stream)?;
         stream.sending = Some(Sending::default());

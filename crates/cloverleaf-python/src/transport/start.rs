@@ -6,8 +6,9 @@ use pyo3::types::PyTuple;
 
 use super::stream::{Phase, StreamTransport};
 use super::{close, read};
+use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, call_method};
+use crate::ffi::Owned;
 use crate::job::Job;
 use crate::{future, handle};
 
@@ -18,8 +19,8 @@ pub(crate) struct Company<'py> {
     pub(crate) waiter: Option<Bound<'py, PyAny>>,
     /// What `get_extra_info` knows beside the socket's own addresses.
     pub(crate) extra: Option<Bound<'py, PyAny>>,
-    /// The server that accepted the connection.
-    pub(crate) server: Option<Bound<'py, PyAny>>,
+    /// The clients of the server that accepted the connection.
+    pub(crate) server: Option<Bound<'py, Clients>>,
     /// The connection's own context, from Python 3.15 on.
     pub(crate) context: Option<Owned>,
 }
@@ -48,7 +49,7 @@ pub(super) fn begin<'py>(
 ) -> PyResult<()> {
     register(event_loop, slf)?;
     if let Some(server) = &company.server {
-        call_method(server, intern!(event_loop.py(), "_attach"), [slf])?;
+        server.get().add(slf)?;
     }
     let py = event_loop.py();
     let transport = StreamTransport::of(slf)?;

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cloverleaf::{Interest, Token, WriteQueue};
+use cloverleaf::{Address, Interest, Token, WriteQueue};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -50,7 +50,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "five independent answers, each to a question of asyncio's contract"
+    reason = "six independent answers, each to a question of asyncio's contract"
 )]
 pub(super) struct Stream {
     pub(super) kind: Kind,
@@ -62,6 +62,10 @@ pub(super) struct Stream {
     /// What the driver reports at present.
     pub(super) registered: Interest,
     pub(super) queue: WriteQueue,
+    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
+    pub(super) is_held: bool,
+    /// The event that the last write answered.
+    pub(super) wrote_for: u64,
     pub(super) limits: Limits,
     pub(super) protocol: Option<Owned>,
     /// The protocol is an `asyncio.BufferedProtocol`.
@@ -81,11 +85,14 @@ pub(super) struct Stream {
     pub(super) context: Option<Owned>,
     pub(super) read_context: Option<Owned>,
     pub(super) write_context: Option<Owned>,
+    /// The `Clients` of its server, of which it is one.
     pub(super) server: Option<Owned>,
     pub(super) extra: Option<Owned>,
     pub(super) peer: Peer,
     /// What `get_extra_info('socket')` shows, once somebody has asked.
     pub(super) shown: Option<Owned>,
+    /// The own address, kept when the connection ends.
+    pub(super) own_address: Option<Address>,
     pub(super) sockname: Option<Owned>,
     pub(super) peername: Option<Owned>,
 }
@@ -285,7 +292,7 @@ impl Stream {
             .sending
             .as_ref()
             .is_some_and(|sending| sending.needs_room);
-        let write = self.phase < Phase::Lost && (needs_room || !self.queue.is_empty());
+        let write = self.phase < Phase::Lost && (needs_room || self.waits());
         let read = if read { Interest::READ } else { Interest::NONE };
         let write = if write {
             Interest::WRITE
@@ -293,6 +300,11 @@ impl Stream {
             Interest::NONE
         };
         read.with(write)
+    }
+
+    /// Whether bytes wait for the kernel to have room.
+    pub(super) fn waits(&self) -> bool {
+        !self.is_held && !self.queue.is_empty()
     }
 
     /// Whether writing and reading have been given up by either side.
@@ -315,18 +327,23 @@ pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
 ///
+/// The driver may report something of the endpoint already.
+///
 /// # Errors
 /// What the protocol's attributes, the server or the loop raise; the endpoint is closed then.
 pub(crate) fn start<'py>(
     event_loop: &Bound<'py, PyAny>,
-    endpoint: Endpoint,
+    (endpoint, registered): (Endpoint, Interest),
     protocol: &Bound<'py, PyAny>,
     peer: Peer,
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let transport = StreamTransport::new(event_loop, Kind::Socket, endpoint, protocol, &company)?;
-    transport.with(|stream| stream.peer = peer);
+    transport.with(|stream| {
+        stream.peer = peer;
+        stream.registered = registered;
+    });
     let slf = CLASS.instantiate(py, transport)?;
     info::remember_peer(&slf)?;
     begin(event_loop, &slf, protocol, company)?;
@@ -356,6 +373,8 @@ impl StreamTransport {
             token: None,
             registered: Interest::NONE,
             queue: WriteQueue::new(),
+            is_held: false,
+            wrote_for: 0,
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
@@ -372,10 +391,11 @@ impl StreamTransport {
                 .map(|context| context.clone_ref(py)),
             read_context: None,
             write_context: None,
-            server: held(&company.server),
+            server: company.server.clone().map(Owned::from),
             extra: held(&company.extra),
             peer: Peer::Ask,
             shown: None,
+            own_address: None,
             sockname: None,
             peername: None,
         };

@@ -1,6 +1,8 @@
 //! The way out: sent at once if nothing waits before it, else queued until the kernel has room.
 
-use cloverleaf::Sent;
+use std::ops::Deref;
+
+use cloverleaf::{Sent, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,9 +12,10 @@ use rustix::net::Shutdown;
 
 use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
-use super::{close, flow, sendfile};
+use super::{close, flow, held, sendfile};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Bytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
+use crate::held::Moment;
 
 /// Refuses what asyncio does not take for bytes, and says what is `wanted`.
 ///
@@ -56,9 +59,11 @@ fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
 
 /// What is to be done about a write that has been made.
 #[derive(Clone, Copy)]
-enum Outcome {
-    /// Nothing: all of it went, or nobody needs to know that it did not.
+pub(super) enum Outcome {
+    /// Nothing: all of it went or is held with what was, or nobody needs to know that it did not.
     Done,
+    /// It is held until the event has been served, the first to be.
+    Held,
     /// Some of it waits.
     Queued,
     /// The connection is broken.
@@ -68,9 +73,18 @@ enum Outcome {
 }
 
 impl Stream {
-    fn write(&mut self, data: &[u8]) -> Outcome {
+    /// `kept` is the same bytes, if they can be kept where they are.
+    fn write(&mut self, data: &[u8], kept: Option<KeptBytes>, moment: Moment) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
+        }
+        if self.is_held {
+            return self.write_behind(&[data], moment);
+        }
+        if self.queue.is_empty() && self.may_hold(data.len(), moment) {
+            self.queue.push_slice(data);
+            self.is_held = true;
+            return Outcome::Held;
         }
         let Some(fd) = self.endpoint.fd() else {
             return self.failed(Errno::BADF);
@@ -84,8 +98,66 @@ impl Stream {
                 Err(errno) => return self.failed(errno),
             }
         }
-        self.queue.push_slice(rest);
+        match kept {
+            Some(kept) => self
+                .queue
+                .push_shared(Box::new(kept), data.len() - rest.len()),
+            None => self.queue.push_slice(rest),
+        }
         Outcome::Queued
+    }
+
+    /// Whether a write is to be held: a small one that answers an event which was answered before.
+    fn may_hold(&mut self, len: usize, moment: Moment) -> bool {
+        let has_answered = self.wrote_for == moment.event;
+        self.wrote_for = moment.event;
+        has_answered && moment.event != 0 && self.kind == Kind::Socket && self.has_hold_for(len)
+    }
+
+    /// Whether so many bytes more can be held. Nobody must be told to pause because of what is held.
+    fn has_hold_for(&self, len: usize) -> bool {
+        len <= limits::LONGEST_HELD_WRITE_BYTES
+            && self.queue.len() + len <= self.limits.high.min(limits::HELD_BYTES)
+    }
+
+    /// Writes behind what is held: is held as well, or goes with it.
+    fn write_behind(&mut self, pieces: &[impl Deref<Target = [u8]>], moment: Moment) -> Outcome {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let stays = moment.event != 0 && self.has_hold_for(len) && !moment.is_late();
+        if stays {
+            for piece in pieces {
+                self.queue.push_slice(piece);
+            }
+            return Outcome::Done;
+        }
+        self.is_held = false;
+        let Some((last, others)) = pieces.split_last() else {
+            return self.send_queue(&[]);
+        };
+        for piece in others {
+            self.queue.push_slice(piece);
+        }
+        self.send_queue(last)
+    }
+
+    /// Offers what is held to the kernel; `None` if nothing is.
+    pub(super) fn offer_held(&mut self) -> Option<Outcome> {
+        if !std::mem::replace(&mut self.is_held, false) || self.queue.is_empty() {
+            return None;
+        }
+        Some(self.send_queue(&[]))
+    }
+
+    /// Sends what is in the queue and has not been offered before, and `last` behind it.
+    fn send_queue(&mut self, last: &[u8]) -> Outcome {
+        let Some(fd) = self.endpoint.fd() else {
+            return self.failed(Errno::BADF);
+        };
+        match self.queue.send_with(fd, last) {
+            Ok(_) if self.queue.is_empty() => Outcome::Done,
+            Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
+            Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
     }
 
     /// A write after the end, to be counted.
@@ -126,17 +198,30 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         sendfile::refuse_to("write", stream)
     })?;
     if !bytes.is_empty() {
-        let outcome = this.with(|stream| stream.write(&bytes));
+        let moment = held::moment(this, py)?;
+        let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
+            .then(|| KeptBytes::of(data))
+            .flatten();
+        let outcome = this.with(|stream| stream.write(&bytes, kept, moment));
         drop(bytes);
         settle(slf, this, outcome)?;
     }
     Ok(super::info::none(py))
 }
 
+/// Does what is to be done about a write.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[inline]
-fn settle(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome) -> PyResult<()> {
+pub(super) fn settle(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    outcome: Outcome,
+) -> PyResult<()> {
     match outcome {
         Outcome::Queued => wait_for_room(slf, this),
+        Outcome::Held => held::keep(slf, this),
         Outcome::Failed(kind, errno) => {
             close::fatal_error(slf, errno_error(slf.py(), errno), kind.write_failed())
         }
@@ -188,28 +273,31 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
     if bytes.iter().all(|piece| piece.is_empty()) {
         return Ok(super::info::none(py));
     }
-    let outcome = this.with(|stream| stream.write_pieces(&bytes));
+    let moment = held::moment(this, py)?;
+    let outcome = this.with(|stream| stream.write_pieces(&bytes, moment));
     drop(bytes);
     settle(slf, this, outcome)?;
     Ok(super::info::none(py))
 }
 
 impl Stream {
-    fn write_pieces(&mut self, pieces: &[Bytes<'_>]) -> Outcome {
+    fn write_pieces(&mut self, pieces: &[Bytes<'_>], moment: Moment) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
+        if self.is_held {
+            return self.write_behind(pieces, moment);
+        }
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let is_held = self.queue.is_empty() && self.may_hold(len, moment);
         for piece in pieces {
             self.queue.push_slice(piece);
         }
-        let Some(fd) = self.endpoint.fd() else {
-            return self.failed(Errno::BADF);
-        };
-        match self.queue.send_to(fd) {
-            Ok(_) if self.queue.is_empty() => Outcome::Done,
-            Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
-            Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        if is_held {
+            self.is_held = true;
+            return Outcome::Held;
         }
+        self.send_queue(&[])
     }
 }
 
@@ -228,7 +316,7 @@ pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let sent = this.with(|stream| {
-        if stream.phase >= Phase::Lost || stream.queue.is_empty() {
+        if stream.phase >= Phase::Lost || !stream.waits() {
             return None;
         }
         let fd = stream.endpoint.fd()?;
@@ -261,7 +349,7 @@ pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
     flow::resume_if_drained(slf)?;
     let next = this.with(|stream| match stream.phase {
-        _ if !stream.queue.is_empty() => Next::Wait,
+        _ if stream.waits() => Next::Wait,
         Phase::Closing => {
             stream.phase = Phase::Lost;
             Next::Finish
@@ -304,6 +392,7 @@ fn write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         close::close(slf)?;
         return Ok(super::info::none(slf.py()));
     }
+    held::flush(slf, this)?;
     this.with(|stream| {
         if stream.is_closing() || stream.wrote_eof {
             return;

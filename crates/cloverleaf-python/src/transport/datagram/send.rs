@@ -15,7 +15,7 @@ use super::receive::{is_not_now, tell_error};
 use super::{DatagramTransport, Datagrams, close};
 use crate::error::os_error;
 use crate::ffi::{
-    Arguments, Bytes, Method, Owned, SINCE_3_13, audit_sendto, call_method, raw_fastcall,
+    Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
 };
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
@@ -159,7 +159,7 @@ impl DatagramTransport {
             }
             Destination::Known(known) => {
                 if let (Some(sock), Some(address)) = (self.socket(py), address)
-                    && let Err(error) = audit_sendto(&sock, address)
+                    && let Err(error) = audit_event(c"socket.sendto", &sock, address)
                 {
                     return Attempt::of_python(py, Err(error));
                 }

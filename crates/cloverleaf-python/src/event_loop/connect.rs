@@ -1,0 +1,262 @@
+//! Connecting to one address: a socket that no Python object stands for until somebody asks for it.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cloverleaf::{Interest, Token, literal};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyInt, PyString, PyTuple};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with, sockopt};
+
+use super::Loop;
+use super::schedule::create_future;
+use crate::error::{errno_error, os_error};
+use crate::ffi::{Owned, audit_event};
+use crate::future;
+
+/// A connection that is being made; the transport that it becomes takes it over.
+#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    event_loop: Py<PyAny>,
+    /// As it was given: it is part of an error's text.
+    address: Py<PyAny>,
+    remote: SocketAddr,
+    /// Done when the connection is there.
+    future: Py<PyAny>,
+    attempt: Mutex<Option<Attempt>>,
+}
+
+/// What an attempt owns until it has failed, or a transport takes it.
+#[derive(Debug)]
+struct Attempt {
+    socket: OwnedFd,
+    token: Token,
+}
+
+/// A connected socket, of which the driver reports that it can be written.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    /// The socket.
+    pub(crate) socket: OwnedFd,
+    /// Whom it is connected to.
+    pub(crate) remote: SocketAddr,
+    /// What the driver reports.
+    pub(crate) registered: Interest,
+}
+
+/// The address that these mean, if they are all that there is to it: a host's number and a port.
+fn address_of(address: &Bound<'_, PyAny>, sort: [i32; 3]) -> Option<SocketAddr> {
+    let address = address.cast_exact::<PyTuple>().ok()?;
+    let [family, kind, proto] = sort;
+    let host = address.get_item(0).ok()?;
+    let port = address.get_item(1).ok()?;
+    let is_plain = match address.len() {
+        2 => family == libc::AF_INET,
+        // A flow label or a scope is the socket module's.
+        4 => family == libc::AF_INET6 && zero(address, 2) && zero(address, 3),
+        _ => false,
+    };
+    if !is_plain || !port.is_exact_instance_of::<PyInt>() {
+        return None;
+    }
+    let port = port.extract().ok()?;
+    let host = host.cast_exact::<PyString>().ok()?;
+    let found = literal(host.to_str().ok()?, port, [family, kind, proto, 0])?;
+    Some(found.address)
+}
+
+fn zero(address: &Bound<'_, PyTuple>, place: usize) -> bool {
+    address
+        .get_item(place)
+        .and_then(|part| part.extract::<u32>())
+        .is_ok_and(|part| part == 0)
+}
+
+/// Begins to connect to an address; None if only Python's socket knows what it means.
+///
+/// # Errors
+/// `OSError` if the kernel refuses at once; what an audit hook raises.
+pub(super) fn begin<'py>(
+    slf: &Bound<'py, Loop>,
+    sort: [i32; 3],
+    address: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, Connecting>>> {
+    let [_, kind, proto] = sort;
+    let is_tcp = kind == libc::SOCK_STREAM && matches!(proto, 0 | libc::IPPROTO_TCP);
+    match address_of(address, sort).filter(|_| is_tcp) {
+        Some(remote) => connect(slf, remote, address.clone()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Begins to connect to a host that is given by its number; None if a resolver must be asked, or Python's socket.
+///
+/// # Errors
+/// Those of [`begin`].
+pub(super) fn begin_literal<'py>(
+    slf: &Bound<'py, Loop>,
+    host: &Bound<'py, PyAny>,
+    port: &Bound<'py, PyAny>,
+    [family, proto, flags]: [i32; 3],
+) -> PyResult<Option<Bound<'py, Connecting>>> {
+    let py = slf.py();
+    let (Ok(text), true) = (
+        host.cast_exact::<PyString>(),
+        port.is_exact_instance_of::<PyInt>(),
+    ) else {
+        return Ok(None);
+    };
+    let (Ok(text), Ok(number)) = (text.to_str(), port.extract()) else {
+        return Ok(None);
+    };
+    let Some(found) = literal(text, number, [family, libc::SOCK_STREAM, proto, flags]) else {
+        return Ok(None);
+    };
+    let address = match found.address {
+        SocketAddr::V4(_) => (host, port).into_pyobject(py)?.into_any(),
+        SocketAddr::V6(address) if address.scope_id() == 0 && address.flowinfo() == 0 => {
+            (host, port, 0, 0).into_pyobject(py)?.into_any()
+        }
+        SocketAddr::V6(_) => return Ok(None),
+    };
+    connect(slf, found.address, address).map(Some)
+}
+
+fn connect<'py>(
+    slf: &Bound<'py, Loop>,
+    remote: SocketAddr,
+    address: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, Connecting>> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_open()?;
+    // The socket that the event would name does not exist in Python.
+    audit_event(c"socket.connect", py.None().bind(py), &address)?;
+    let family = match remote {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = open(family).map_err(|errno| errno_error(py, errno))?;
+    match rustix::net::connect(&socket, &remote) {
+        // An interrupted connect goes on by itself.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
+        Err(errno) => return Err(errno_error(py, errno)),
+    }
+    let connecting = Connecting {
+        event_loop: slf.clone().into_any().unbind(),
+        address: address.unbind(),
+        remote,
+        future: create_future(slf.as_any())?.into_bound(py).unbind(),
+        attempt: Mutex::new(None),
+    };
+    let connecting = Bound::new(py, connecting)?;
+    let object = Owned::from(connecting.clone().into_any());
+    let told = this.state().with(|state| {
+        let token = state.add_source(socket.as_raw_fd(), object, serve);
+        let told = state.set_interest(socket.as_fd(), token, Interest::NONE, Interest::WRITE);
+        *connecting.get().attempt() = Some(Attempt { socket, token });
+        told
+    })?;
+    if let Err(error) = told {
+        drop(connecting.get().take(py)?);
+        return Err(os_error(py, &error));
+    }
+    Ok(connecting)
+}
+
+fn open(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let protocol: Option<Protocol> = Some(rustix::net::ipproto::TCP);
+    socket_with(family, SocketType::STREAM, flags, protocol)
+}
+
+impl Connecting {
+    fn attempt(&self) -> MutexGuard<'_, Option<Attempt>> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the attempt from this and from the loop, which knows its descriptor no more.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Attempt>> {
+        let event_loop = self.event_loop.bind(py);
+        let (attempt, source) = Loop::of(event_loop)?.state().with(|state| {
+            let attempt = self.attempt().take();
+            let source = attempt
+                .as_ref()
+                .and_then(|own| state.remove_source(own.socket.as_raw_fd(), own.token));
+            (attempt, source)
+        })?;
+        drop(source);
+        Ok(attempt)
+    }
+
+    /// Hands the connected socket over.
+    ///
+    /// # Errors
+    /// `RuntimeError` if it was closed or handed over before.
+    pub(crate) fn connected(&self, py: Python<'_>) -> PyResult<Connected> {
+        let attempt = self
+            .take(py)?
+            .ok_or_else(|| PyRuntimeError::new_err("the connection was closed"))?;
+        Ok(Connected {
+            socket: attempt.socket,
+            remote: self.remote,
+            registered: Interest::WRITE,
+        })
+    }
+}
+
+/// Serves the event of a socket that is connecting: it is connected, or has failed.
+///
+/// # Errors
+/// What the future's methods raise.
+fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
+    let py = object.py();
+    let this = object.cast::<Connecting>()?.get();
+    let future = this.future.bind(py);
+    let result = this
+        .attempt()
+        .as_ref()
+        .map(|own| sockopt::socket_error(&own.socket));
+    match result {
+        None => Ok(()),
+        Some(Ok(Ok(()))) => future::set_result(future, py.None().bind(py)),
+        Some(Ok(Err(errno)) | Err(errno)) => {
+            this.close(py)?;
+            let text = format!("Connect call failed {}", this.address.bind(py).repr()?);
+            // OSError picks the subclass by the number.
+            let error = PyOSError::new_err((errno.raw_os_error(), text));
+            future::set_exception(future, &error)
+        }
+    }
+}
+
+#[pymethods]
+impl Connecting {
+    /// A future that is done when the connection is there.
+    #[getter]
+    fn future(&self, py: Python<'_>) -> Py<PyAny> {
+        self.future.clone_ref(py)
+    }
+
+    /// Gives the attempt up; nothing happens if a transport has taken it over.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(attempt) = self.take(py)? {
+            let event_loop = self.event_loop.bind(py);
+            Loop::of(event_loop)?
+                .state()
+                .with(|state| state.forget(attempt.socket.as_fd()))?;
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.address)?;
+        visit.call(&self.future)
+    }
+}

@@ -1,0 +1,30 @@
+"""What differs between the releases of one Python, asked of its asyncio.
+
+A change of asyncio comes to several Pythons, each in a release of its own, and distributions take
+some before that, so a version says little. What a method of asyncio's names says whether it has the
+change. A method that is no longer there means a newer Python, which has all of them.
+"""
+
+from asyncio.base_events import Server
+from asyncio.base_subprocess import BaseSubprocessTransport
+from asyncio.unix_events import _UnixSelectorEventLoop
+
+
+def _names(owner: type, method: str, name: str, *, otherwise: bool) -> bool:
+    """Tell whether a method names something, be it an attribute or a variable of its own."""
+    code = getattr(getattr(owner, method, None), "__code__", None)
+    return otherwise if code is None else name in code.co_names + code.co_varnames
+
+
+# Being cancelled, `serve_forever` also closes the connections (gh-123720).
+SERVERS_CLOSE_CLIENTS = _names(Server, "serve_forever", "close_clients", otherwise=True)
+
+# `Process.wait()` does not wait for whoever else may hold the child's pipes (gh-119710).
+WAITS_END_AT_EXIT = _names(
+    BaseSubprocessTransport, "_process_exited", "_exit_waiters", otherwise=True
+)
+
+# Sending a file moves its position also if nothing was sent.
+SENDFILE_ALWAYS_MOVES = not _names(
+    _UnixSelectorEventLoop, "_sock_sendfile_update_filepos", "total_sent", otherwise=False
+)

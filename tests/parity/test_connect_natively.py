@@ -1,0 +1,176 @@
+"""Outgoing connections whose sockets Python does not see until somebody asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from .harness.types import Loop
+
+
+class Quiet(asyncio.Protocol):
+    """Takes what comes."""
+
+
+def refusing() -> tuple[socket.socket, tuple[str, int]]:
+    """A bound socket that does not listen, so that nobody else gets its port."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock, sock.getsockname()
+
+
+async def test_the_socket_is_there_when_asked_for(loop: Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        transport, _ = await loop.create_connection(Quiet, host, port)
+        peer, address = listener.accept()
+        with peer:
+            sock = transport.get_extra_info("socket")
+            assert (sock.family, sock.type, sock.proto) == (
+                socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+            )
+            assert sock.getsockname() == transport.get_extra_info("sockname") == address
+            assert sock.getpeername() == transport.get_extra_info("peername") == (host, port)
+            assert sock.gettimeout() == 0
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not sock.get_inheritable()
+            transport.close()
+            await asyncio.sleep(0)
+            assert transport.get_extra_info("sockname") == address
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_refusal_names_the_address(loop: Loop, host: str) -> None:
+    sock, (_, port) = refusing()
+    with sock, pytest.raises(ConnectionRefusedError) as caught:
+        await loop.create_connection(Quiet, host, port, family=socket.AF_INET)
+    assert caught.value.args[1] == f"Connect call failed ('127.0.0.1', {port})"
+
+
+async def test_an_unreachable_address_is_refused_at_once(loop: Loop) -> None:
+    with pytest.raises(OSError, match=r"unreachable|permitted|Permission|refused|argument"):
+        await loop.create_connection(Quiet, "255.255.255.255", 9)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="all_errors is new in 3.12")
+async def test_all_errors_are_told_as_a_group(loop: Loop) -> None:
+    sock, (host, port) = refusing()
+    with sock, pytest.raises(ExceptionGroup) as caught:
+        await loop.create_connection(Quiet, host, port, all_errors=True)  # type: ignore[call-overload]
+    assert caught.value.message == "create_connection failed"
+    assert [type(error) for error in caught.value.exceptions] == [ConnectionRefusedError]
+
+
+async def test_a_cancelled_attempt_leaves_nothing(loop: Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        for turns in range(4):
+            task = loop.create_task(loop.create_connection(Quiet, host, port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if not task.cancel():
+                task.result()[0].close()
+            await asyncio.wait([task])
+
+
+async def test_a_factory_that_raises_leaves_nothing(loop: Loop) -> None:
+    def factory() -> asyncio.Protocol:
+        raise LookupError("no protocol")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(LookupError, match="no protocol"):
+            await loop.create_connection(factory, *listener.getsockname())
+        peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(5)
+            if sys.version_info >= (3, 14) or "cloverleaf" in type(loop).__module__:
+                assert peer.recv(1) == b""
+
+
+async def test_many_connect_at_once(loop: Loop) -> None:
+    def echo() -> asyncio.Protocol:
+        return Echo()
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+            self.transport.close()
+
+    server = await loop.create_server(echo, "127.0.0.1", 0, backlog=200)
+    address = server.sockets[0].getsockname()
+
+    async def call(n: int) -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"%d" % n)
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async with server:
+        answers = await asyncio.gather(*(call(n) for n in range(100)))
+    assert answers == [b"%d" % n for n in range(100)]
+
+
+async def test_a_replaced_socket_class_is_used(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Watched(socket.socket):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(socket, "socket", Watched)
+        transport, _ = await loop.create_connection(Quiet, *listener.getsockname())
+        monkeypatch.undo()
+        fd = transport.get_extra_info("socket").fileno()
+        assert fd in [each.fileno() for each in made]
+        transport.close()
+
+
+async def test_a_replaced_sock_connect_is_called(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    original = loop.sock_connect
+
+    async def instead(sock: socket.socket, address: Any) -> None:
+        called.append(address)
+        await original(sock, address)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(loop, "sock_connect", instead)
+        transport, _ = await loop.create_connection(Quiet, *listener.getsockname())
+        transport.close()
+        assert called == [listener.getsockname()]
+
+
+def test_connecting_is_audited(program: Any) -> None:
+    printed = program.output(
+        """
+import asyncio, socket, sys
+seen = []
+sys.addaudithook(lambda event, args: seen.append(args[1]) if event == "socket.connect" else None)
+async def main():
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+        transport.close()
+        print(seen == [address])
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+"""
+    )
+    assert printed == "True"
