@@ -287,6 +287,24 @@ async def test_a_large_write_reaches_the_file_at_once(loop: Loop, tmp_path: Path
         await file.fdatasync()
 
 
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+async def test_a_large_file_is_read_in_one_call(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int
+) -> None:
+    path = tmp_path / "large"
+    content = CONTENT * 50  # more than is read at once
+    path.write_bytes(content)
+    async with cloverleaf.open(path, mode, buffering) as file:
+        assert await file.read() == content
+        await file.seek(7)
+        assert await file.read(len(content)) == content[7:]
+        await file.seek(1)
+        room = bytearray(len(content) + 10)
+        assert await file.readinto(room) == len(content) - 1
+        assert room[: len(content) - 1] == content[1:]
+
+
 async def test_what_is_written_may_be_changed_at_once(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "changed"
     data = bytearray(b"a" * 100_000)
