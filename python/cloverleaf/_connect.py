@@ -218,6 +218,8 @@ class Connecting(Adopting):
                 noted.append(error)
             if sock is not None:
                 sock.close()
+                # A native attempt knows its error, whose traceback refers to this frame.
+                sock = None
             raise
         finally:
             # The errors' tracebacks refer to this frame.
