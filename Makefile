@@ -2,7 +2,7 @@
 
 export PYTHONS ?= $(PYTHON)
 
-.PHONY: demo test check lint rust python conformance bench docs clean
+.PHONY: demo test check lint rust python conformance ecosystem free-threaded bench docs clean
 
 demo: ## set up .venv and show a real server on Cloverleaf
 	bash tools/demo.sh
@@ -11,6 +11,9 @@ test check: ## everything that CI runs
 	bash tools/test.sh
 
 lint rust python conformance: ## one stage of it; the last is CPython's own asyncio tests, every module
+	bash tools/test.sh $@
+
+ecosystem free-threaded: ## other projects' own test suites; wheels for Pythons without the GIL
 	bash tools/test.sh $@
 
 bench: ## Cloverleaf beside other loops

@@ -61,22 +61,24 @@ require_rust() {
 
 # -- Pythons -----------------------------------------------------------------------------------
 
-# describe_python COMMAND: "3.12 yes /path/to/python3.12" (yes: CPython's own tests are installed);
-# fails for what is no CPython, a free-threaded one, or a shim that leads nowhere.
+# describe_python COMMAND [t]: "3.12 yes /path/to/python3.12" (yes: CPython's own tests are installed);
+# fails for what is no CPython, has no GIL (with t: has one), or is a shim that leads nowhere.
 describe_python() {
     "$1" -I -c '
 import importlib.util, sys, sysconfig
-if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+free_threaded = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+if sys.implementation.name != "cpython" or free_threaded != sys.argv[1]:
     raise SystemExit(1)
 try:
     tests = importlib.util.find_spec("test.test_asyncio")
 except ImportError:
     tests = None
 print(f"3.{sys.version_info.minor}", "yes" if tests else "no", sys._base_executable)
-' 2>/dev/null </dev/null
+' "${2:-}" 2>/dev/null </dev/null
 }
 
 # candidates VERSION: every command that may be that Python, the PATH's first, then pyenv's.
+# VERSION is 3.14, or 3.14t for the one without the GIL.
 candidates() {
     local pyenv_root=${PYENV_ROOT:-}
     if [[ -z $pyenv_root ]] && command -v pyenv >/dev/null; then pyenv_root=$(pyenv root); fi
@@ -129,8 +131,25 @@ find_pythons() {
     ((${#PYTHON_PATHS[@]})) || die "no Python 3.$OLDEST_PYTHON or later found: apt-get install python3"
 }
 
-# version_of PYTHON: 3.12
-version_of() { "$1" -I -c 'import sys; print(f"3.{sys.version_info.minor}")'; }
+# find_free_threaded VERSION: the path of that Python without the GIL.
+find_free_threaded() {
+    local candidate version path
+    while read -r candidate; do
+        read -r version _ path < <(describe_python "$candidate" t) || continue
+        [[ $version == "$1" ]] || continue
+        printf '%s\n' "$path"
+        return 0
+    done < <(candidates "$1t")
+    return 1
+}
+
+# version_of PYTHON: 3.12, or 3.14t
+version_of() {
+    "$1" -I -c '
+import sys, sysconfig
+print(f"3.{sys.version_info.minor}" + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""))
+'
+}
 
 # -- virtual environments ----------------------------------------------------------------------
 
@@ -176,6 +195,22 @@ install_groups() {
     shift
     for group; do arguments+=(--group "$ROOT/pyproject.toml:$group"); done
     "$venv/bin/python" -I -m pip install -q "${arguments[@]}"
+}
+
+# wheel_of VENV: the wheel that was built for the environment's Python.
+wheel_of() { ls "$ROOT/target/wheels/$(version_of "$1/bin/python")"/*.whl; }
+
+# build_free_threaded VENV VERSION: builds a wheel for that Python without the GIL, which need not be
+# there, and looks whether it was compiled for it. As a debug build: what matters is that it links.
+build_free_threaded() {
+    local venv=$1 version=$2 wheels=$ROOT/target/wheels/$2t config=$ROOT/target/python-$2t.txt
+    printf '%s\n' implementation=CPython "version=$version" shared=false pointer_width=64 \
+        build_flags=Py_GIL_DISABLED >"$config"
+    rm -rf "$wheels"
+    (cd "$ROOT" && PYO3_CONFIG_FILE=$config CARGO_TARGET_DIR=$ROOT/target/free-threaded \
+        "$venv/bin/maturin" build --profile dev --auditwheel skip --interpreter "python${version}t" \
+        --target "$(rustc -vV | sed -n 's/^host: //p')" --out "$wheels") || return 1
+    "$venv/bin/python" -I "$ROOT/tools/free_threaded.py" "$wheels"/*.whl "$version"
 }
 
 # install_cloverleaf VENV: builds the release wheel for the environment's Python and installs it.

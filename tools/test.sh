@@ -5,10 +5,13 @@
 #
 #   lint             rustfmt, clippy, cargo doc, layers, discards, ruff, mypy, shellcheck
 #   rust             unit and integration tests, documentation's examples, loom models
-#   python           for each Python: release wheel; parity, integration, stress and memory tests; stubtest
+#   python           for each Python: release wheel, in a clean environment too; parity, integration,
+#                    stress and memory tests; stubtest
 #   conformance      for each Python: CPython's own tests, every module
+#   free-threaded    wheels for 3.14t and 3.15t; where such a Python is, its parity and stress tests
+#   ecosystem        newest Python: the own tests of anyio, aiohttp and uvicorn, fetched from PyPI
 #
-# No stage means all four. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
+# No stage means all of them. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
 # every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
 # each step its log in target/logs. A step that fails does not stop the next; the end tells all.
 set -uo pipefail
@@ -120,7 +123,7 @@ stage_lint() {
     venv=$(venv_of "$PRIMARY")
     step layers "$venv/bin/python" tools/layers.py
     step discards "$venv/bin/python" tools/discards.py
-    step 'tests of the tools' "$venv/bin/python" -m pytest -q tools benchmarks
+    step 'tests of the tools' "$venv/bin/python" -m pytest -q tools benchmarks tests/ecosystem
     step 'ruff format' "$venv/bin/ruff" format --check .
     step 'ruff check' "$venv/bin/ruff" check .
     step mypy "$venv/bin/mypy"
@@ -137,6 +140,8 @@ stage_rust() {
     else
         step 'cargo test' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --lib --bins --tests --examples
     fi
+    step 'cargo test, no ring' limited "$PRIMARY" tools/refuse_io_uring.py \
+        cargo test -p cloverleaf --test ring --test driver_contract
     step 'doc examples' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --doc
     # Optimised, since loom runs a test many thousand times; not linked as a release is.
     step 'loom models' limited env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$ROOT/target/loom" \
@@ -154,12 +159,29 @@ stage_python() {
         build "$python" || continue
         step "pytest $version" limited "$venv/bin/python" -m pytest \
             tests/parity tests/integration tests/stress tests/memory
+        step "clean environment $version" limited env CLOVERLEAF_WHEEL="$(wheel_of "$venv")" \
+            "$venv/bin/python" -m pytest tests/wheels
         if [[ $python == "$PRIMARY" ]]; then
+            test_backends "$venv/bin/python" "$version"
             step "stubtest $version" "$venv/bin/stubtest" --allowlist tools/stubtest_allowed.txt \
-                --ignore-unused-allowlist --ignore-disjoint-bases \
-                cloverleaf._cloverleaf
+                --ignore-unused-allowlist --ignore-disjoint-bases cloverleaf
         fi
     done
+}
+
+# What uses io_uring, with a ring demanded and where none is allowed.
+RING_TESTS=(tests/parity/test_backend.py tests/parity/test_fork.py tests/parity/test_file*.py
+    tests/parity/test_stream*.py tests/stress/test_file_storm.py)
+
+# test_backends PYTHON VERSION
+test_backends() {
+    local tests=("$1" -m pytest --loops cloverleaf "${RING_TESTS[@]}")
+    if "$1" -c 'import cloverleaf; cloverleaf.new_event_loop(backend="io_uring").close()'; then
+        step "pytest $2, a ring" limited env CLOVERLEAF_BACKEND=io_uring "${tests[@]}"
+    else
+        skip "pytest $2, a ring" 'io_uring is refused here'
+    fi
+    step "pytest $2, no ring" limited "$1" tools/refuse_io_uring.py "${tests[@]}"
 }
 
 stage_conformance() {
@@ -182,10 +204,43 @@ conformance() {
         --json "target/conformance/$version.json"
 }
 
+stage_ecosystem() {
+    local version venv
+    version=$(version_of "$PRIMARY")
+    venv=$(venv_of "$PRIMARY")
+    build "$PRIMARY" || return
+    step "ecosystem $version" limited "$venv/bin/python" tests/ecosystem/run_suites.py \
+        --wheel "$(wheel_of "$venv")"
+}
+
+# PyO3 knows 3.14t and 3.15t, and needs neither to compile and link for it.
+stage_free_threaded() {
+    local version python
+    prepare "$PRIMARY" || return
+    for version in 3.14 3.15; do
+        step "wheel ${version}t" limited build_free_threaded "$(venv_of "$PRIMARY")" "$version" || continue
+        if python=$(find_free_threaded "$version"); then
+            step "environment ${version}t" set_up "$python" loop-test || continue
+            step "pytest ${version}t" limited test_free_threaded "$python"
+        else
+            skip "pytest ${version}t" "no free-threaded Python $version is here"
+        fi
+    done
+}
+
+test_free_threaded() {
+    local venv wheel
+    venv=$(venv_of "$1")
+    wheel=$(wheel_of "$venv")
+    "$venv/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index "$wheel" &&
+        "$venv/bin/python" -W error -c 'import sys, cloverleaf; sys.exit(sys._is_gil_enabled())' &&
+        "$venv/bin/python" -m pytest tests/parity tests/stress
+}
+
 # -- the run -----------------------------------------------------------------------------------
 
 stages=("$@")
-((${#stages[@]})) || stages=(lint rust python conformance)
+((${#stages[@]})) || stages=(lint rust python conformance free-threaded ecosystem)
 for stage in "${stages[@]}"; do
     declare -F "stage_${stage//-/_}" >/dev/null || die "no stage '$stage'; see the head of tools/test.sh"
 done

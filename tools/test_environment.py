@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,19 @@ def test_no_python_at_all_is_an_error_that_says_what_to_do(machine: Path) -> Non
     done = run(machine, "find_pythons")
     assert done.returncode != 0
     assert "apt-get install python3" in done.stderr
+
+
+def test_a_python_without_the_gil_is_found_by_its_own_name(machine: Path) -> None:
+    put_python(machine / "pyenv/versions/3.14.1/bin/python3.14", "3.14 yes /pyenv/python3.14")
+    put_python(machine / "pyenv/versions/3.14.1t/bin/python3.14t", "3.14 no /pyenv/python3.14t")
+    done = run(machine, "find_free_threaded 3.14; find_free_threaded 3.15 || echo none")
+    assert done.stdout.split() == ["/pyenv/python3.14t", "none"], done.stderr
+    assert pythons(machine) == ["/pyenv/python3.14"]
+
+
+def test_a_python_with_the_gil_is_not_taken_for_one_without() -> None:
+    script = f'. "{ENVIRONMENT}"; describe_python "{sys.executable}" "$1"'
+    wanted = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    for flag in ("", "t"):
+        done = subprocess.run(["bash", "-c", script, "-", flag], capture_output=True, check=False)
+        assert (done.returncode == 0) == (flag == wanted), done.stderr

@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from . import _cloverleaf
 
+# Not asked of the instance, where a program may have put something else in its place.
+_is_closed = _cloverleaf.Loop.is_closed
+
 
 class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
     """The native loop, before any of its Python parts is added."""
@@ -18,5 +21,5 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         return super().__new__(cls)
 
     def _check_open(self) -> None:
-        if self.is_closed():
+        if _is_closed(self):
             raise RuntimeError("Event loop is closed")

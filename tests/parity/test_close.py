@@ -176,3 +176,13 @@ def test_a_loop_that_is_not_closed_leaves_no_descriptor(
 def test_close_lets_an_executor_end_without_waiting(loop: Loop) -> None:
     assert loop.run_until_complete(loop.run_in_executor(None, sys.getrecursionlimit)) > 0
     loop.close()
+
+
+async def test_a_replaced_is_closed_does_not_close_the_loop(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "is_closed", lambda: True)
+        ran = loop.create_future()
+        loop.call_soon(ran.set_result, "ran")
+        assert await loop.create_task(asyncio.wait_for(ran, 10)) == "ran"

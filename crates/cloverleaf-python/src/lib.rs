@@ -23,7 +23,7 @@ mod transport;
 use pyo3::prelude::*;
 
 /// The native half of the Python package `cloverleaf`.
-#[pymodule]
+#[pymodule(gil_used = false)]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // PyO3 looks once whether there is an interpreter, and must not do so first when a finalizer calls us at the
     // interpreter's end, where it would find none.

@@ -11,8 +11,10 @@ pub(super) struct FreeList {
 }
 
 // SAFETY: the GIL guards the list: both methods run on attached threads and let nobody else run meanwhile.
+#[cfg(not(Py_GIL_DISABLED))]
 unsafe impl Sync for FreeList {}
 // SAFETY: as above.
+#[cfg(not(Py_GIL_DISABLED))]
 unsafe impl Send for FreeList {}
 
 #[cfg(not(Py_GIL_DISABLED))]

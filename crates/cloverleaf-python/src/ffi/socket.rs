@@ -5,6 +5,7 @@
 
 use super::call::Reach;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -109,8 +110,9 @@ impl Socket {
 #[inline]
 pub(super) unsafe fn descriptor_field(object: *mut pyo3::ffi::PyObject) -> RawFd {
     let place = object.wrapping_add(1).cast::<RawFd>();
-    // SAFETY: as the caller promises.
-    unsafe { place.read() }
+    // SAFETY: as the caller promises; without the GIL, another thread may close the object at the same time.
+    let field = unsafe { AtomicI32::from_ptr(place) };
+    field.load(Ordering::Relaxed)
 }
 
 /// The number of an object's descriptor.
