@@ -140,6 +140,8 @@ stage_rust() {
     else
         step 'cargo test' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --lib --bins --tests --examples
     fi
+    step 'cargo test, no ring' limited "$PRIMARY" tools/refuse_io_uring.py \
+        cargo test -p cloverleaf --test ring --test driver_contract
     step 'doc examples' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --doc
     # Optimised, since loom runs a test many thousand times; not linked as a release is.
     step 'loom models' limited env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$ROOT/target/loom" \
@@ -160,10 +162,26 @@ stage_python() {
         step "clean environment $version" limited env CLOVERLEAF_WHEEL="$(wheel_of "$venv")" \
             "$venv/bin/python" -m pytest tests/wheels
         if [[ $python == "$PRIMARY" ]]; then
+            test_backends "$venv/bin/python" "$version"
             step "stubtest $version" "$venv/bin/stubtest" --allowlist tools/stubtest_allowed.txt \
                 --ignore-unused-allowlist --ignore-disjoint-bases cloverleaf
         fi
     done
+}
+
+# What uses io_uring, with a ring demanded and where none is allowed.
+RING_TESTS=(tests/parity/test_backend.py tests/parity/test_fork.py tests/parity/test_file*.py
+    tests/parity/test_stream*.py tests/stress/test_file_storm.py)
+
+# test_backends PYTHON VERSION
+test_backends() {
+    local tests=("$1" -m pytest --loops cloverleaf "${RING_TESTS[@]}")
+    if "$1" -c 'import cloverleaf; cloverleaf.new_event_loop(backend="io_uring").close()'; then
+        step "pytest $2, a ring" limited env CLOVERLEAF_BACKEND=io_uring "${tests[@]}"
+    else
+        skip "pytest $2, a ring" 'io_uring is refused here'
+    fi
+    step "pytest $2, no ring" limited "$1" tools/refuse_io_uring.py "${tests[@]}"
 }
 
 stage_conformance() {

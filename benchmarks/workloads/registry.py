@@ -9,14 +9,18 @@ from benchmarks.workloads import (
     callbacks,
     connections,
     coroutines,
+    datagrams,
     echo,
     executor,
+    files,
     loops,
     names,
+    processes,
     sockets,
     streams,
     threads,
     timers,
+    tls,
     web,
 )
 
@@ -25,6 +29,8 @@ WORKLOADS: tuple[Workload, ...] = (
     *streams.WORKLOADS,
     *sockets.WORKLOADS,
     *connections.WORKLOADS,
+    *tls.WORKLOADS,
+    *datagrams.WORKLOADS,
     *web.WORKLOADS,
     *callbacks.WORKLOADS,
     *timers.WORKLOADS,
@@ -32,6 +38,8 @@ WORKLOADS: tuple[Workload, ...] = (
     *threads.WORKLOADS,
     *executor.WORKLOADS,
     *names.WORKLOADS,
+    *processes.WORKLOADS,
+    *files.WORKLOADS,
     *loops.WORKLOADS,
 )
 

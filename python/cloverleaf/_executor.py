@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from ._running import Running
+from ._threads import Threads
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -45,8 +46,9 @@ class Executing(Running):
                 raise RuntimeError("Executor shutdown has been called")
             executor = self._default_executor
             if executor is None:
-                executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
-                self._default_executor = executor
+                executor = self._default_executor = Threads()
+        if type(executor) is Threads:
+            return executor.call(self, func, args)
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
     def set_default_executor(self, executor: concurrent.futures.Executor) -> None:

@@ -62,7 +62,11 @@ class _Turns:
 class File(_cloverleaf.FileBase, Generic[_S]):
     """What text and binary files have in common."""
 
-    _stack: Any
+    # Without a `__dict__` the interpreter finds methods by its shortest way.
+    __slots__ = ("__weakref__", "_file", "_finish", "_is_dirty", "_raw", "_turns", "mode", "name")
+
+    #: Python's own file on ours.
+    _file: Any
     mode: str
     name: Any
 
@@ -72,7 +76,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         self._raw = raw
-        self._stack = stack
+        self._file = stack
         self._turns = _Turns()
         #: Something was written since the last flush.
         self._is_dirty = False
@@ -106,12 +110,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        stack: Any = getattr(self, "_stack", None)
-        if stack is None or stack.closed:
+        stack: Any = getattr(self, "_file", None)
+        if stack is None or self._fileno() == -1:
             return
         warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         try:
-            stack.close()
+            if not stack.closed:
+                stack.close()
         finally:
             self._raw.abandon()
 
@@ -120,27 +125,43 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
-        return bool(self._stack.closed)
+        return bool(self._file.closed)
 
     def fileno(self) -> int:
         """Return the descriptor's number; the descriptor stands where the file does then."""
-        return int(self._stack.fileno())
+        return int(self._file.fileno())
 
     def isatty(self) -> bool:
         """Tell whether the file is a terminal."""
-        return bool(self._stack.isatty())
+        return bool(self._file.isatty())
 
     def readable(self) -> bool:
         """Tell whether the file can be read."""
-        return bool(self._stack.readable())
+        return bool(self._file.readable())
 
     def writable(self) -> bool:
         """Tell whether the file can be written."""
-        return bool(self._stack.writable())
+        return bool(self._file.writable())
 
     def seekable(self) -> bool:
         """Tell whether the file has a position that can be moved."""
-        return bool(self._stack.seekable())
+        return bool(self._file.seekable())
+
+    def detach(self) -> Any:
+        """Give what is below the top layer, as a file of Python's own; this one is of no use then.
+
+        Nothing may be under way. What is buffered is written at once.
+        """
+        if self._turns.busy or self._raw._flight is not None:
+            raise RuntimeError("an operation is under way")
+        below = self._file.detach()
+        self._raw.write_now()
+        position = below.tell() if self._raw.is_seekable else None
+        buffering = 0 if below is self._raw else -1
+        file = os.fdopen(self._release(), self._mode_below(), buffering)
+        if position is not None:
+            file.seek(position)
+        return file
 
     # -- in turn -------------------------------------------------------------------------------
 
@@ -164,7 +185,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         await self._enter()
         self._is_dirty = True
         try:
-            count: int = self._stack.write(data)
+            count: int = self._file.write(data)
             if not self._raw.is_settled:
                 await self._raw.settle()
         finally:
@@ -177,7 +198,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         self._is_dirty = True
         try:
             for line in lines:
-                self._stack.write(line)
+                self._file.write(line)
                 if self._raw.queued_bytes > _QUEUE_BYTES:
                     await self._raw.settle()
             await self._raw.settle()
@@ -188,7 +209,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Give everything that is buffered to the system."""
         await self._enter()
         try:
-            self._stack.flush()
+            self._file.flush()
             await self._raw.settle()
         finally:
             self._turns.leave()
@@ -207,7 +228,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         try:
             if whence == os.SEEK_END:
                 await self._flush_before()
-            position = int(self._stack.seek(offset, whence))
+            position = int(self._file.seek(offset, whence))
             if not self._raw.is_settled:
                 await self._raw.settle()
             return position
@@ -219,7 +240,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         await self._enter()
         try:
             await self._settle_before_tell()
-            return int(self._stack.tell())
+            return int(self._file.tell())
         finally:
             self._turns.leave()
 
@@ -228,7 +249,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         await self._enter()
         try:
             await self._flush_before()
-            length = int(self._stack.truncate(size))
+            length = int(self._file.truncate(size))
             await self._raw.settle()
             return length
         finally:
@@ -250,6 +271,20 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     # -- beside the others ---------------------------------------------------------------------
 
+    async def pread(self, size: int, offset: int) -> bytes:
+        """Return `size` bytes from `offset` on, fewer only at the end of the file.
+
+        The position stays. What is still in a buffer is not looked at.
+        """
+        data = self._pread_at_once(size, offset)
+        if data is not None:
+            return data
+        if self._pauses():
+            await asyncio.sleep(0)
+            return await self.pread(size, offset)
+        found: bytes = await perform(self._reading(size, offset))
+        return found
+
     async def pwrite(self, data: Any, offset: int, /) -> int:
         """Write at an offset, whatever the position, which stays; return how much, which is all.
 
@@ -262,11 +297,6 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         while done < len(content):
             done += await perform(self._writing(content, done, offset + done))
         return done
-
-    async def _pread_later(self, size: int, offset: int) -> bytes:
-        """Read what is not at hand."""
-        data: bytes = await perform(self._reading(size, offset))
-        return data
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -290,9 +320,12 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     async def _flush_before(self) -> None:
         """Write what is buffered, before something that must find it written."""
         if self._is_dirty and not self.closed:
-            self._stack.flush()
+            self._file.flush()
             await self._raw.settle()
             self._is_dirty = False
+
+    def _mode_below(self) -> str:
+        return "".join(letter for letter in self.mode if letter in "rwa+").replace("w", "r+") + "b"
 
     async def _settle_before_tell(self) -> None:
         if not self._raw.is_settled:
@@ -301,7 +334,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     async def _sync(self, *, only_data: bool) -> None:
         await self._enter()
         try:
-            self._stack.flush()
+            self._file.flush()
             await self._raw.settle()
             await perform(self._syncing(only_data))
         finally:
@@ -312,7 +345,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             return
         error = None
         try:
-            self._stack.close()
+            self._file.close()
         except BaseException as raised:
             error = raised
         if self._raw.is_settled and not self._raw._access:
@@ -335,11 +368,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 class BinaryFile(File[bytes]):
     """A file of bytes."""
 
+    __slots__ = ()
+
     async def read(self, size: int | None = -1, /) -> bytes:
         """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
         await self._enter()
         try:
-            data: bytes | None = self._stack.read(size)
+            data: bytes | None = self._file.read(size)
             if self._raw.starved:
                 data = await self._read_on("read", data, -1 if size is None else size)
         finally:
@@ -350,11 +385,11 @@ class BinaryFile(File[bytes]):
         """Return at most `size` bytes, as many as one read of the system brings."""
         await self._enter()
         try:
-            data: bytes | None = self._stack.read1(size)
+            data: bytes | None = self._file.read1(size)
             while self._raw.starved and not data:
                 self._raw.starved = False
                 await self._raw.fetch(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
-                data = self._stack.read1(size)
+                data = self._file.read1(size)
             self._raw.starved = False
         finally:
             self._turns.leave()
@@ -364,11 +399,11 @@ class BinaryFile(File[bytes]):
         """Return bytes that come next, which stay there."""
         await self._enter()
         try:
-            data: bytes = self._stack.peek(size)
+            data: bytes = self._file.peek(size)
             while self._raw.starved and not data:
                 self._raw.starved = False
                 await self._raw.fetch(io.DEFAULT_BUFFER_SIZE)
-                data = self._stack.peek(size)
+                data = self._file.peek(size)
             self._raw.starved = False
         finally:
             self._turns.leave()
@@ -384,7 +419,7 @@ class BinaryFile(File[bytes]):
             return await self._readline_unbuffered(size)
         await self._enter()
         try:
-            line: bytes = self._stack.readline(size)
+            line: bytes = self._file.readline(size)
             if self._raw.starved:
                 line = await self._read_on("readline", line, size)
         finally:
@@ -402,7 +437,7 @@ class BinaryFile(File[bytes]):
         try:
             while True:
                 self._raw.starved = False
-                filled += self._stack.readinto(room[filled:]) or 0
+                filled += self._file.readinto(room[filled:]) or 0
                 if not self._raw.starved:
                     return filled
                 await self._raw.fetch(len(room) - filled)
@@ -422,7 +457,7 @@ class BinaryFile(File[bytes]):
                 self._raw.starved = False
                 rest = size - seen if size >= 0 else -1
                 await self._raw.fetch(self._want(method, rest))
-                more: bytes | None = getattr(self._stack, method)(rest)
+                more: bytes | None = getattr(self._file, method)(rest)
                 if more:
                     parts.append(more)
                     seen += len(more)
@@ -450,7 +485,7 @@ class BinaryFile(File[bytes]):
         if not data:
             return
         if self._raw.is_seekable:
-            self._stack.seek(-len(data), os.SEEK_CUR)
+            self._file.seek(-len(data), os.SEEK_CUR)
         else:
             self._raw.put_back(data)
 

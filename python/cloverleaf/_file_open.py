@@ -29,11 +29,11 @@ _LARGEST_BUFFER = 8 * 1024 * 1024
 class Opening(Coroutine[Any, Any, _F], Generic[_F]):
     """A file that is being opened: to be awaited, or entered by `async with`."""
 
-    __slots__ = ("_coroutine", "_file")
+    __slots__ = ("_coroutine", "_obj")
 
     def __init__(self, coroutine: Coroutine[Any, Any, _F]) -> None:
         self._coroutine = coroutine
-        self._file: _F | None = None
+        self._obj: _F | None = None
 
     def __await__(self) -> Generator[Any, Any, _F]:
         return self._coroutine.__await__()
@@ -51,8 +51,8 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
         self._coroutine.close()
 
     async def __aenter__(self) -> _F:
-        self._file = await self._coroutine
-        return self._file
+        self._obj = await self._coroutine
+        return self._obj
 
     async def __aexit__(
         self,
@@ -60,8 +60,8 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            await self._file.close()
+        if self._obj is not None:
+            await self._obj.close()
 
 
 class _Asked(Exception):  # noqa: N818  # it is no error
@@ -118,11 +118,11 @@ def open(  # noqa: A001  # it is ours
     opener: _Opener | None = None,
 ) -> Opening[Any]:
     """Open a file as the built-in `open` does; await it, or enter it with `async with`."""
-    request = _Request(file, mode, buffering, (encoding, errors, newline), closefd, opener)
+    request = Request(file, mode, buffering, (encoding, errors, newline), closefd, opener)
     return Opening(request.open())
 
 
-class _Request:
+class Request:
     """The arguments of one `open`."""
 
     def __init__(
@@ -133,7 +133,9 @@ class _Request:
         text: tuple[str | None, str | None, str | None],
         closefd: bool,
         opener: _Opener | None,
+        kinds: tuple[type[BinaryFile], type[TextFile]] = (BinaryFile, TextFile),
     ) -> None:
+        self.kinds = kinds
         self.file = file
         self.mode = mode
         self.buffering = buffering
@@ -232,11 +234,11 @@ class _Request:
         else:
             raise ValueError("can't have unbuffered text I/O")
         if is_binary:
-            return BinaryFile(raw, stack, _raw_mode(flags))
+            return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
         text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
-        return TextFile(raw, text, self.mode)
+        return self.kinds[1](raw, text, self.mode)
 
     def _buffer_size(self, found: os.stat_result) -> int:
         if self.buffering > 1:

@@ -72,8 +72,8 @@ class RawFile(io.RawIOBase):
     ) -> None:
         self.native = native
         self.name = name
-        #: The descriptor's number as the program knows it.
-        self.number = native._fileno()
+        #: The descriptor's number as the program knows it; ours may be a copy.
+        self.number = self._own = native._fileno()
         self.position = 0
         #: Set when a read gave None, or less than it was asked for, because more needs a wait.
         self.starved = False
@@ -95,7 +95,7 @@ class RawFile(io.RawIOBase):
         self._is_abandoned = False
         if is_seekable:
             whence = os.SEEK_END if self._appends else os.SEEK_CUR
-            self.position = os.lseek(self.number, 0, whence)
+            self.position = os.lseek(self._own, 0, whence)
 
     # -- what the stack calls ------------------------------------------------------------------
 
@@ -118,13 +118,13 @@ class RawFile(io.RawIOBase):
         """Return the descriptor, which stands where this file does from now on."""
         self._check_open()
         if self.is_seekable and self.is_settled:
-            os.lseek(self.number, self.position, os.SEEK_SET)
+            os.lseek(self._own, self.position, os.SEEK_SET)
         return self.number
 
     def isatty(self) -> bool:
         """Tell whether it is a terminal."""
         self._check_open()
-        return os.isatty(self.number)
+        return os.isatty(self._own)
 
     def readinto(self, buffer: Any, /) -> int | None:
         """Fill the buffer with what is at hand; None if that is nothing."""
@@ -182,7 +182,7 @@ class RawFile(io.RawIOBase):
         offset = self.position if self.is_seekable and not self._appends else None
         if self.is_seekable and self._appends:
             # Where it will be when the system has appended this, unless others append as well.
-            end = os.lseek(self.number, 0, os.SEEK_END) + self.queued_bytes
+            end = os.lseek(self._own, 0, os.SEEK_END) + self.queued_bytes
             self.position = self._appended = end + len(content)
         else:
             self.position += len(content)
@@ -194,7 +194,7 @@ class RawFile(io.RawIOBase):
         self._check_open()
         if whence == os.SEEK_CUR and self.is_seekable:
             offset, whence = offset + self.position, os.SEEK_SET
-        self.position = os.lseek(self.number, offset, whence)
+        self.position = os.lseek(self._own, offset, whence)
         self._appended = -1
         self._fetched = None
         return self.position
@@ -203,7 +203,7 @@ class RawFile(io.RawIOBase):
         """Return the position."""
         self._check_open()
         if not self.is_seekable:
-            os.lseek(self.number, 0, os.SEEK_CUR)  # says what is wrong
+            os.lseek(self._own, 0, os.SEEK_CUR)  # says what is wrong
         return self.position
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -231,7 +231,7 @@ class RawFile(io.RawIOBase):
         """Return how many bytes there are from the position on; 0 also where nobody knows."""
         if not self.is_seekable:
             return 0
-        return max(os.fstat(self.number).st_size - self.position, 0)
+        return max(os.fstat(self._own).st_size - self.position, 0)
 
     def put_back(self, data: bytes) -> None:
         """Take bytes back that the stack was given last, and that have not reached anybody."""
@@ -289,7 +289,7 @@ class RawFile(io.RawIOBase):
         self._is_abandoned = True
         if self._flight is None:
             try:
-                self._write_now()
+                self.write_now()
             finally:
                 self.native._close()
 
@@ -325,16 +325,16 @@ class RawFile(io.RawIOBase):
         return self.native._try_readinto(buffer, self.position)
 
     def _readinto_now(self, buffer: Any) -> int:
-        self._write_now()
+        self.write_now()
         if self.is_seekable:
-            return os.preadv(self.number, [buffer], self.position)
-        return os.readv(self.number, [buffer])
+            return os.preadv(self._own, [buffer], self.position)
+        return os.readv(self._own, [buffer])
 
     def _read_now(self, size: int) -> bytes:
-        self._write_now()
+        self.write_now()
         if self.is_seekable:
-            return os.pread(self.number, size, self.position)
-        return os.read(self.number, size)
+            return os.pread(self._own, size, self.position)
+        return os.read(self._own, size)
 
     def _land_fetched(self, offset: int | None, data: bytes) -> None:
         if offset is None:
@@ -391,18 +391,19 @@ class RawFile(io.RawIOBase):
         if first.done >= len(first.data):
             self._queue.popleft()
         if not self._queue and self.position == self._appended:
-            self.position = os.lseek(self.number, 0, os.SEEK_CUR)
+            self.position = os.lseek(self._own, 0, os.SEEK_CUR)
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
+        """Write what is queued, without a wait for others."""
         while self._queue:
             first = self._queue[0]
             if isinstance(first, int):
-                os.ftruncate(self.number, first)
+                os.ftruncate(self._own, first)
                 self._queue.popleft()
                 continue
             rest = memoryview(first.data)[first.done :]
             offset = first.next_offset
             if offset is None:
-                self._written(os.write(self.number, rest))
+                self._written(os.write(self._own, rest))
             else:
-                self._written(os.pwrite(self.number, rest, offset))
+                self._written(os.pwrite(self._own, rest, offset))

@@ -20,6 +20,8 @@ _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
 class TextFile(File[str]):
     """A file of text."""
 
+    __slots__ = ("_known", "_landed", "_left", "_return_to")
+
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
         # The text layer cannot be told that there is nothing yet; what it needs is seen to before.
@@ -35,35 +37,35 @@ class TextFile(File[str]):
     @property
     def encoding(self) -> str:
         """The encoding's name."""
-        return str(self._stack.encoding)
+        return str(self._file.encoding)
 
     @property
     def errors(self) -> str | None:
         """What happens to what cannot be encoded or decoded."""
-        found: str | None = self._stack.errors
+        found: str | None = self._file.errors
         return found
 
     @property
     def newlines(self) -> str | tuple[str, ...] | None:
         """The line ends that were met so far."""
-        found: str | tuple[str, ...] | None = self._stack.newlines
+        found: str | tuple[str, ...] | None = self._file.newlines
         return found
 
     @property
     def line_buffering(self) -> bool:
         """Whether a line's end flushes."""
-        return bool(self._stack.line_buffering)
+        return bool(self._file.line_buffering)
 
     @property
     def write_through(self) -> bool:
         """Whether what is written is given to the system at once."""
-        return bool(self._stack.write_through)
+        return bool(self._file.write_through)
 
     async def reconfigure(self, **settings: Any) -> None:
         """Change what `io.TextIOWrapper.reconfigure` can change."""
         await self._enter()
         try:
-            self._stack.reconfigure(**settings)
+            self._file.reconfigure(**settings)
             await self._raw.settle()
         finally:
             self._turns.leave()
@@ -72,9 +74,7 @@ class TextFile(File[str]):
         """Return `size` characters, fewer only at the end of the file; all without it."""
         await self._enter()
         try:
-            size = -1 if size is None else operator.index(size)
-            need = 2 * size + _TEXT_CHUNK if size >= 0 else self._raw.rest() + 1
-            text = await self._read("read", size, need)
+            text = await self._read("read", -1 if size is None else operator.index(size))
         finally:
             self._turns.leave()
         return text
@@ -84,9 +84,9 @@ class TextFile(File[str]):
         await self._enter()
         try:
             if self._raw.position + _TEXT_CHUNK > self._known or self._return_to is not None:
-                text = await self._read("readline", size, _TEXT_CHUNK)
+                text = await self._read("readline", size)
             else:
-                text = self._stack.readline(size)
+                text = self._file.readline(size)
         finally:
             self._turns.leave()
         return text
@@ -95,7 +95,7 @@ class TextFile(File[str]):
         await super()._enter()
         if self._return_to is not None:
             try:
-                self._stack.seek(self._return_to)
+                self._file.seek(self._return_to)
             finally:
                 self._return_to = None
 
@@ -103,14 +103,17 @@ class TextFile(File[str]):
         # Telling flushes, and asks the descriptor where it is.
         await self._flush_before()
 
-    async def _read(self, method: str, size: int, need: int) -> str:
-        """Read by a method of the stack, for which so many bytes should be in memory."""
-        if not self._stack.readable() or self._stack.closed:
+    async def _read(self, method: str, size: int) -> str:
+        """Read by a method of the stack, with what it may ask for in memory."""
+        if self._file.closed or not self._file.readable():
             # Which says so in its own words.
-            return str(getattr(self._stack, method)(size))
+            return str(getattr(self._file, method)(size))
         if not self._raw.is_seekable:
             return await self._read_stream(method, size)
         await self._flush_before()
+        need = _TEXT_CHUNK
+        if method == "read":
+            need = self._raw.rest() + 1 if size < 0 else 2 * size + _TEXT_CHUNK
         if need > AT_ONCE_BYTES:
             return await self._read_in_thread(method, size)
         position = self._raw.position
@@ -118,11 +121,11 @@ class TextFile(File[str]):
             if not self._is_at_hand(need, position):
                 await perform(self._warming(need, position))
             self._known = position + need
-        return str(getattr(self._stack, method)(size))
+        return str(getattr(self._file, method)(size))
 
     async def _read_in_thread(self, method: str, size: int) -> str:
         """Read much: decoding alone would take the loop's thread for long."""
-        began_at = self._stack.tell()
+        began_at = self._file.tell()
         try:
             return await self._fly(method, size, lambda _: None)
         except asyncio.CancelledError:
@@ -157,5 +160,5 @@ class TextFile(File[str]):
 
     async def _fly(self, method: str, size: int, land: Callable[[str], object]) -> str:
         loop = asyncio.get_running_loop()
-        call = getattr(self._stack, method)
+        call = getattr(self._file, method)
         return await self._raw.fly(lambda: loop.run_in_executor(None, call, size), land)

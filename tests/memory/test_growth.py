@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cloverleaf
 from parity.harness.turns import turn
 from parity.harness.types import Loop, NewLoop
 
@@ -170,6 +171,17 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the test."""
         self.ended.set_result(None)
+
+
+@pytest.mark.only("cloverleaf")  # asyncio has no ring
+def test_loops_with_a_ring_leave_nothing() -> None:
+    def work() -> None:
+        for _ in range(100):
+            loop = cloverleaf.new_event_loop()
+            assert loop.backend.startswith("epoll")
+            loop.close()
+
+    assert_no_growth(work, 100)
 
 
 @pytest.mark.parametrize("size", [1024, 65536, 1 << 20])

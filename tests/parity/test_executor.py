@@ -84,6 +84,82 @@ async def test_a_cancelled_job_that_has_not_begun_never_runs(loop: Loop) -> None
     assert seen == []
 
 
+async def test_cancelling_a_job_that_runs_leaves_the_thread_alone(loop: Loop) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def work() -> int:
+        begun.set()
+        ended.append(go_on.wait(5))
+        return 1
+
+    future = loop.run_in_executor(None, work)
+    assert await loop.run_in_executor(None, begun.wait, 5)
+    future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await future
+    go_on.set()
+    await loop.shutdown_default_executor()
+    assert ended == [True]
+    assert future.cancelled()
+
+
+async def test_jobs_that_the_default_executor_cancels_are_cancelled(loop: Loop) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go_on.wait(5)
+
+    first = loop.run_in_executor(None, work)
+    assert await loop.run_in_executor(None, begun.wait, 5)
+    executor = loop._default_executor  # type: ignore[attr-defined]
+    blockers = [loop.run_in_executor(None, go_on.wait, 5) for _ in range(executor._max_workers)]
+    waiting = [loop.run_in_executor(None, int) for _ in range(3)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+    assert await first
+    for future in waiting:
+        with pytest.raises(asyncio.CancelledError):
+            await future
+    await asyncio.gather(*blockers, return_exceptions=True)
+
+
+@pytest.mark.parametrize("name", ["CancelledError", "InvalidStateError", "TimeoutError"])
+async def test_exceptions_of_concurrent_futures_become_asyncios(loop: Loop, name: str) -> None:
+    def fail() -> None:
+        raise getattr(concurrent.futures, name)("what", "ever")
+
+    with pytest.raises(getattr(asyncio, name)) as caught:
+        await loop.run_in_executor(None, fail)
+    assert caught.value.args == ("what", "ever")
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_a_job_may_raise_anything(loop: Loop, raised: type[BaseException]) -> None:
+    def fail() -> None:
+        raise raised("out")
+
+    future = loop.run_in_executor(None, fail)
+    await asyncio.wait([future])
+    assert isinstance(future.exception(), raised)
+
+
+async def test_a_program_may_change_how_pools_submit(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    submit = ThreadPoolExecutor.submit
+
+    def watch(self: ThreadPoolExecutor, *args: object) -> concurrent.futures.Future[object]:
+        seen.append(args)
+        return submit(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", watch)
+    assert await loop.run_in_executor(None, divmod, 7, 2) == (3, 1)
+    assert seen == [(divmod, 7, 2)]
+
+
 async def test_shutdown_waits_for_running_jobs(loop: Loop) -> None:
     begun, free = threading.Event(), threading.Event()
     seen: list[int] = []

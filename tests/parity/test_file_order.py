@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import cloverleaf
+from cloverleaf._file_raw import perform
 
 from .harness.awaited import chill
 from .harness.turns import turns
@@ -69,10 +70,14 @@ async def test_closing_waits_for_what_was_begun_before(loop: Loop, path: Path) -
     assert path.read_bytes() == b"".join(b"%d" % n * 50_000 for n in range(5))
 
 
+async def _pread_cold(file: Any, size: int, offset: int) -> Any:
+    return await perform(file._reading(size, offset))
+
+
 async def test_closing_lets_a_read_beside_it_end(loop: Loop, path: Path) -> None:
     file = await cloverleaf.open(path, "rb")
     chill(file, random.Random(3))
-    reads = [asyncio.ensure_future(file._pread_later(1000, n)) for n in range(20)]
+    reads = [asyncio.ensure_future(_pread_cold(file, 1000, n)) for n in range(20)]
     await asyncio.sleep(0)
     await file.close()
     assert await asyncio.gather(*reads) == [CONTENT[n : n + 1000] for n in range(20)]

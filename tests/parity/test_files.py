@@ -221,15 +221,6 @@ async def test_pread_reads_what_is_not_in_memory(loop: Loop, tmp_path: Path) -> 
         assert found == [(CONTENT * 10)[offset : offset + 4096] for offset in offsets]
 
 
-async def test_an_operation_can_be_awaited_once(loop: Loop, path: Path) -> None:
-    async with cloverleaf.open(path, "rb") as file:
-        read = file.pread(1, 0)
-        assert await read == CONTENT[:1]
-        with pytest.raises(RuntimeError, match="already awaited"):
-            await read
-        file.pread(1, 0).close()
-
-
 async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> None:
     async def busy(file: Any, method: str, *arguments: Any) -> None:
         for _ in range(1000):

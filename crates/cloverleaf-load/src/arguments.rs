@@ -11,8 +11,10 @@ usage: cloverleaf-load serve ADDRESS
        cloverleaf-load echo  ADDRESS [--connections N] [--depth N] [--size BYTES] [--lines]
        cloverleaf-load http  ADDRESS [--connections N] [--depth N] [--path PATH] [--body TEXT]
        cloverleaf-load churn ADDRESS [--connections N] [--size BYTES] [--most N]
+       cloverleaf-load read  PATH COUNT
 ADDRESS is tcp:IP:PORT or unix:PATH; every driver takes --warmup MILLISECONDS (100).
   serve   an echo server on plain epoll; prints the address that it listens on
+  read    reads 4 KiB at random offsets of a cached file, one after the other, and prints JSON
   echo    keeps --depth messages of --size bytes in flight on each connection, checks every byte
   http    the same with GET requests of --path, each answered 200 with --body
   churn   connects, exchanges one message, closes, and again; at most --most times per window
@@ -23,6 +25,8 @@ A driver prints `ready`, then reads windows in milliseconds and answers each wit
 pub(crate) enum Command {
     /// Print the usage.
     Help,
+    /// Read pieces of a file so many times.
+    Read(String, u64),
     /// Be the floor.
     Serve(Address),
     /// Drive connections that last.
@@ -76,6 +80,10 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
     let address = words
         .next()
         .ok_or_else(|| Error::Usage("an address is missing".into()))?;
+    if verb == "read" {
+        let count = words.next().unwrap_or_default();
+        return Ok(Command::Read(address, number("COUNT", &count)? as u64));
+    }
     let address = address.parse()?;
     let mut load = Load {
         address,

@@ -3,7 +3,7 @@
 //! `cloverleaf-load echo|http|churn` drives a server in a closed loop: every connection keeps a fixed
 //! number of messages in flight, every byte that comes back is compared, and every latency goes into
 //! a histogram. `cloverleaf-load serve` is the floor: an echo server with nothing but epoll, `recv`
-//! and `send`.
+//! and `send`, and `cloverleaf-load read` is that of files.
 //!
 //! A driver talks to the benchmark over its standard streams. It prints `ready`, then answers each
 //! line (a number of milliseconds) with one line of JSON, and ends when its input does. It is silent
@@ -17,6 +17,7 @@ mod clock;
 mod connection;
 mod drive;
 mod error;
+mod files;
 mod histogram;
 mod http;
 mod outcome;
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<(), Error> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     match command {
         Command::Help => Ok(writeln!(io::stdout(), "{}", arguments::USAGE)?),
+        Command::Read(path, count) => Ok(writeln!(io::stdout(), "{}", files::read(&path, count)?)?),
         Command::Serve(listen) => serve::serve(&listen),
         Command::Exchange(load) => {
             let mut driver = drive::Driver::connect(&load)?;

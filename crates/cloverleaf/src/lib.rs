@@ -96,8 +96,9 @@ pub use event_loop::{
 };
 pub use injector::Injector;
 pub use io::{
-    Accepted, Address, ByteStream, DatagramBatch, Sent, TcpListener, TcpStream, UdpSocket,
-    UnixListener, UnixStream, WriteQueue, accept, recv_datagram, send_datagram, send_datagrams,
+    Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
+    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, recv_datagram, send_datagram,
+    send_datagrams,
 };
 pub use reactor::Reactor;
 pub use registry::Registry;

@@ -135,6 +135,11 @@ pub const WAITING_THREADS: usize = 1024;
 /// Seconds after which an idle thread of a blocking pool ends.
 pub const BLOCKING_IDLE_SECS: u64 = 10;
 
+/// Bytes of a write that must wait from which on it is kept where it is, if it can never change, instead of copied.
+///
+/// A copy of this much costs about as much as keeping track of who owns it.
+pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
+
 /// Bytes up to which waiting writes are copied together into one piece.
 ///
 /// Copying this much costs about as much as one allocation and one more entry in a gathered send.
@@ -178,3 +183,8 @@ pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
 ///
 /// An operation owns its buffer, so the bytes are copied once more; and what takes long anyway gains nothing by a ring.
 pub const RING_BYTES: usize = 256 * 1024;
+
+/// Operations on one file that take no wait before others are let run, in the binding.
+///
+/// Each takes a few microseconds, so others wait no longer than a callback of some length would make them.
+pub const OPERATIONS_BETWEEN_PAUSES: u32 = 64;

@@ -6,6 +6,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::object::Owned;
+
 /// The bytes of an object, which stay where they are for as long as this is held.
 #[derive(Debug)]
 pub(crate) enum Bytes<'a> {
@@ -26,6 +28,40 @@ impl<'a> Bytes<'a> {
             Ok(bytes) => Ok(Self::Immutable(bytes.as_bytes())),
             Err(_) => Lent::of(object, ffi::PyBUF_SIMPLE).map(Self::Lent),
         }
+    }
+}
+
+/// A `bytes` object, which never changes, kept for as long as it is needed.
+///
+/// Dropping it runs no Python code, whatever else is borrowed: it is of no class derived from `bytes`.
+#[derive(Debug)]
+pub(crate) struct KeptBytes {
+    _object: Owned,
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the bytes of a `bytes` object never change, and its reference is an `Owned`, which may go to any thread.
+unsafe impl Send for KeptBytes {}
+// SAFETY: as above.
+unsafe impl Sync for KeptBytes {}
+
+impl KeptBytes {
+    /// The object, if it is a `bytes` and no more.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> Option<Self> {
+        let bytes = object.cast_exact::<PyBytes>().ok()?.as_bytes();
+        Some(Self {
+            start: bytes.as_ptr(),
+            len: bytes.len(),
+            _object: object.clone().into(),
+        })
+    }
+}
+
+impl AsRef<[u8]> for KeptBytes {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the object is held, and its bytes stay where they are, unchanged, for as long as it lives.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -119,4 +119,27 @@ pub(super) fn open_at_once(path: &[u8], flags: i32) -> Option<FileBase> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let flags = OFlags::from_bits_retain(u32::try_from(flags).ok()?);
     cloverleaf::fs::open_at_once(path, flags).map(FileBase::from_fd)
+}
+
+/// The whole content of a regular file that is at hand and not too large; None for every other.
+///
+/// # Errors
+/// `MemoryError`.
+#[pyfunction]
+pub(super) fn content_at_once<'py>(
+    py: Python<'py>,
+    path: &[u8],
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let Some(fd) = cloverleaf::fs::open_at_once(path, OFlags::RDONLY) else {
+        return Ok(None);
+    };
+    let size = rustix::fs::fstat(&fd).map_or(0, |stat| stat.st_size);
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) else {
+        // A file in /proc has content and no size.
+        return Ok(None);
+    };
+    let content = read(py, fd.as_fd(), size, 0)?;
+    let is_all = read_at_once(fd.as_fd(), &mut [MaybeUninit::uninit()], size as u64) == Some(0);
+    Ok(content.filter(|_| is_all))
 }

@@ -1,22 +1,20 @@
 //! `FileBase`: a descriptor that is closed once, and not before the last operation on it has ended.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
-use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
+use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
 use super::at_once;
-use super::completed::Completed;
 use super::request::Request;
 use super::work::Work;
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Arguments, Content, Method, Owned, Reach, close_fd, own_fd, raw_fastcall};
+use crate::ffi::{Arguments, Content, Method, Owned, close_fd, own_fd, raw_fastcall};
 
 /// What all objects of one open file share.
 #[derive(Debug)]
@@ -61,14 +59,14 @@ impl FileBase {
         fd.ok_or_else(|| PyValueError::new_err("I/O operation on closed file."))
     }
 
-    /// Counts an operation that took no wait; `true` if others must run now.
-    fn pauses(&self) -> bool {
-        let limit = u32::try_from(OPERATIONS_PER_TURN).unwrap_or(u32::MAX);
-        let spent = self.shared.spent.load(Ordering::Relaxed) + 1;
-        self.shared
-            .spent
-            .store(if spent < limit { spent } else { 0 }, Ordering::Relaxed);
-        spent >= limit
+    /// Counts an operation that takes no wait; `false` if others must run first.
+    fn may_go_on(&self) -> bool {
+        let spent = self.shared.spent.load(Ordering::Relaxed);
+        let may = spent < OPERATIONS_BETWEEN_PAUSES;
+        if may {
+            self.shared.spent.store(spent + 1, Ordering::Relaxed);
+        }
+        may
     }
 
     fn request(
@@ -92,29 +90,30 @@ fn size_of(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     usize::try_from(natural(value)?).map_err(Into::into)
 }
 
-/// `pread(size, offset)`: an awaitable of the bytes.
-fn pread(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+/// `_pread_at_once(size, offset)`: the bytes; None if they need a wait, or if others must run first.
+fn pread_at_once(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let py = slf.py();
-    let [Some(size), Some(offset)] = args.bind("pread", ["size", "offset"], 2)? else {
-        unreachable!("invariant: required arguments are there")
+    let (Some(size), Some(offset)) = (args.get(0), args.get(1)) else {
+        return Err(PyTypeError::new_err(
+            "_pread_at_once() was called with too few arguments",
+        ));
     };
     let (size, offset) = (size_of(&size)?, natural(&offset)?);
     let this = slf.cast::<FileBase>()?.get();
-    if size <= AT_ONCE_BYTES {
-        let fd = this.fd()?;
-        if let Some(bytes) = at_once::read(py, fd.as_fd(), size, offset)? {
-            let completed = Completed::new(bytes.into(), this.pauses());
-            return Ok(Bound::new(py, completed)?.into());
-        }
-    }
-    slf.reach(intern!(py, "_pread_later"), (size, offset))
-        .map(Into::into)
+    let fd = this.fd()?;
+    let bytes = if this.may_go_on() {
+        at_once::read(py, fd.as_fd(), size, offset)?
+    } else {
+        None
+    };
+    Ok(bytes.map_or_else(|| py.None().into_bound(py).into(), Into::into))
 }
 
 const METHODS: [Method; 1] = [Method {
-    name: c"pread",
-    doc: c"pread($self, size, offset)\n--\n\nAwait `size` bytes from `offset` on, fewer only at the end of the file; the position stays. Independent of every other operation on the file.",
-    kind: raw_fastcall!(pread),
+    name: c"_pread_at_once",
+    doc: c"_pread_at_once($self, size, offset, /)\n--\n\nThe bytes, or None if they need a wait, or if others must run \
+           first.",
+    kind: raw_fastcall!(pread_at_once),
 }];
 
 /// Puts the methods on the class that are called without a detour.
@@ -148,9 +147,13 @@ impl FileBase {
         self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
-    /// Whether others must run before the task that has just had something without a wait goes on.
+    /// Counts an operation; whether others must run first, which the caller sees to.
     fn _pauses(&self) -> bool {
-        self.pauses()
+        let pauses = !self.may_go_on();
+        if pauses {
+            self.shared.spent.store(0, Ordering::Relaxed);
+        }
+        pauses
     }
 
     /// Closes the file now; operations that have begun end as if it were open.
@@ -159,6 +162,19 @@ impl FileBase {
         match fd.and_then(Arc::into_inner) {
             Some(fd) => close_fd(fd).map_err(|error| os_error(py, &error)),
             None => Ok(()),
+        }
+    }
+
+    /// Gives the descriptor away; the file is closed after that.
+    fn _release(&self) -> PyResult<RawFd> {
+        let fd = self.slot().take();
+        match fd.map(Arc::try_unwrap) {
+            Some(Ok(fd)) => Ok(fd.into_raw_fd()),
+            Some(Err(shared)) => {
+                *self.slot() = Some(shared);
+                Err(PyRuntimeError::new_err("an operation is under way"))
+            }
+            None => Err(PyValueError::new_err("I/O operation on closed file.")),
         }
     }
 

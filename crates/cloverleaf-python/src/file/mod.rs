@@ -2,7 +2,6 @@
 
 mod at_once;
 mod base;
-mod completed;
 mod operation;
 mod request;
 mod work;
@@ -12,10 +11,7 @@ pub(crate) use operation::answer;
 pub(crate) use request::Request;
 pub(crate) use work::{Answer, Work};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-
-use crate::ffi::Reach;
 
 /// Adds the classes of files to the module.
 ///
@@ -25,17 +21,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<FileBase>()?;
     module.add_class::<Request>()?;
-    module.add_class::<completed::Completed>()?;
     base::attach(&py.get_type::<FileBase>())?;
     module.add_function(pyo3::wrap_pyfunction!(request::opening, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::open_at_once, module)?)?;
-    // Whoever makes a task of it asks for a coroutine.
-    let coroutine = py
-        .import(intern!(py, "collections.abc"))?
-        .getattr(intern!(py, "Coroutine"))?;
-    coroutine.reach(
-        intern!(py, "register"),
-        (py.get_type::<completed::Completed>(),),
-    )?;
-    Ok(())
+    module.add_function(pyo3::wrap_pyfunction!(at_once::content_at_once, module)?)
 }

@@ -14,7 +14,7 @@ use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
 use super::{close, flow, held, sendfile};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Bytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 use crate::held::Moment;
 
 /// Refuses what asyncio does not take for bytes, and says what is `wanted`.
@@ -73,7 +73,8 @@ pub(super) enum Outcome {
 }
 
 impl Stream {
-    fn write(&mut self, data: &[u8], moment: Moment) -> Outcome {
+    /// `kept` is the same bytes, if they can be kept where they are.
+    fn write(&mut self, data: &[u8], kept: Option<KeptBytes>, moment: Moment) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
@@ -97,7 +98,12 @@ impl Stream {
                 Err(errno) => return self.failed(errno),
             }
         }
-        self.queue.push_slice(rest);
+        match kept {
+            Some(kept) => self
+                .queue
+                .push_shared(Box::new(kept), data.len() - rest.len()),
+            None => self.queue.push_slice(rest),
+        }
         Outcome::Queued
     }
 
@@ -193,7 +199,10 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     })?;
     if !bytes.is_empty() {
         let moment = held::moment(this, py)?;
-        let outcome = this.with(|stream| stream.write(&bytes, moment));
+        let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
+            .then(|| KeptBytes::of(data))
+            .flatten();
+        let outcome = this.with(|stream| stream.write(&bytes, kept, moment));
         drop(bytes);
         settle(slf, this, outcome)?;
     }

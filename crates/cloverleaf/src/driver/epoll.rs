@@ -79,7 +79,10 @@ impl Epoll {
     pub fn new() -> io::Result<Self> {
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&poll, &wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
+        // Edge-triggered: each write is one event, and nobody needs to read the counter, which 64 bits keep from
+        // filling up.
+        let told = EventFlags::IN | EventFlags::ET;
+        epoll::add(&poll, &wakeup, EventData::new_u64(WAKE), told)?;
         Ok(Self {
             poll: Some(poll),
             wakeup: Arc::new(Wakeup(Mutex::new(Some(wakeup)))),
@@ -107,14 +110,6 @@ impl Epoll {
     /// no event says so; and what closes goes by itself.
     pub(super) fn watch_ring(&self, ring: BorrowedFd<'_>) -> Result<(), Errno> {
         epoll::add(self.poll()?, ring, EventData::new_u64(RING), EventFlags::IN)
-    }
-
-    fn silence_waker(&self) {
-        let mut count = [0_u8; 8];
-        if let Some(fd) = &*self.wakeup.fd() {
-            // Another event of this wait may have drained it already (EAGAIN).
-            ignore(rustix::io::read(fd, &mut count));
-        }
     }
 }
 
@@ -180,19 +175,15 @@ impl Driver for Epoll {
             Ok(()) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut woken = false;
         for event in self.buffer.drain(..) {
             match event.u64 {
-                WAKE => woken = true,
-                RING => {}
+                // These have ended the sleep, and that is all.
+                WAKE | RING => {}
                 bits => events.push(Event::Ready(
                     Token::from_bits(bits),
                     readiness(EventFlags::from_bits_retain(event.events)),
                 )),
             }
-        }
-        if woken {
-            self.silence_waker();
         }
         Ok(())
     }

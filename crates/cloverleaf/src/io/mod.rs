@@ -23,7 +23,7 @@ pub use datagram::UdpSocket;
 pub use listener::{Accepted, accept};
 pub use server::{TcpListener, UnixListener};
 pub use stream::{ByteStream, TcpStream, UnixStream};
-pub use write_queue::{Sent, WriteQueue};
+pub use write_queue::{Sent, SharedBytes, WriteQueue};
 
 fn nonblocking(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -22,10 +23,33 @@ pub enum Sent {
     WouldBlock,
 }
 
+/// Bytes that stay where they are, with whoever keeps them there.
+pub trait SharedBytes: AsRef<[u8]> + Send + Sync + std::fmt::Debug {}
+
+impl<T: AsRef<[u8]> + Send + Sync + std::fmt::Debug> SharedBytes for T {}
+
+/// Bytes that were written together.
+#[derive(Debug)]
+enum Piece {
+    Own(Vec<u8>),
+    Shared(Box<dyn SharedBytes>),
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
 /// Bytes in order, waiting for the kernel.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
-    pieces: VecDeque<Vec<u8>>,
+    pieces: VecDeque<Piece>,
     /// How much of the first piece has gone.
     offset: usize,
     len: usize,
@@ -58,7 +82,7 @@ impl WriteQueue {
     pub fn push(&mut self, piece: Vec<u8>) {
         if !self.coalesce(&piece) && !piece.is_empty() {
             self.len += piece.len();
-            self.pieces.push_back(piece);
+            self.pieces.push_back(Piece::Own(piece));
         }
     }
 
@@ -66,7 +90,27 @@ impl WriteQueue {
     pub fn push_slice(&mut self, bytes: &[u8]) {
         if !self.coalesce(bytes) && !bytes.is_empty() {
             self.len += bytes.len();
-            self.pieces.push_back(bytes.to_vec());
+            self.pieces.push_back(Piece::Own(bytes.to_vec()));
+        }
+    }
+
+    /// Appends what follows the first `sent` of these bytes, which must never change, without copying it.
+    ///
+    /// They are let go when the last of them has been sent, or is forgotten.
+    pub fn push_shared(&mut self, bytes: Box<dyn SharedBytes>, sent: usize) {
+        let whole = (*bytes).as_ref().len();
+        if sent >= whole {
+            return;
+        }
+        if self.is_empty() {
+            self.pieces.push_back(Piece::Shared(bytes));
+            self.offset = sent;
+            self.len = whole - sent;
+        } else if sent == 0 {
+            self.pieces.push_back(Piece::Shared(bytes));
+            self.len += whole;
+        } else {
+            self.push_slice(&(*bytes).as_ref()[sent..]);
         }
     }
 
@@ -125,12 +169,12 @@ impl WriteQueue {
 
     fn coalesce(&mut self, bytes: &[u8]) -> bool {
         match self.pieces.back_mut() {
-            Some(last) if last.len() + bytes.len() <= COALESCE_BYTES => {
+            Some(Piece::Own(last)) if last.len() + bytes.len() <= COALESCE_BYTES => {
                 last.extend_from_slice(bytes);
                 self.len += bytes.len();
                 true
             }
-            Some(_) | None => false,
+            Some(Piece::Own(_) | Piece::Shared(_)) | None => false,
         }
     }
 
@@ -195,6 +239,45 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         (ours, theirs)
+    }
+
+    #[test]
+    fn shared_bytes_keep_their_place_and_are_let_go() {
+        let (ours, mut theirs) = pair();
+        let shared = std::sync::Arc::<[u8]>::from(&b"-shared-"[..]);
+        let mut queue = WriteQueue::new();
+        queue.push_shared(Box::new(std::sync::Arc::clone(&shared)), 1);
+        queue.push_slice(b"own");
+        queue.push_shared(Box::new(std::sync::Arc::clone(&shared)), 0);
+        queue.push_shared(Box::new(std::sync::Arc::clone(&shared)), 7);
+        queue.push_shared(Box::new(std::sync::Arc::clone(&shared)), 8);
+        assert_eq!(queue.len(), 7 + 3 + 8 + 1);
+        assert_eq!(std::sync::Arc::strong_count(&shared), 3);
+        assert_eq!(queue.send_to(&ours).unwrap(), Sent::Bytes(19));
+        let mut got = [0; 19];
+        theirs.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"shared-own-shared--");
+        assert_eq!(std::sync::Arc::strong_count(&shared), 1);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn shared_bytes_go_in_parts() {
+        let (ours, mut theirs) = pair();
+        let bytes: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let mut queue = WriteQueue::new();
+        queue.push_shared(Box::new(bytes.clone()), 10);
+        queue.push_slice(b"end");
+        let mut got = Vec::new();
+        let mut room = vec![0; 100_000];
+        while got.len() < bytes.len() - 10 + 3 {
+            queue.send_to(&ours).unwrap();
+            let count = theirs.read(&mut room).unwrap();
+            got.extend_from_slice(&room[..count]);
+        }
+        assert!(got.starts_with(&bytes[10..]));
+        assert!(got.ends_with(b"end"));
+        assert!(queue.is_empty());
     }
 
     fn piece(number: usize) -> Vec<u8> {

@@ -1,0 +1,1 @@
+"""Files: Cloverleaf and other packages for asynchronous files."""

@@ -1,0 +1,113 @@
+"""What is compared: how each package reads 4 KiB, a whole file, and copies a large one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+#: Opens a file and returns what reads so many bytes at an offset, and what closes it.
+Reader = Callable[[str], Awaitable[tuple[Callable[[int, int], Awaitable[bytes]], Any]]]
+
+
+async def cloverleaf_reader(path: str) -> Any:
+    file = await import_module("cloverleaf").open(path, "rb", 0)
+    return file.pread, file.close
+
+
+async def seeking_reader(open_file: Any, path: str) -> Any:
+    file = await open_file(path, "rb")
+
+    async def read(size: int, offset: int) -> Any:
+        await file.seek(offset)
+        return await file.read(size)
+
+    return read, getattr(file, "close", None) or file.aclose
+
+
+async def aiofiles_reader(path: str) -> Any:
+    return await seeking_reader(import_module("aiofiles").open, path)
+
+
+async def anyio_reader(path: str) -> Any:
+    return await seeking_reader(import_module("anyio").open_file, path)
+
+
+async def turbofile_reader(path: str) -> Any:
+    file = await import_module("turbofile").open(path, "rb")
+    read_at = file.read_at
+
+    async def read(size: int, offset: int) -> Any:
+        return await read_at(offset, size)
+
+    return read, file.close
+
+
+async def urio_reader(path: str) -> Any:
+    return await seeking_reader(import_module("urio").open, path)
+
+
+async def aiofile_reader(path: str) -> Any:
+    file = import_module("aiofile").AIOFile(path, "rb")
+    await file.open()
+    return file.read, file.close
+
+
+async def executor_reader(path: str) -> Any:
+    """What a program does without any package."""
+    fd = os.open(path, os.O_RDONLY)
+    loop = asyncio.get_running_loop()
+
+    async def read(size: int, offset: int) -> bytes:
+        return await loop.run_in_executor(None, os.pread, fd, size, offset)
+
+    async def close() -> None:
+        os.close(fd)
+
+    return read, close
+
+
+READERS: dict[str, Reader] = {
+    "cloverleaf": cloverleaf_reader,
+    "aiofiles": aiofiles_reader,
+    "anyio": anyio_reader,
+    "aiofile": aiofile_reader,
+    "turbofile": turbofile_reader,
+    "urio": urio_reader,
+    "executor": executor_reader,
+}
+
+
+async def whole(package: str, path: str) -> int:
+    """Read a whole file; return its length."""
+    if package == "cloverleaf":
+        return len(await import_module("cloverleaf").files.read_bytes(path))
+    if package == "plain":
+        with Path(path).open("rb") as plain:  # noqa: ASYNC230  # what others are compared with
+            return len(plain.read())
+    if package == "aiofile":
+        file = import_module("aiofile").AIOFile(path, "rb")
+        async with file:
+            return len(await file.read())
+    name = "open_file" if package == "anyio" else "open"
+    opened = await getattr(import_module(package), name)(path, "rb")
+    async with opened:
+        return len(await opened.read())
+
+
+async def copy(package: str, source: str, target: str) -> None:
+    """Copy a file: as the package does it, or by chunks of 1 MiB."""
+    if package == "cloverleaf":
+        await import_module("cloverleaf").files.copyfile(source, target)
+    elif package == "plain":
+        shutil.copyfile(source, target)
+    else:
+        name = "open_file" if package == "anyio" else "open"
+        open_file = getattr(import_module(package), name)
+        async with await open_file(source, "rb") as reading, await open_file(target, "wb") as to:
+            while chunk := await reading.read(1 << 20):
+                await to.write(chunk)

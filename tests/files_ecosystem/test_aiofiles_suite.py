@@ -1,0 +1,67 @@
+"""aiofiles' own tests, from its source distribution, against `cloverleaf.aiofiles`.
+
+The distribution is fetched by pip once and kept in pip's cache; without a network the test is
+skipped. Its tests run in a process of their own, in which `aiofiles` is our module.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+VERSION = "25.1.0"
+
+PLUGIN = """
+import sys
+import cloverleaf
+import cloverleaf.aiofiles as ours
+import pytest
+sys.modules["aiofiles"] = ours
+for name in ("os", "ospath", "tempfile", "threadpool", "base"):
+    __import__("cloverleaf.aiofiles." + name)
+    sys.modules["aiofiles." + name] = sys.modules["cloverleaf.aiofiles." + name]
+
+@pytest.fixture(scope="session")
+def event_loop_policy():
+    if LOOP == "asyncio":
+        import asyncio
+        return asyncio.DefaultEventLoopPolicy()
+    return cloverleaf.EventLoopPolicy()
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the distribution, or skip."""
+    pytest.importorskip("pytest_asyncio", reason="aiofiles' tests need pytest-asyncio")
+    folder = tmp_path_factory.mktemp("aiofiles")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps"]
+    command += ["--no-binary", ":all:", f"aiofiles=={VERSION}", "--dest", str(folder)]
+    fetched = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    archives = list(folder.glob("*.tar.gz"))
+    if not archives:
+        pytest.skip(f"aiofiles {VERSION} could not be fetched: {fetched.stderr[-200:]}")
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / f"aiofiles-{VERSION}"
+
+
+@pytest.mark.parametrize("loop", ["cloverleaf", "asyncio"])
+def test_all_of_aiofiles_tests_pass(suite: Path, loop: str) -> None:
+    (suite / "as_cloverleaf.py").write_text(f"LOOP = {loop!r}\n{PLUGIN}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "as_cloverleaf", "--asyncio-mode=auto"]
+    command += ["-p", "no:cacheprovider", "-rs", "tests"]
+    if os.geteuid() == 0:
+        # It expects that access is refused, which root never is.
+        command += ["--deselect", "tests/test_os.py::test_access"]
+    ended = subprocess.run(
+        command, cwd=suite, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert ended.returncode == 0, ended.stdout[-8000:]
+    assert " passed" in ended.stdout
+    assert "failed" not in ended.stdout
