@@ -120,10 +120,8 @@ class UnixSockets(Listening):
         start_serving: bool,
         clean_up: Callable[[], None] | None,
     ) -> Server:
-        if tls is not None:
-            protocol_factory = tls.factory(self, protocol_factory)
         sock.setblocking(False)
-        server = Server(self, [sock], protocol_factory, backlog, after_close=clean_up)
+        server = Server(self, [sock], protocol_factory, tls, backlog, after_close=clean_up)
         if start_serving:
             await server.start_serving()
         return server
