@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.suite import report, summary
+from benchmarks.suite import compare, report, summary
 from benchmarks.suite.results import Results, Row, load
 from benchmarks.workloads import registry
 
@@ -90,3 +90,17 @@ def test_a_failure_shows_in_the_table_and_with_its_reason_and_results_read_back(
     assert "0.50 (uvloop)" in text
     results.save(tmp_path / "raw.json")
     assert load(tmp_path / "raw.json") == results
+
+
+def test_a_workload_is_dearer_when_the_median_says_so_and_most_rounds_agree() -> None:
+    before = [1.0, 1.0, 1.0, 1.0]
+    assert compare.change("name", before, [1.2, 1.3, 1.2, 0.9]).verdict(0.1) == "dearer"
+    assert compare.change("name", before, [1.2, 1.3, 0.9, 0.9]).verdict(0.1) == ""
+    assert compare.change("name", before, [1.05, 1.05, 1.05, 1.05]).verdict(0.1) == ""
+    assert compare.change("name", before, [0.5, 0.6, 0.5, 1.1]).verdict(0.1) == "cheaper"
+
+
+def test_a_round_compares_with_itself_when_commits_are_compared() -> None:
+    made = compare.change("name", [1.0, 10.0, 1.0], [1.0, 10.0, 1.0])
+    assert made.ratios == [1.0, 1.0, 1.0]
+    assert "| name | 1.000 | 1.000 | 1.00 (1.00 to 1.00) |  |" in compare.table([made], 0.1)

@@ -26,7 +26,7 @@ async def seeking_reader(open_file: Any, path: str) -> Any:
         await file.seek(offset)
         return await file.read(size)
 
-    return read, getattr(file, "close", None) or file.aclose
+    return read, getattr(file, "aclose", None) or file.close
 
 
 async def aiofiles_reader(path: str) -> Any:
@@ -82,6 +82,17 @@ READERS: dict[str, Reader] = {
 }
 
 
+def opener(package: str) -> Any:
+    """What is awaited for a file that `async with` closes."""
+    if package == "anyio":
+        return import_module("anyio").open_file
+
+    async def enter(path: str, mode: str) -> Any:
+        return import_module(package).open(path, mode)
+
+    return enter
+
+
 async def whole(package: str, path: str) -> int:
     """Read a whole file; return its length."""
     if package == "cloverleaf":
@@ -93,9 +104,7 @@ async def whole(package: str, path: str) -> int:
         file = import_module("aiofile").AIOFile(path, "rb")
         async with file:
             return len(await file.read())
-    name = "open_file" if package == "anyio" else "open"
-    opened = await getattr(import_module(package), name)(path, "rb")
-    async with opened:
+    async with await opener(package)(path, "rb") as opened:
         return len(await opened.read())
 
 
@@ -106,8 +115,7 @@ async def copy(package: str, source: str, target: str) -> None:
     elif package == "plain":
         shutil.copyfile(source, target)
     else:
-        name = "open_file" if package == "anyio" else "open"
-        open_file = getattr(import_module(package), name)
+        open_file = opener(package)
         async with await open_file(source, "rb") as reading, await open_file(target, "wb") as to:
             while chunk := await reading.read(1 << 20):
                 await to.write(chunk)

@@ -77,6 +77,8 @@ class LoopWorkload:
     batch: int = 1
     #: Whether the process may use every core, because its threads are what is measured.
     threads: bool = False
+    #: Whether the work is done by children, whose CPU time is then what counts.
+    children: bool = False
 
 
 Workload = ServerWorkload | LoopWorkload

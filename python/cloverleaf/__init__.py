@@ -6,15 +6,16 @@ bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
 
 import asyncio
 import functools
+import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import files
-from ._file_open import open  # noqa: A004  # it is ours
 from ._loop import EventLoop
 from ._server import Server
 
 if TYPE_CHECKING:
+    from . import files
+    from ._file_open import open  # noqa: A004  # it is ours
     from ._policy import EventLoopPolicy
 
     __version__: str
@@ -73,6 +74,13 @@ def install() -> None:
 
 def __getattr__(name: str) -> Any:
     """What most programs do not ask for is found when it is asked for."""
+    if name == "files":
+        return importlib.import_module("cloverleaf.files")
+    if name == "open":
+        from ._file_open import open as opened
+
+        globals()["open"] = opened
+        return opened
     if name == "EventLoopPolicy":
         try:
             from ._policy import EventLoopPolicy

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ._cloverleaf import Connecting
 from ._log import logger
+from ._own_sockets import OwnSocketTransport, has_own_methods
 from ._sockets import SocketOperations
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
 
@@ -67,10 +68,10 @@ class Adopting(SocketOperations):
             met = self.create_future()
             transport: asyncio.Transport
             if tls is None:
-                transport = self._make_stream_transport(sock, protocol, met, None, context)
+                transport = self._transport_over(sock, protocol, met, context)
             else:
                 transport = encrypted = tls.transport(self, protocol, met)
-                self._make_stream_transport(sock, encrypted, None, None, context)
+                self._transport_over(sock, encrypted, None, context)
         except BaseException:
             if is_ours or sys.version_info >= (3, 14):
                 sock.close()
@@ -84,3 +85,15 @@ class Adopting(SocketOperations):
             # Its exception's traceback refers to this frame.
             del met
         return transport, protocol
+
+    def _transport_over(
+        self,
+        sock: socket.socket | Connecting,
+        protocol: asyncio.BaseProtocol,
+        met: asyncio.Future[None] | None,
+        context: contextvars.Context | None,
+    ) -> asyncio.Transport:
+        if not isinstance(sock, Connecting) and has_own_methods(sock):
+            own: asyncio.Transport = OwnSocketTransport(self, sock, protocol, met, context)
+            return own
+        return self._make_stream_transport(sock, protocol, met, None, context)

@@ -20,6 +20,10 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         """Make the native loop; the arguments belong to a subclass's own `__init__`."""
         return super().__new__(cls)
 
+    @property
+    def _closed(self) -> bool:  # private, and yet read by programs
+        return _is_closed(self)
+
     def _check_open(self) -> None:
         if _is_closed(self):
             raise RuntimeError("Event loop is closed")

@@ -127,13 +127,13 @@ class Connecting(Adopting):
             connection = self._connect_literal(host, port, *hints)
             if connection is not None:
                 await connection.future
-        except OSError as error:
-            if all_errors:
-                raise _failure([error], all_errors) from None
-            raise
-        except BaseException:
+        except BaseException as error:
             if connection is not None:
                 connection.close()
+                # The error's traceback refers to this frame, and its future to the error.
+                connection = None
+            if all_errors and isinstance(error, OSError):
+                raise _failure([error], all_errors) from None
             raise
         return connection
 
@@ -218,6 +218,8 @@ class Connecting(Adopting):
                 noted.append(error)
             if sock is not None:
                 sock.close()
+                # The error's traceback refers to this frame, and its future to the error.
+                sock = None
             raise
         finally:
             # The errors' tracebacks refer to this frame.

@@ -138,8 +138,10 @@ class RawFile(io.RawIOBase):
         count = self._readinto_now(buffer) if self.reads_block else self._readinto_at_once(buffer)
         if count is None:
             self.starved = True
-        else:
-            self.position += count
+            return None
+        self.position += count
+        if count and self.is_unbuffered and self.is_seekable:
+            count = self._fill_on(buffer, count)
         return count
 
     def read(self, size: int | None = -1, /) -> bytes | None:
@@ -194,10 +196,13 @@ class RawFile(io.RawIOBase):
         self._check_open()
         if whence == os.SEEK_CUR and self.is_seekable:
             offset, whence = offset + self.position, os.SEEK_SET
-        self.position = os.lseek(self._own, offset, whence)
+        position = os.lseek(self._own, offset, whence)
+        if position != self.position:
+            # A buffer for both directions seeks to where it is before each read.
+            self._fetched = None
+        self.position = position
         self._appended = -1
-        self._fetched = None
-        return self.position
+        return position
 
     def tell(self) -> int:
         """Return the position."""
@@ -313,6 +318,19 @@ class RawFile(io.RawIOBase):
         self._fetched = rest or None
         self.position += len(data)
         return data
+
+    def _fill_on(self, buffer: Any, filled: int) -> int:
+        """Fill the rest as well, up to the end of the file: no buffer above asks again."""
+        with memoryview(buffer).cast("B") as room:
+            while filled < len(room):
+                count = self.native._try_readinto(room[filled:], self.position)
+                if count is None:
+                    self.starved = True
+                if not count:
+                    break
+                self.position += count
+                filled += count
+        return filled
 
     def _note_short(self, count: int, wanted: int) -> None:
         # A buffer above asks again by itself.

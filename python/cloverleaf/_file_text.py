@@ -110,7 +110,8 @@ class TextFile(File[str]):
             return str(getattr(self._file, method)(size))
         if not self._raw.is_seekable:
             return await self._read_stream(method, size)
-        await self._flush_before()
+        # What is buffered the text layer writes itself, before it reads: when and how differs
+        # between versions of Python, and programs can tell.
         need = _TEXT_CHUNK
         if method == "read":
             need = self._raw.rest() + 1 if size < 0 else 2 * size + _TEXT_CHUNK

@@ -81,11 +81,9 @@ class Listening(Connecting):
         backlog: int,
         start_serving: bool,
     ) -> Server:
-        if tls is not None:
-            protocol_factory = tls.factory(self, protocol_factory)
         for sock in sockets:
             sock.setblocking(False)
-        server = Server(self, sockets, protocol_factory, backlog)
+        server = Server(self, sockets, protocol_factory, tls, backlog)
         if start_serving:
             await server.start_serving()
         if self.get_debug():

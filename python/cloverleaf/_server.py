@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ._base import LoopBase
 from ._cloverleaf import Clients
 from ._releases import SERVERS_CLOSE_CLIENTS
+from ._tls import TLSOptions
 
 
 class Server(asyncio.AbstractServer):
@@ -25,12 +26,19 @@ class Server(asyncio.AbstractServer):
         loop: LoopBase,
         sockets: Sequence[socket.socket],
         protocol_factory: Callable[[], asyncio.BaseProtocol],
+        tls: TLSOptions | None,
         backlog: int,
         after_close: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = list(sockets)
         self._protocol_factory = protocol_factory
+        # Programs, among them the tests of libraries, ask by these names of asyncio's for how the
+        # server encrypts.
+        self._ssl_context = None if tls is None else tls.context
+        self._ssl_handshake_timeout = None if tls is None else tls.handshake_timeout
+        self._ssl_shutdown_timeout = None if tls is None else tls.shutdown_timeout
+        self._tls = tls
         self._backlog = backlog
         self._after_close = after_close
         self._serving = False
@@ -135,12 +143,15 @@ class Server(asyncio.AbstractServer):
         if self._sockets is None:
             raise RuntimeError(f"server {self!r} is closed")
         self._serving = True
+        factory = self._protocol_factory
+        if self._tls is not None:
+            factory = self._tls.factory(self._loop, factory)
         for sock in self._sockets:
             sock.listen(self._backlog)
             self._numbers.append(sock.fileno())
             start = functools.partial(
                 self._loop._start_serving,
-                self._protocol_factory,
+                factory,
                 sock,
                 self._clients,
                 self._backlog,

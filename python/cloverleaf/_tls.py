@@ -7,8 +7,7 @@ by putting one between its transport and its protocol.
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ._base import LoopBase
 
@@ -41,8 +40,7 @@ def refuse_timeouts_without_tls(
         raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
-@dataclass(frozen=True)
-class TLSOptions:
+class TLSOptions(NamedTuple):
     """How connections are to be encrypted."""
 
     context: Any

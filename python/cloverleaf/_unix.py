@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from . import _cloverleaf
@@ -121,10 +120,8 @@ class UnixSockets(Listening):
         start_serving: bool,
         clean_up: Callable[[], None] | None,
     ) -> Server:
-        if tls is not None:
-            protocol_factory = tls.factory(self, protocol_factory)
         sock.setblocking(False)
-        server = Server(self, [sock], protocol_factory, backlog, after_close=clean_up)
+        server = Server(self, [sock], protocol_factory, tls, backlog, after_close=clean_up)
         if start_serving:
             await server.start_serving()
         return server
@@ -166,7 +163,7 @@ def _bound_socket(path: Any, sock: socket.socket | None) -> socket.socket:
 
 def remove_stale_socket(path: str | bytes) -> None:
     """Remove a socket, whether or not somebody still listens there; leave other files alone."""
-    file = bytes(Path(os.fsdecode(path)))
+    file = os.fsencode(path)
     try:
         if _cloverleaf.socket_inode(file) is not None:
             _cloverleaf.remove_socket(file)
@@ -182,7 +179,7 @@ def _cleaner(sock: socket.socket) -> Callable[[], None] | None:
     path = sock.getsockname()
     if _is_abstract(path):
         return None
-    file = bytes(Path(os.fsdecode(path)))
+    file = os.fsencode(path)
     try:
         inode = _cloverleaf.socket_inode(file)
     except FileNotFoundError:

@@ -17,6 +17,7 @@ class Suite:
     name: str
     version: str
     sha256: str
+    url: str | None = None
     arguments: list[str] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)

@@ -4,8 +4,9 @@
 
 A suite runs on Cloverleaf as a whole. What did not pass there runs again on asyncio, and a test
 that passes only on asyncio fails the command, unless `suites.toml` has a reason. So does a run in
-which no loop of Cloverleaf's was made, or one of asyncio's own was. Where the package index cannot
-be reached and nothing has been fetched before, the suite is skipped, and the output says so.
+which no loop of Cloverleaf's was made, or one of asyncio's own was. Where the index, or the server
+of a suite, cannot be reached and nothing has been fetched before, the suite is skipped, and the
+output says so.
 """
 
 from __future__ import annotations
@@ -137,6 +138,10 @@ def main() -> int:
             if online:
                 raise
             print(f"{name}: skipped, the package index cannot be reached")
+            ended["skipped"] += 1
+            continue
+        except OSError as error:
+            print(f"{name}: skipped, {suite.url} cannot be reached: {error}")
             ended["skipped"] += 1
             continue
         results = cache / "results" / tag

@@ -186,3 +186,10 @@ async def test_a_replaced_is_closed_does_not_close_the_loop(
         ran = loop.create_future()
         loop.call_soon(ran.set_result, "ran")
         assert await loop.create_task(asyncio.wait_for(ran, 10)) == "ran"
+
+
+def test_the_private_mark_of_a_closed_loop(new_loop: NewLoop) -> None:
+    loop = new_loop()
+    assert loop._closed is False  # type: ignore[attr-defined]
+    loop.close()
+    assert loop._closed is True  # type: ignore[attr-defined]

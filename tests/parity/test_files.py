@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -221,6 +222,33 @@ async def test_pread_reads_what_is_not_in_memory(loop: Loop, tmp_path: Path) -> 
         assert found == [(CONTENT * 10)[offset : offset + 4096] for offset in offsets]
 
 
+async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) -> None:
+    # Not in a folder of the test's: that may lie in memory, where there is no such thing.
+    path = Path(f"/var/tmp/cloverleaf-direct-{os.getpid()}")
+
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    path.write_bytes(CONTENT[:8192] * 4)
+    try:
+        async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
+            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+            assert b"".join(found) == CONTENT[:8192] * 4
+            assert await file.pread(4096, 8192 * 4) == b""
+            assert await file.pwrite(b"x" * 4096, 4096) == 4096
+            assert await file.read(4096) == CONTENT[:4096]
+            with pytest.raises(OSError, match="Invalid argument"):
+                await file.pread(100, 7)
+    except OSError as error:
+        if error.errno != errno.EINVAL or "file" in locals():
+            raise
+        pytest.skip("the file system has no O_DIRECT")
+    finally:
+        content = path.read_bytes()
+        path.unlink()
+    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
+
+
 async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> None:
     async def busy(file: Any, method: str, *arguments: Any) -> None:
         for _ in range(1000):
@@ -257,6 +285,24 @@ async def test_a_large_write_reaches_the_file_at_once(loop: Loop, tmp_path: Path
         assert path.stat().st_size == (5 << 20) + 5
         await file.fsync()
         await file.fdatasync()
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+async def test_a_large_file_is_read_in_one_call(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int
+) -> None:
+    path = tmp_path / "large"
+    content = CONTENT * 50  # more than is read at once
+    path.write_bytes(content)
+    async with cloverleaf.open(path, mode, buffering) as file:
+        assert await file.read() == content
+        await file.seek(7)
+        assert await file.read(len(content)) == content[7:]
+        await file.seek(1)
+        room = bytearray(len(content) + 10)
+        assert await file.readinto(room) == len(content) - 1
+        assert room[: len(content) - 1] == content[1:]
 
 
 async def test_what_is_written_may_be_changed_at_once(loop: Loop, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ mod handle;
 mod held;
 mod job;
 mod listener;
+mod original;
 mod owner;
 mod report;
 mod source;

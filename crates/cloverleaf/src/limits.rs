@@ -203,3 +203,6 @@ pub const RING_BYTES: usize = 256 * 1024;
 ///
 /// Each takes a few microseconds, so others wait no longer than a callback of some length would make them.
 pub const OPERATIONS_BETWEEN_PAUSES: u32 = 64;
+
+/// To which multiple memory must begin for `O_DIRECT`: a page, which every file system is content with.
+pub const DIRECT_ALIGNMENT: usize = 4096;

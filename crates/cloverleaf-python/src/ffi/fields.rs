@@ -8,7 +8,7 @@ use pyo3::types::PyType;
 /// the object.
 #[cfg(Py_3_12)]
 #[derive(Debug, Default)]
-pub(crate) struct AfterFields;
+pub(crate) struct AfterFields(());
 
 #[cfg(not(Py_3_12))]
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyType};
 
 use super::at_once;
 use super::request::Request;
-use super::work::Work;
+use super::work::{Work, is_direct};
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Arguments, Content, Method, Owned, close_fd, own_fd, raw_fastcall};
 
@@ -22,6 +22,8 @@ struct Shared {
     fd: Mutex<Option<Arc<OwnedFd>>>,
     /// Operations that took no wait since others were last let run.
     spent: AtomicU32,
+    /// The file goes past the page cache, so that nothing of it is ever at hand.
+    is_direct: bool,
 }
 
 /// The native half of an open file. Another one made of it is the same file.
@@ -36,6 +38,7 @@ impl FileBase {
     pub(super) fn from_fd(fd: OwnedFd) -> Self {
         Self {
             shared: Arc::new(Shared {
+                is_direct: is_direct(&fd),
                 fd: Mutex::new(Some(Arc::new(fd))),
                 spent: AtomicU32::new(0),
             }),
@@ -101,7 +104,7 @@ fn pread_at_once(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Ow
     let (size, offset) = (size_of(&size)?, natural(&offset)?);
     let this = slf.cast::<FileBase>()?.get();
     let fd = this.fd()?;
-    let bytes = if this.may_go_on() {
+    let bytes = if !this.shared.is_direct && this.may_go_on() {
         at_once::read(py, fd.as_fd(), size, offset)?
     } else {
         None
@@ -184,6 +187,9 @@ impl FileBase {
         buffer: &Bound<'_, PyAny>,
         offset: u64,
     ) -> PyResult<Option<usize>> {
+        if self.shared.is_direct {
+            return Ok(None);
+        }
         at_once::readinto(py, self.fd()?.as_fd(), buffer, offset)
     }
 
@@ -193,12 +199,15 @@ impl FileBase {
         size: usize,
         offset: u64,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if self.shared.is_direct {
+            return Ok(None);
+        }
         at_once::read(py, self.fd()?.as_fd(), size, offset)
     }
 
     fn _try_write(&self, data: &Bound<'_, PyBytes>, start: usize, offset: u64) -> PyResult<usize> {
         let rest = data.as_bytes().get(start..).unwrap_or_default();
-        if rest.len() > AT_ONCE_BYTES {
+        if rest.len() > AT_ONCE_BYTES || self.shared.is_direct {
             return Ok(0);
         }
         Ok(cloverleaf::fs::write_at_once(self.fd()?.as_fd(), rest, offset).unwrap_or(0))
@@ -206,7 +215,7 @@ impl FileBase {
 
     /// Whether so many bytes from the offset on, or all up to the end of the file, can be read without a wait.
     fn _is_at_hand(&self, size: usize, offset: u64) -> PyResult<bool> {
-        Ok(at_once::is_at_hand(self.fd()?.as_fd(), size, offset))
+        Ok(!self.shared.is_direct && at_once::is_at_hand(self.fd()?.as_fd(), size, offset))
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {

@@ -2,12 +2,13 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use cloverleaf::Op;
 use cloverleaf::fs::{copy_bytes, read_full, write_full};
-use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, RING_BYTES};
+use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -132,7 +133,7 @@ impl Work {
                 fd,
                 size,
                 offset: Some(offset),
-            } if size <= RING_BYTES => Ok(Op::Read {
+            } if size <= RING_BYTES && !is_direct(&fd) => Ok(Op::Read {
                 fd,
                 buffer: vec![0; size],
                 offset,
@@ -142,7 +143,7 @@ impl Work {
                 data,
                 start,
                 offset: Some(offset),
-            } if data.as_bytes().len() - start <= RING_BYTES => Ok(Op::Write {
+            } if data.as_bytes().len() - start <= RING_BYTES && !is_direct(&fd) => Ok(Op::Write {
                 fd,
                 buffer: data.as_bytes()[start..].to_vec(),
                 offset,
@@ -205,7 +206,9 @@ fn open(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
 
 fn read(fd: &OwnedFd, mut room: Unfilled, offset: Option<u64>) -> io::Result<Answer> {
     let target = room.room();
-    let filled = if let Some(offset) = offset {
+    let filled = if let (Some(offset), true) = (offset, is_direct(fd)) {
+        read_direct(fd, target, offset)?
+    } else if let Some(offset) = offset {
         read_full(fd.as_fd(), target, offset)?
     } else {
         retry_on_intr(|| rustix::io::read(fd, &mut *target).map(|(init, _)| init.len()))?
@@ -228,6 +231,11 @@ fn rest(fd: &OwnedFd, mut head: Vec<u8>, mut room: Vec<u8>, offset: u64) -> io::
 
 fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
     match offset {
+        Some(offset) if is_direct(fd) => {
+            let mut aligned = Aligned::new(bytes.len());
+            aligned.room().copy_from_slice(bytes);
+            write_full(fd.as_fd(), aligned.room(), offset)
+        }
         Some(offset) => write_full(fd.as_fd(), bytes, offset),
         None => Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?),
     }
@@ -245,6 +253,43 @@ fn warm(fd: &OwnedFd, size: usize, offset: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the file goes past the page cache (`O_DIRECT`): then memory must be aligned, and nothing comes at once.
+pub(super) fn is_direct(fd: &OwnedFd) -> bool {
+    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+}
+
+/// Memory whose beginning every disk can transfer to.
+struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Self {
+        let memory = vec![0; len + DIRECT_ALIGNMENT];
+        let start = memory
+            .as_ptr()
+            .align_offset(DIRECT_ALIGNMENT)
+            .min(DIRECT_ALIGNMENT);
+        Self { memory, start, len }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+/// Reads once: what is short of what was asked for is the end of the file, as an offset in between is not aligned.
+fn read_direct(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<usize> {
+    let mut aligned = Aligned::new(target.len());
+    let count = retry_on_intr(|| rustix::io::pread(fd, aligned.room(), offset))?;
+    for (to, from) in target.iter_mut().zip(&aligned.room()[..count]) {
+        to.write(*from);
+    }
+    Ok(count)
 }
 
 fn truncate(fd: &OwnedFd, size: i64) -> io::Result<()> {

@@ -8,7 +8,6 @@
 mod adopt;
 mod coroutine;
 mod fields;
-mod original;
 mod protocol;
 mod reader;
 mod reading;
@@ -20,8 +19,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
-use self::original::Original;
 use crate::ffi::attach_methods;
+use crate::original::Original;
 
 /// The classes of streams.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use pyo3::types::PyWeakrefReference;
 
 use super::classes;
 use super::fields::Fields;
-use super::original::original;
 use crate::ffi::{
     Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor, awaitable_slots,
     call_method, raw_noargs, raw_onename,
 };
+use crate::original::original;
 
 /// What is done as soon as it is awaited.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use pyo3::{Borrowed, intern};
 
 use super::classes;
 use super::fields::{Fields, ReaderFields};
-use super::original::original;
 use super::reading::{self, What};
 use crate::ffi::{Arguments, Method, Owned, Reach, append, raw_fastcall, raw_noargs, raw_onename};
 use crate::future;
+use crate::original::original;
 
 /// asyncio's own method of this name, bound to the reader.
 ///

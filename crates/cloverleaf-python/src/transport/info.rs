@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
+use super::extra::pretended;
 use super::held;
 use super::kind::Kind;
 use super::stream::{StreamTransport, is_buffered};
@@ -238,6 +239,9 @@ pub(crate) fn name_and_default<'a, 'py>(
 fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let py = slf.py();
     let (name, default) = name_and_default(&args)?;
+    if let Some(value) = pretended(slf, &name, default.as_deref())? {
+        return Ok(value.into());
+    }
     match known(slf, &name)? {
         Some(value) => Ok(value.into()),
         None => Ok(default.map_or_else(|| none(py), Into::into)),

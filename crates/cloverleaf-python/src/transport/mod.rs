@@ -3,6 +3,7 @@
 mod close;
 mod datagram;
 mod endpoint;
+mod extra;
 mod flow;
 mod held;
 mod info;

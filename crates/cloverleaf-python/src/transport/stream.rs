@@ -22,7 +22,7 @@ use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
 use super::unpolled::{self, Unpolled};
-use super::{close, datagram, flow, info, pipe, read, write};
+use super::{close, datagram, extra, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -428,6 +428,7 @@ impl StreamTransport {
 /// What importing asyncio or making a type raises.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    extra::prepare(py)?;
     let base = py
         .import(intern!(py, "asyncio"))?
         .getattr(intern!(py, "Transport"))?

@@ -39,6 +39,8 @@ use crate::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
 #[derive(Debug)]
 pub struct File {
     fd: Arc<OwnedFd>,
+    /// It goes past the page cache, so that nothing of it is ever at hand.
+    is_direct: bool,
     spent: std::cell::Cell<usize>,
 }
 
@@ -50,7 +52,9 @@ impl AsFd for File {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> Self {
+        let flags = rustix::fs::fcntl_getfl(&fd);
         Self {
+            is_direct: flags.is_ok_and(|flags| flags.contains(OFlags::DIRECT)),
             fd: Arc::new(fd),
             spent: std::cell::Cell::new(0),
         }
@@ -97,6 +101,7 @@ impl File {
             let at = offset + filled as u64;
             let rest = buffer.len() - filled;
             if rest <= AT_ONCE_BYTES
+                && !self.is_direct
                 && let Some(count) = self.try_read(&mut buffer[filled..], at)
             {
                 if count == 0 {
@@ -191,12 +196,12 @@ impl File {
     ) -> (Vec<u8>, io::Result<()>) {
         self.begin().await;
         let mut bytes = bytes.into();
-        let mut done = write_at_once(
-            self.as_fd(),
-            &bytes[..bytes.len().min(AT_ONCE_BYTES)],
-            offset,
-        )
-        .unwrap_or(0);
+        let head = &bytes[..bytes.len().min(AT_ONCE_BYTES)];
+        let mut done = if self.is_direct {
+            0
+        } else {
+            write_at_once(self.as_fd(), head, offset).unwrap_or(0)
+        };
         while done < bytes.len() {
             // What was written is taken off the front only in the rare case that there is a rest.
             let head: Vec<u8> = bytes.drain(..done).collect();

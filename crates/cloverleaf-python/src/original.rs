@@ -9,7 +9,7 @@ use crate::ffi::class_version;
 
 /// A class of asyncio's, and those of its methods that ours replace or stand for.
 #[derive(Debug)]
-pub(super) struct Original {
+pub(crate) struct Original {
     class: Py<PyType>,
     methods: Vec<(Py<PyString>, Py<PyAny>)>,
     /// The version of the class at which its methods were last found to be asyncio's own; zero for none.
@@ -21,7 +21,7 @@ impl Original {
     ///
     /// # Errors
     /// `AttributeError` if a method is missing.
-    pub(super) fn new(class: &Bound<'_, PyType>, names: &Bound<'_, PyList>) -> PyResult<Self> {
+    pub(crate) fn new(class: &Bound<'_, PyType>, names: &Bound<'_, PyList>) -> PyResult<Self> {
         let methods = names
             .iter()
             .map(|name| {
@@ -36,8 +36,13 @@ impl Original {
         })
     }
 
+    /// The class.
+    pub(crate) fn class<'py>(&self, py: Python<'py>) -> &Bound<'py, PyType> {
+        self.class.bind(py)
+    }
+
     /// Whether an object is of this very class.
-    pub(super) fn is_class_of(&self, object: &Bound<'_, PyAny>) -> bool {
+    pub(crate) fn is_class_of(&self, object: &Bound<'_, PyAny>) -> bool {
         object.get_type().is(&self.class)
     }
 
@@ -46,7 +51,7 @@ impl Original {
     /// # Errors
     /// What looking at the class raises.
     #[inline]
-    pub(super) fn is_intact(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn is_intact(&self, py: Python<'_>) -> PyResult<bool> {
         let version = class_version(self.class.bind(py));
         if version != 0 && version == self.looked_at.load(Ordering::Relaxed) {
             return Ok(true);
@@ -73,7 +78,7 @@ impl Original {
 ///
 /// # Errors
 /// `AttributeError` if there is none.
-pub(super) fn original<'py>(
+pub(crate) fn original<'py>(
     own: &Py<PyType>,
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,

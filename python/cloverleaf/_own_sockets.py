@@ -1,0 +1,79 @@
+"""Streams over sockets that receive or send in a way of their own.
+
+The native half makes its system calls by the descriptor. A socket whose class has methods of its
+own for that, to count or to change what passes, would never see them called; so asyncio's own
+transport drives such a socket, by these methods, on our loop.
+"""
+
+import asyncio
+import functools
+import socket
+import weakref
+from asyncio.constants import _SendfileMode
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from ._base import LoopBase
+
+# What asyncio's transport calls, as plain sockets have it.
+_PLAIN = {name: getattr(socket.socket, name) for name in ("recv", "recv_into", "send", "sendmsg")}
+
+
+def has_own_methods(sock: Any) -> bool:
+    """Tell whether the socket's class has methods of its own for receiving or sending."""
+    cls = type(sock)
+    return cls is not socket.socket and any(
+        getattr(cls, name, plain) is not plain for name, plain in _PLAIN.items()
+    )
+
+
+class _Watching:
+    """Our loop with the private methods by which asyncio's transports watch descriptors."""
+
+    def __init__(self, loop: LoopBase) -> None:
+        self._loop = loop
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._remove_reader = loop.remove_reader
+        self._remove_writer = loop.remove_writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def _add_reader(
+        self, fd: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> None:
+        self._loop.add_reader(fd, _within(context, callback), *args)
+
+    def _add_writer(
+        self, fd: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> None:
+        self._loop.add_writer(fd, _within(context, callback), *args)
+
+
+def _within(context: Context | None, callback: Callable[..., Any]) -> Callable[..., Any]:
+    return callback if context is None else functools.partial(context.run, callback)
+
+
+class OwnSocketTransport(_SelectorSocketTransport):  # type: ignore[misc]
+    """asyncio's transport over a socket with methods of its own, on our loop."""
+
+    # The kernel would send a file past the socket's methods.
+    _sendfile_compatible = _SendfileMode.FALLBACK
+
+    def __init__(
+        self,
+        loop: LoopBase,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+        context: Context | None,
+    ) -> None:
+        # Transports have a context of their own from Python 3.15 on.
+        keywords = {} if context is None else {"context": context}
+        super().__init__(_Watching(loop), sock, protocol, waiter, **keywords)
+
+    def __repr__(self) -> str:
+        word = "closed" if self._sock is None else "closing" if self.is_closing() else "open"
+        return f"<{type(self).__name__} {word} fd={self._sock_fd}>"

@@ -1,0 +1,176 @@
+"""`cloverleaf.files`: what `os`, `shutil` and `pathlib` do with paths, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+from cloverleaf import files
+
+from .harness.types import Loop
+
+CONTENT = bytes(range(256)) * 40_000  # more than a piece that is read at once
+
+
+async def test_whole_files_are_read_and_written(loop: Loop, tmp_path: Path) -> None:
+    for content in (b"", b"small", CONTENT):
+        path = tmp_path / "file"
+        assert await files.write_bytes(path, content) == len(content)
+        assert await files.read_bytes(path) == await files.read_bytes(str(path)) == content
+        assert await files.read_bytes(os.fsencode(path)) == content
+    assert await files.write_text(path, "grüße\n", "utf-16") == 6
+    assert await files.read_text(path, "utf-16") == "grüße\n"
+    assert path.read_text("utf-16") == "grüße\n"
+    assert await files.read_bytes("/proc/self/comm") == Path("/proc/self/comm").read_bytes()
+
+
+async def test_whole_files_that_cannot_be_read_or_written(loop: Loop, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing", "", "no\0name"):
+        with pytest.raises((OSError, ValueError)) as expected:
+            open(path, "rb").close()  # noqa: PTH123
+        with pytest.raises(type(expected.value)) as found:
+            await files.read_bytes(path)
+        assert str(found.value) == str(expected.value)
+    with pytest.raises(TypeError):
+        await files.write_bytes(tmp_path / "file", "text")
+    with pytest.raises(TypeError):
+        await files.write_text(tmp_path / "file", b"bytes")  # type: ignore[arg-type]
+    assert not (tmp_path / "file").exists(), "what is wrong was seen before the file was made"
+
+
+async def test_reading_whole_files_raises_the_audit_event(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "audited"
+    path.write_bytes(b"content")
+    seen: list[Any] = []
+    is_listening = True
+    sys.addaudithook(
+        lambda name, args: (
+            seen.append(args[0])
+            if is_listening and name == "open" and args[0] == str(path)
+            else None
+        )
+    )
+    await files.read_bytes(path)
+    async with cloverleaf.open(path):
+        pass
+    is_listening = False
+    assert seen == [str(path)] * 2
+
+
+async def test_reads_of_whole_files_let_others_run(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def busy() -> None:
+        for _ in range(200):
+            await files.read_bytes(path)
+
+    task = asyncio.ensure_future(busy())
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert not task.done()
+    await task
+
+
+async def test_names_and_folders(loop: Loop, tmp_path: Path) -> None:
+    await files.mkdir(tmp_path / "one")
+    await files.makedirs(tmp_path / "two" / "three", exist_ok=True)
+    await files.write_bytes(tmp_path / "one" / "file", b"content")
+    assert await files.stat(tmp_path / "one" / "file") == (tmp_path / "one" / "file").stat()
+    assert (await files.lstat(tmp_path)).st_mode == tmp_path.stat().st_mode
+    assert await files.exists(tmp_path / "one")
+    assert await files.isdir(tmp_path / "one")
+    assert await files.isfile(tmp_path / "one" / "file")
+    assert not await files.islink(tmp_path)
+    await files.rename(tmp_path / "one" / "file", tmp_path / "one" / "other")
+    await files.replace(tmp_path / "one" / "other", tmp_path / "two" / "file")
+    assert sorted(await files.listdir(tmp_path / "two")) == ["file", "three"]
+    entries = await files.scandir(tmp_path / "two")
+    assert {entry.name: entry.is_file() for entry in entries} == {"file": True, "three": False}
+    await files.symlink("file", tmp_path / "two" / "link")
+    assert await files.readlink(tmp_path / "two" / "link") == "file"
+    await files.unlink(tmp_path / "two" / "link")
+    await files.unlink(tmp_path / "two" / "file")
+    await files.rmdir(tmp_path / "one")
+    await files.rmtree(tmp_path / "two")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError) as error:
+        await files.unlink(tmp_path / "one")
+    assert error.value.filename == str(tmp_path / "one")
+
+
+async def test_a_copy_is_what_shutil_makes(loop: Loop, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(CONTENT)
+    source.chmod(0o640)
+    target.write_bytes(b"longer than nothing" * 1_000_000)
+    assert await files.copyfile(source, target) == target
+    assert target.read_bytes() == CONTENT
+    (tmp_path / "folder").mkdir()
+    copied = await files.copy(source, tmp_path / "folder")
+    assert Path(copied).read_bytes() == CONTENT
+    assert Path(copied).stat().st_mode == source.stat().st_mode
+    (tmp_path / "link").symlink_to("source")
+    await files.copyfile(tmp_path / "link", tmp_path / "copied link", follow_symlinks=False)
+    assert (tmp_path / "copied link").readlink() == Path("source")
+    await files.copyfile("/proc/self/comm", tmp_path / "comm")
+    assert (tmp_path / "comm").read_bytes() == Path("/proc/self/comm").read_bytes()
+
+
+async def test_a_copy_refuses_what_shutil_refuses(loop: Loop, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "fifo")
+    for source, target in (
+        ("file", "file"),
+        ("file", "link"),
+        ("missing", "new"),
+        ("file", "fifo"),
+    ):
+        with pytest.raises(OSError) as expected:  # noqa: PT011  # whatever it is
+            shutil.copyfile(tmp_path / source, tmp_path / target)
+        with pytest.raises(type(expected.value)) as found:
+            await files.copyfile(tmp_path / source, tmp_path / target)
+        assert str(found.value) == str(expected.value)
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+async def test_splice_copies_between_positions(loop: Loop, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(CONTENT)
+    async with (
+        cloverleaf.open(tmp_path / "source", "rb") as source,
+        cloverleaf.open(tmp_path / "target", "w+b") as target,
+    ):
+        await source.read(5)
+        await target.write(b"head")
+        assert await files.splice(source, target, 1000) == 1000
+        assert (await source.tell(), await target.tell()) == (1005, 1004)
+        assert await files.splice(source, target) == len(CONTENT) - 1005
+        assert await files.splice(source, target) == 0
+        await target.write(b"tail")
+        await target.seek(0)
+        assert await target.read() == b"head" + CONTENT[5:] + b"tail"
+
+
+async def test_detach_gives_a_file_of_pythons_own(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    file = await cloverleaf.open(path, "r+b")
+    assert await file.read(2) == b"01"
+    with file.detach() as below:
+        assert below.read() == b"23456789"
+    for call in (file.read, file.close):
+        with pytest.raises(ValueError, match="detached"):
+            await call()
+    text = await cloverleaf.open(path, "a")
+    await text.write("written")
+    with text.detach() as below:
+        below.write(b" more")
+    assert path.read_bytes() == b"0123456789written more"

@@ -1,0 +1,132 @@
+"""What programs put in the place of asyncio's: sockets with methods of their own, and pretences."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import ssl
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from .harness.certificates import HOST, client_context, server_context
+from .harness.links import linked
+from .harness.protocols import Recorder
+from .harness.types import Loop
+
+
+class Counting(socket.socket):
+    """Counts the bytes that pass."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.received = 0
+        self.sent = 0
+
+    def recv(self, *args: Any) -> bytes:
+        data = super().recv(*args)
+        self.received += len(data)
+        return data
+
+    def recv_into(self, *args: Any) -> int:
+        count = super().recv_into(*args)
+        self.received += count
+        return count
+
+    def send(self, data: Any, *args: Any) -> int:
+        count = super().send(data, *args)
+        self.sent += count
+        return count
+
+    def sendmsg(self, buffers: Any, *args: Any) -> int:
+        count = super().sendmsg(buffers, *args)
+        self.sent += count
+        return count
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send everything back."""
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_a_sockets_own_methods_are_used(loop: Loop, encrypted: bool) -> None:
+    context = server_context() if encrypted else None
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=context)
+    sock = Counting(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, server.sockets[0].getsockname())
+    protocol = Recorder(loop)
+    arguments: dict[str, Any] = {"ssl": client_context(), "server_hostname": HOST}
+    transport, _ = await loop.create_connection(
+        lambda: protocol, sock=sock, **(arguments if encrypted else {})
+    )
+    payload = b"all of it" * 100_000
+    transport.write(payload)
+    assert await protocol.received(len(payload)) == payload
+    assert sock.sent >= len(payload)
+    assert sock.received >= len(payload)
+    assert "OwnSocketTransport" in repr(transport) or not type(loop).__module__.startswith("clover")
+    transport.close()
+    assert await protocol.lost is None
+    assert sock.fileno() == -1
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_socket_of_a_class_that_changes_nothing_is_a_socket(loop: Loop) -> None:
+    class Named(socket.socket):
+        """A socket with a name."""
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        named = Named(fileno=ours.detach())
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=named)
+        transport.write(b"one")
+        theirs.settimeout(5)
+        assert theirs.recv(3) == b"one"
+        transport.close()
+        assert await protocol.lost is None
+
+
+async def test_what_a_program_pretends_about_transports_is_believed(loop: Loop) -> None:
+    async with linked(loop, Recorder) as (protocol, _):
+        transport = protocol.transport
+        with patch("asyncio.BaseTransport.get_extra_info", return_value="anything") as pretence:
+            assert transport.get_extra_info("peername") == "anything"
+            pretence.assert_called_with("peername")
+
+        def told(self: object, name: str, default: object = None) -> object:
+            return self, name, default
+
+        with patch("asyncio.BaseTransport.get_extra_info", told):
+            assert transport.get_extra_info("peername", 1) == (transport, "peername", 1)
+        assert isinstance(transport.get_extra_info("socket").fileno(), int)
+        assert transport.get_extra_info("nothing", pickle) is pickle
+
+
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+async def test_a_server_tells_how_it_encrypts_by_asyncios_names(
+    loop: Loop, where: str, tmp_path: Any
+) -> None:
+    async def serve(context: ssl.SSLContext | None, seconds: float | None) -> Any:
+        options: Any = {"ssl": context, "ssl_handshake_timeout": seconds}
+        if where == "unix":
+            return await loop.create_unix_server(asyncio.Protocol, tmp_path / "s", **options)
+        return await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, **options)
+
+    context = server_context()
+    for chosen, seconds in (context, 7.5), (None, None):
+        server = await serve(chosen, seconds)
+        assert server._ssl_context is chosen
+        assert server._ssl_handshake_timeout == seconds
+        assert server._ssl_shutdown_timeout is None
+        server.close()
+        await server.wait_closed()
+        (tmp_path / "s").unlink(missing_ok=True)
