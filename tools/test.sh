@@ -171,7 +171,8 @@ stage_python() {
 
 # What uses io_uring, with a ring demanded and where none is allowed.
 RING_TESTS=(tests/parity/test_backend.py tests/parity/test_fork.py tests/parity/test_file*.py
-    tests/parity/test_stream*.py tests/stress/test_file_storm.py)
+    tests/parity/test_stream*.py tests/parity/test_tls*.py tests/stress/test_file_storm.py
+    tests/stress/test_connections.py tests/stress/test_descriptor_reuse.py)
 
 # test_backends PYTHON VERSION
 test_backends() {

@@ -36,6 +36,10 @@ class EventLoop(
     "io_uring" beside it, which raises OSError where the kernel refuses that, or "auto", which then
     does without and tells so by `loop.backend`. Without the argument the environment variable
     CLOVERLEAF_BACKEND decides, and otherwise it is "auto".
+
+    "io_uring" alone also sends the answers of many ready connections by one call: what a protocol
+    writes when it is told of data may then wait while other protocols are told of theirs, for up
+    to 50 microseconds and the length of one call of a protocol.
     """
 
     def __init__(self, *, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> None:

@@ -250,6 +250,23 @@ async def test_protocols_are_called_within_handles(loop: Loop, tool: Tool) -> No
     )
 
 
+async def test_answers_in_pieces_are_all_sent(loop: Loop, tool: Tool) -> None:
+    class Answers(Recorder):
+        def data_received(self, data: bytes) -> None:
+            for number in range(3):
+                self.transport.write(b"%d" % number)
+
+    tool.attach()
+    await turns(1)
+    async with linked(loop, Answers) as (_, peer):
+        peer.sendall(b"?")
+        received = b""
+        while len(received) < 3:
+            received += await loop.run_in_executor(None, peer.recv, 3)
+    tool.detach()
+    assert received == b"012"
+
+
 async def test_slow_callbacks_are_reported_all_the_same(
     loop: Loop, tool: Tool, logged: Complaints
 ) -> None:

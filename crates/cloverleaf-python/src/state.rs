@@ -234,13 +234,17 @@ impl LoopState {
     #[inline]
     pub(crate) fn collect(&mut self, py: Python<'_>) {
         self.scheduler.collect_injected();
-        if self.reactor.has_events() {
-            self.collect_events(py);
-        }
+        let readable = if self.reactor.has_events() {
+            self.collect_events(py)
+        } else {
+            0
+        };
+        self.held.begin_turn(readable);
         self.scheduler.collect_due();
     }
 
-    fn collect_events(&mut self, py: Python<'_>) {
+    /// Turns events into jobs; how many of them may be answered together, if the driver can send so.
+    fn collect_events(&mut self, py: Python<'_>) -> usize {
         let Self {
             scheduler,
             reactor,
@@ -248,6 +252,7 @@ impl LoopState {
             ..
         } = self;
         reactor.swap_events(events);
+        let mut readable = 0;
         for event in events.drain(..) {
             let (token, interest) = match event {
                 Event::Ready(token, interest) => (token, interest),
@@ -261,10 +266,18 @@ impl LoopState {
                 }
             };
             match reactor.get_mut(token) {
-                Some(Source::Served(..)) => scheduler.push(Job::Io(token, interest)),
+                Some(Source::Served(..)) => {
+                    readable += usize::from(interest == Interest::READ);
+                    scheduler.push(Job::Io(token, interest));
+                }
                 Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
                 None => {}
             }
+        }
+        if reactor.driver().may_send() {
+            readable
+        } else {
+            0
         }
     }
 
@@ -290,6 +303,20 @@ impl LoopState {
     /// Which interfaces of the kernel are used; tries what has not been tried.
     pub(crate) fn backend(&mut self) -> InUse {
         self.reactor.driver_mut().in_use()
+    }
+
+    /// Whether this is a forked child of the process that made the loop.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.reactor.driver().is_forked()
+    }
+
+    /// Sends small pieces through many sockets in one call; see [`Hybrid::send`].
+    pub(crate) fn send(
+        &mut self,
+        outgoing: &[(BorrowedFd<'_>, &[u8])],
+        answers: &mut Vec<io::Result<usize>>,
+    ) {
+        self.reactor.driver_mut().send(outgoing, answers);
     }
 
     /// Gives back what the kernel lent. The loop is of no use any more.

@@ -125,15 +125,31 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
             state.collect(py);
             state.scheduler.take_ready(&mut batch.jobs);
         }
-        Some(waited.map(|()| state.take_discarded()))
+        // Something is held still if a panic has ended the turn before.
+        let together = state.held.goes_together() || state.held.is_any();
+        Some(waited.map(|()| (state.take_discarded(), together)))
     })?;
-    let Some(discarded) = begun else {
+    let Some(begun) = begun else {
         return Ok(false);
     };
-    drop(discarded.map_err(|error| os_error(py, &error))?);
+    let (discarded, together) = begun.map_err(|error| os_error(py, &error))?;
+    drop(discarded);
     // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
     py.check_signals()?;
     this.onlookers.look(py)?;
+    if together {
+        let ran = run_together(slf, batch);
+        // What was written is sent, whatever has happened.
+        let sent = transport::flush_all(slf);
+        return ran.and(sent).map(|()| true);
+    }
+    run_jobs(slf, batch)?;
+    Ok(true)
+}
+
+#[inline]
+fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
+    let this = batch.this;
     while let Some(job) = batch.jobs.pop_front() {
         run_job(slf, this, job)?;
         if this.closed.load(Ordering::Relaxed) {
@@ -141,7 +157,40 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
             drop(std::mem::take(&mut batch.jobs));
         }
     }
-    Ok(true)
+    Ok(())
+}
+
+/// The same in a turn whose answers are sent together: they are, before anything but another such event is served.
+#[cold]
+fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
+    let this = batch.this;
+    while let Some(next) = batch.jobs.front() {
+        let must_send = this
+            .state()
+            .with(|state| state.held.is_any() && !brings_an_answer(slf.py(), state, next))?;
+        if must_send {
+            transport::flush_all(slf)?;
+        }
+        let Some(job) = batch.jobs.pop_front() else {
+            break;
+        };
+        run_job(slf, this, job)?;
+        if this.closed.load(Ordering::Relaxed) {
+            drop(std::mem::take(&mut batch.jobs));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a job tells a connection of data, and nothing else.
+fn brings_an_answer(py: Python<'_>, state: &LoopState, job: &Job) -> bool {
+    let Job::Io(token, Interest::READ) = job else {
+        return false;
+    };
+    match state.reactor.get(*token) {
+        Some(Source::Served(Hold::Strong(object), _)) => transport::is_stream(&object.bind(py)),
+        Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => false,
+    }
 }
 
 #[inline]
@@ -290,9 +339,13 @@ enum Found {
 #[inline]
 fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -> PyResult<()> {
     let py = slf.py();
+    let by_tools = this.onlookers.have_tools();
     let found = this.state().with(|state| match state.reactor.get(token) {
         Some(Source::Served(Hold::Strong(object), serve)) => {
-            state.held.begin_event();
+            // What tools look on at is sent as asyncio sends it.
+            if !by_tools {
+                state.held.begin_event(object);
+            }
             Found::Object(object.clone_ref(py), *serve)
         }
         Some(Source::Watch(_)) => Found::Waiters,
@@ -304,7 +357,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
         Found::Waiters => return watch::tell_waiters(slf, token),
         Found::Nothing => return Ok(()),
     };
-    if this.onlookers.have_tools() {
+    if by_tools {
         return run_as_callback(slf, this, c"serve", move |py| {
             serve(&object.bind(py), interest)
         });

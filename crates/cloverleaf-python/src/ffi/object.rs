@@ -41,6 +41,12 @@ impl Owned {
         self.0 == other.0
     }
 
+    /// Where the object is, which tells it from others as long as it lives.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
     /// Hands the reference over.
     #[inline]
     pub(crate) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {

@@ -5,22 +5,31 @@
 //! returns, when it writes again and the first of them has been held for long enough, and before anything by which it
 //! could tell: closing, ending the writing, the size and the limits of the buffer, its socket, a file. Tasks and other
 //! callbacks send at once, as some of them wait, without awaiting, for what they have sent to take effect.
+//!
+//! Where the user has asked for io_uring and enough sockets are ready, the first write is held, too, until others have
+//! been told of their data, and all go in one call: before anything else runs, when there is enough for a call, and when
+//! the first has been held for long enough.
 
+use std::io;
+use std::os::fd::RawFd;
+
+use cloverleaf::{Interest, limits};
 use pyo3::prelude::*;
+use rustix::io::Errno;
 
 use super::stream::{Stream, StreamTransport};
 use super::write::{self, Outcome};
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, copy_context, with_context};
+use crate::ffi::{Owned, borrow_fd, with_context};
 use crate::held::Moment;
 
-/// The moment of a write through this transport.
+/// The moment of a write of so many bytes through this transport.
 #[inline]
-pub(super) fn moment(this: &StreamTransport, py: Python<'_>) -> PyResult<Moment> {
+pub(super) fn moment(this: &StreamTransport, py: Python<'_>, len: usize) -> PyResult<Moment> {
     let event_loop = this.event_loop(py);
     let moment = Loop::of(&event_loop)?
         .state()
-        .with(|state| state.held.moment());
+        .with(|state| state.held.moment(len));
     // Another thread's loop: nothing can be held from here.
     Ok(moment.unwrap_or(Moment::OUTSIDE))
 }
@@ -30,23 +39,17 @@ pub(super) fn moment(this: &StreamTransport, py: Python<'_>) -> PyResult<Moment>
 /// # Errors
 /// `MemoryError`.
 pub(super) fn keep(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
-    let py = slf.py();
-    let mut context = Some(copy_context(py)?);
-    this.with(|stream| {
-        if stream.write_context.is_none() {
-            stream.write_context = context.take();
-        }
-    });
-    drop(context);
-    let event_loop = this.event_loop(py);
+    let event_loop = this.event_loop(slf.py());
     let mut transport = Some(Owned::from(slf.clone()));
-    let kept = Loop::of(&event_loop)?.state().with(|state| {
-        if let Some(transport) = transport.take() {
-            state.held.add(transport);
-        }
+    let answers_its_own = Loop::of(&event_loop)?.state().with(|state| {
+        transport
+            .take()
+            .is_some_and(|transport| state.held.add(transport))
     });
-    match kept {
-        Ok(()) => Ok(()),
+    match answers_its_own {
+        // In the context in which it is told of data, which is known.
+        Ok(true) => Ok(()),
+        Ok(false) => write::keep_context(slf.py(), this),
         Err(_) => flush(slf, this),
     }
 }
@@ -73,37 +76,155 @@ fn after_offer(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome)
     write::settle(slf, this, outcome)
 }
 
-/// Offers what every transport of the loop holds.
+/// Offers what every transport of the loop holds, in one call if there are enough of them.
+///
+/// A forked child offers nothing: its parent will.
 ///
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`. The others are offered nevertheless.
 #[cold]
 pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let py = event_loop.py();
-    let mut transports = event_loop.get().state().with(|state| state.held.take())?;
+    let this = event_loop.get();
+    let (mut transports, is_forked) = this
+        .state()
+        .with(|state| (state.held.take(), state.is_forked()))?;
+    if is_forked {
+        for transport in transports {
+            StreamTransport::of(&transport.bind(py))?.with(Stream::forget_held);
+        }
+        return Ok(());
+    }
+    let rests = if transports.len() >= limits::READY_FOR_SENDS {
+        send_together(py, this, &transports)
+    } else {
+        Vec::new()
+    };
     let mut result = Ok(());
-    for transport in transports.drain(..) {
+    for (index, transport) in transports.drain(..).enumerate() {
+        let rest = rests.get(index).copied().unwrap_or(Rest::Held);
+        if matches!(rest, Rest::Nothing) {
+            continue;
+        }
         let slf = transport.into_bound(py);
-        let flushed = StreamTransport::of(&slf).and_then(|this| flush_later(&slf, this));
+        let flushed = StreamTransport::of(&slf).and_then(|this| flush_later(&slf, this, rest));
         result = result.and(flushed);
     }
-    event_loop
-        .get()
-        .state()
-        .with(|state| state.held.reuse(transports))?;
+    this.state().with(|state| state.held.reuse(transports))?;
     result
 }
 
-/// Offers what this transport holds, in the context of the write that was held first.
-fn flush_later(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+/// What is left of what a transport held when it was to go with that of others.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// All or some of it may be held still.
+    Held,
+    /// The kernel refuses it.
+    Failed(Errno),
+    /// Nothing.
+    Nothing,
+}
+
+/// Sends what these transports hold, as far as the kernel takes it in one call. What was not tried is held still.
+fn send_together(py: Python<'_>, event_loop: &Loop, transports: &[Owned]) -> Vec<Rest> {
+    let mut rests = vec![Rest::Held; transports.len()];
+    let bound: Vec<_> = transports
+        .iter()
+        .map(|transport| transport.bind(py))
+        .collect();
+    // One that is here twice, or that another thread is at, is left to the plain way.
+    let mut senders: Vec<_> = bound
+        .iter()
+        .zip(&mut rests)
+        .filter_map(|(slf, rest)| {
+            let stream = StreamTransport::of(slf).ok()?.try_lock()?;
+            let number = stream.held_for()?;
+            Some((stream, number, rest))
+        })
+        .collect();
+    let outgoing: Vec<_> = senders
+        .iter()
+        .map(|(stream, number, _)| (borrow_fd(*number), stream.queue.first()))
+        .collect();
+    let mut answers = Vec::with_capacity(outgoing.len());
+    // Were it refused, nothing would be sent.
+    cloverleaf::ignore(
+        event_loop
+            .state()
+            .with(|state| state.send(&outgoing, &mut answers)),
+    );
+    drop(outgoing);
+    let mut contexts = Vec::new();
+    for ((stream, _, rest), answer) in senders.iter_mut().zip(answers) {
+        let context;
+        (**rest, context) = stream.take_answer(answer);
+        contexts.extend(context);
+    }
+    drop(senders);
+    drop(contexts);
+    rests
+}
+
+impl Stream {
+    /// The number of the descriptor for which something is held that can be sent with what others hold.
+    fn held_for(&self) -> Option<RawFd> {
+        let number = self.endpoint.number();
+        (self.is_held && !self.queue.is_empty() && number >= 0).then_some(number)
+    }
+
+    /// Forgets what is held.
+    fn forget_held(&mut self) {
+        if std::mem::replace(&mut self.is_held, false) {
+            self.queue.clear();
+        }
+    }
+
+    /// Forgets what went. What is left is held still. The context is to be dropped when nothing is locked.
+    fn take_answer(&mut self, answer: io::Result<usize>) -> (Rest, Option<Owned>) {
+        match answer {
+            Ok(count) => self.queue.advance(count),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(errno) if is_final(errno) => return (Rest::Failed(errno), None),
+                _ => {}
+            },
+        }
+        if !self.queue.is_empty() || self.registered.contains(Interest::WRITE) {
+            return (Rest::Held, None);
+        }
+        self.is_held = false;
+        (Rest::Nothing, self.write_context.take())
+    }
+}
+
+/// Whether this is the socket's answer, which it gives only once. A ring has errors of its own, upon which the plain way
+/// tries again.
+const fn is_final(errno: Errno) -> bool {
+    !matches!(
+        errno,
+        Errno::AGAIN
+            | Errno::INTR
+            | Errno::BADF
+            | Errno::CANCELED
+            | Errno::INVAL
+            | Errno::NOMEM
+            | Errno::OPNOTSUPP
+    )
+}
+
+/// Offers what this transport holds, unless that has failed already, in the context of the write that was held first.
+fn flush_later(slf: &Bound<'_, PyAny>, this: &StreamTransport, rest: Rest) -> PyResult<()> {
     let py = slf.py();
     let (outcome, context) = this.with(|stream| {
-        let outcome = stream.offer_held();
+        let outcome = match rest {
+            Rest::Failed(errno) => stream.fail_held(errno),
+            Rest::Held | Rest::Nothing => stream.offer_held(),
+        };
         let context = match outcome {
             Some(Outcome::Done) => stream.write_context.take(),
             Some(_) => stream
                 .write_context
                 .as_ref()
+                .or(stream.read_context.as_ref())
                 .map(|context| context.clone_ref(py)),
             None => None,
         };

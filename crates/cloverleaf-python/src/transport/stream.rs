@@ -191,6 +191,16 @@ impl StreamTransport {
         access(&mut stream)
     }
 
+    /// Keeps what the transport knows for a while, unless somebody else does.
+    #[inline]
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Stream>> {
+        match self.stream.try_lock() {
+            Ok(stream) => Some(stream),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// The loop of this transport.
     #[inline]
     pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> pyo3::Borrowed<'_, 'py, PyAny> {
@@ -323,6 +333,12 @@ static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
     let class = BUFFERED_PROTOCOL.import(protocol.py(), "asyncio", "BufferedProtocol")?;
     protocol.is_instance(class)
+}
+
+/// Whether an object is the transport of a socket.
+#[inline]
+pub(crate) fn is_stream(object: &Bound<'_, PyAny>) -> bool {
+    CLASS.get::<StreamTransport>(object).is_some()
 }
 
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.

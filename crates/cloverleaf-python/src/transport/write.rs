@@ -107,11 +107,13 @@ impl Stream {
         Outcome::Queued
     }
 
-    /// Whether a write is to be held: a small one that answers an event which was answered before.
+    /// Whether a write is to be held: a small one that answers an event which was answered before,
+    /// or whose answers go together with those to others.
     fn may_hold(&mut self, len: usize, moment: Moment) -> bool {
         let has_answered = self.wrote_for == moment.event;
         self.wrote_for = moment.event;
-        has_answered && moment.event != 0 && self.kind == Kind::Socket && self.has_hold_for(len)
+        let holds = has_answered || moment.together;
+        holds && moment.event != 0 && self.kind == Kind::Socket && self.has_hold_for(len)
     }
 
     /// Whether so many bytes more can be held. Nobody must be told to pause because of what is held.
@@ -142,10 +144,19 @@ impl Stream {
 
     /// Offers what is held to the kernel; `None` if nothing is.
     pub(super) fn offer_held(&mut self) -> Option<Outcome> {
-        if !std::mem::replace(&mut self.is_held, false) || self.queue.is_empty() {
+        if !std::mem::replace(&mut self.is_held, false) {
             return None;
         }
+        if self.queue.is_empty() {
+            // It has gone with what others held.
+            return Some(Outcome::Done);
+        }
         Some(self.send_queue(&[]))
+    }
+
+    /// Holds nothing any more, as the kernel refuses it.
+    pub(super) fn fail_held(&mut self, errno: Errno) -> Option<Outcome> {
+        std::mem::replace(&mut self.is_held, false).then(|| self.failed(errno))
     }
 
     /// Sends what is in the queue and has not been offered before, and `last` behind it.
@@ -198,7 +209,7 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         sendfile::refuse_to("write", stream)
     })?;
     if !bytes.is_empty() {
-        let moment = held::moment(this, py)?;
+        let moment = held::moment(this, py, bytes.len())?;
         let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
             .then(|| KeptBytes::of(data))
             .flatten();
@@ -230,15 +241,24 @@ pub(super) fn settle(
     }
 }
 
-#[cold]
-fn wait_for_room(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
-    let mut context = Some(this.context(slf.py())?);
+/// Remembers the context for what comes of this write.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn keep_context(py: Python<'_>, this: &StreamTransport) -> PyResult<()> {
+    let mut context = Some(this.context(py)?);
     this.with(|stream| {
         if stream.write_context.is_none() {
             stream.write_context = context.take();
         }
     });
     drop(context);
+    Ok(())
+}
+
+#[cold]
+fn wait_for_room(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+    keep_context(slf.py(), this)?;
     this.update_interest(slf)?;
     flow::pause_if_full(slf)
 }
@@ -273,7 +293,8 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
     if bytes.iter().all(|piece| piece.is_empty()) {
         return Ok(super::info::none(py));
     }
-    let moment = held::moment(this, py)?;
+    let len = bytes.iter().map(|piece| piece.len()).sum();
+    let moment = held::moment(this, py, len)?;
     let outcome = this.with(|stream| stream.write_pieces(&bytes, moment));
     drop(bytes);
     settle(slf, this, outcome)?;

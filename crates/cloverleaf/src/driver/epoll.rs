@@ -100,9 +100,14 @@ impl Epoll {
         self.buffer = Vec::new();
     }
 
+    /// Whether this is a forked child of the process that made the driver.
+    pub fn is_forked(&self) -> bool {
+        self.forks != forks()
+    }
+
     /// The epoll, unless it is closed or belongs to the process that this one was forked from.
     fn poll(&self) -> Result<BorrowedFd<'_>, Errno> {
-        let poll = self.poll.as_ref().filter(|_| self.forks == forks());
+        let poll = self.poll.as_ref().filter(|_| !self.is_forked());
         poll.map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
@@ -169,7 +174,7 @@ impl Driver for Epoll {
 
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| timeout.min(Duration::from_secs(LONGEST_SLEEP_SECS)));
-        let poll = self.poll.as_ref().filter(|_| self.forks == forks());
+        let poll = self.poll.as_ref().filter(|_| !self.is_forked());
         let poll = poll.ok_or(Errno::BADF)?;
         match epoll_wait(poll.as_fd(), &mut self.buffer, timeout) {
             Ok(()) | Err(Errno::INTR) => {}

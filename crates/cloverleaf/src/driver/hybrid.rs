@@ -12,13 +12,25 @@ use super::backend::{Backend, InUse};
 use super::ring::Ring;
 use super::{Driver, Epoll, Event, Interest, Op, Token};
 use crate::limits::RING_RETRY_MS;
+use crate::sys::Sends;
 
 /// The driver of every loop that does not ask for another: epoll, and a ring once an operation needs it.
 #[derive(Debug)]
 pub struct Hybrid {
     /// Before the epoll that watches it.
     ring: Ring,
+    sends: Batcher,
     epoll: Epoll,
+}
+
+/// A ring for the sends of a turn, which there may be.
+#[derive(Debug)]
+enum Batcher {
+    /// It is made when it is needed.
+    Untried,
+    /// Nobody has asked for it, or the kernel does not do it: sends go one by one.
+    Unwanted,
+    Made(Box<Sends>),
 }
 
 impl Hybrid {
@@ -29,6 +41,7 @@ impl Hybrid {
     pub fn new(backend: Backend) -> io::Result<Self> {
         let mut driver = Self {
             ring: Ring::Untried,
+            sends: Batcher::Unwanted,
             epoll: Epoll::new()?,
         };
         driver.choose(backend)?;
@@ -41,6 +54,10 @@ impl Hybrid {
     /// If a ring is demanded, the error with which the kernel refuses it.
     pub fn choose(&mut self, backend: Backend) -> io::Result<()> {
         self.ring.choose(backend);
+        self.sends = match backend {
+            Backend::IoUring => Batcher::Untried,
+            Backend::Auto | Backend::Epoll => Batcher::Unwanted,
+        };
         if backend == Backend::IoUring
             && let InUse::RingRefused(refusal) = self.in_use()
         {
@@ -51,7 +68,7 @@ impl Hybrid {
 
     /// Which interfaces the driver uses; tries to make a ring if it may and has not yet.
     pub fn in_use(&mut self) -> InUse {
-        let Self { ring, epoll } = self;
+        let Self { ring, epoll, .. } = self;
         ring.make(|fd| epoll.watch_ring(fd));
         ring.in_use()
     }
@@ -61,10 +78,41 @@ impl Hybrid {
         self.ring.in_flight()
     }
 
+    /// Whether this is a forked child of the process that made the driver.
+    pub fn is_forked(&self) -> bool {
+        self.epoll.is_forked()
+    }
+
+    /// Whether [`send`](Self::send) may send anything: only where [`Backend::IoUring`] was asked for.
+    pub fn may_send(&self) -> bool {
+        !matches!(self.sends, Batcher::Unwanted)
+    }
+
+    /// Sends small pieces through many sockets in one call, each as far as its socket has room now, and appends the
+    /// answers, in order. What has no answer was not tried, and must be sent otherwise. A closed peer is an error, never
+    /// a `SIGPIPE`.
+    pub fn send(
+        &mut self,
+        outgoing: &[(BorrowedFd<'_>, &[u8])],
+        answers: &mut Vec<io::Result<usize>>,
+    ) {
+        if matches!(self.sends, Batcher::Untried) {
+            self.sends =
+                Sends::new().map_or(Batcher::Unwanted, |sends| Batcher::Made(Box::new(sends)));
+        }
+        let Batcher::Made(sends) = &mut self.sends else {
+            return;
+        };
+        if sends.send(outgoing, answers).is_err() {
+            self.sends = Batcher::Unwanted;
+        }
+    }
+
     /// Closes the driver's descriptors, although wakers may still be about. Operations in flight are cancelled, and
     /// their ends are not reported any more.
     pub fn close(&mut self) {
         self.ring.close();
+        self.sends = Batcher::Unwanted;
         self.epoll.close();
     }
 }
@@ -89,7 +137,7 @@ impl Driver for Hybrid {
     }
 
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Op> {
-        let Self { ring, epoll } = self;
+        let Self { ring, epoll, .. } = self;
         ring.make(|fd| epoll.watch_ring(fd));
         ring.submit(op, token)
     }

@@ -114,6 +114,22 @@ impl WriteQueue {
         }
     }
 
+    /// The bytes of the first piece that wait.
+    pub fn first(&self) -> &[u8] {
+        self.pieces
+            .front()
+            .map_or(&[], |piece| &piece[self.offset..])
+    }
+
+    /// Forgets so many bytes, which were sent by other means.
+    ///
+    /// # Panics
+    /// If fewer wait.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len, "more was sent than waited");
+        self.take_sent(count);
+    }
+
     /// Forgets every byte.
     pub fn clear(&mut self) {
         self.pieces = VecDeque::new();

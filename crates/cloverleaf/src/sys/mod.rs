@@ -17,6 +17,17 @@ mod nowait;
     path = "no_ring.rs"
 )]
 mod ring;
+#[cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )),
+    path = "no_sends.rs"
+)]
+mod sends;
 mod signal;
 mod wait;
 
@@ -27,5 +38,6 @@ pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
+pub(crate) use sends::Sends;
 pub(crate) use signal::SignalCounter;
 pub(crate) use wait::{KernelEvent, epoll_wait};

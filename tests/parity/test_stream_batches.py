@@ -1,0 +1,121 @@
+"""When answers of many connections are sent together: where a ring was asked for and is there."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import cloverleaf
+
+from .harness.crowds import Member, crowd, exactly, waiting
+from .harness.program import Program
+from .harness.types import Loop
+
+LAPS_UNTIL_REFUSED = """
+import asyncio, socket, sys
+sys.path.insert(0, TOOLS)
+from refuse_io_uring import refuse_io_uring
+import cloverleaf
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(data)
+        self.transport.write(b"!")
+
+async def main():
+    loop = asyncio.get_running_loop()
+    pairs = [socket.socketpair() for _ in range(8)]
+    for ours, peer in pairs:
+        peer.setblocking(False)
+        await loop.create_connection(Echo, sock=ours)
+    for lap in range(60):
+        if lap == REFUSED_IN:
+            refuse_io_uring()
+        asked = [b"%d to %d" % (lap, number) for number in range(len(pairs))]
+        for (_, peer), each in zip(pairs, asked):
+            peer.sendall(each)
+        for (_, peer), each in zip(pairs, asked):
+            received = b""
+            while len(received) <= len(each):
+                received += await loop.sock_recv(peer, 100)
+            assert received == each + b"!", received
+    print("all laps")
+
+try:
+    loop = cloverleaf.new_event_loop(backend="io_uring")
+except OSError as error:
+    print("no ring:", error)
+else:
+    loop.run_until_complete(main())
+"""
+
+
+@contextmanager
+def loop_on(backend: str) -> Iterator[cloverleaf.EventLoop]:
+    """Give a loop with this backend."""
+    try:
+        loop = cloverleaf.new_event_loop(backend=backend)  # type: ignore[arg-type]
+    except OSError as error:
+        assert backend == "io_uring"
+        pytest.skip(str(error))
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+async def waits_seen(loop: Loop, laps: int) -> int:
+    """Count answers that waited for the next protocol, in so many laps or until there is one."""
+    seen = 0
+    before: list[socket.socket] = []
+    async with crowd(loop) as many:
+
+        def answer(member: Member) -> None:
+            # Quickly: what a slow protocol writes does not wait.
+            nonlocal seen
+            if before:
+                seen += not waiting(before.pop())
+            assert member.peer is not None
+            before.append(member.peer)
+            member.transport.write(b"answer")
+
+        while laps > 0 and seen == 0:
+            laps -= 1
+            before.clear()
+            for member in many.members:
+                member.calls.clear()
+                member.data.clear()
+            many.ask(answer)
+            await many.asked()
+            for peer in many.peers:
+                assert exactly(peer, 6) == b"answer"
+    return seen
+
+
+@pytest.mark.only("cloverleaf")  # a choice that asyncio does not offer
+def test_answers_wait_for_each_other_where_a_ring_was_asked_for() -> None:
+    with loop_on("io_uring") as loop:
+        assert loop.run_until_complete(waits_seen(loop, 10_000)) > 0
+
+
+@pytest.mark.only("cloverleaf")
+def test_answers_are_sent_at_once_where_it_was_not() -> None:
+    for backend in ("auto", "epoll"):
+        with loop_on(backend) as loop:
+            assert loop.run_until_complete(waits_seen(loop, 50)) == 0
+
+
+@pytest.mark.only("cloverleaf")
+def test_a_ring_that_is_refused_later_loses_no_answer(program: Program) -> None:
+    tools = str(Path(__file__).parents[2] / "tools")
+    for lap in (0, 30):
+        out = program.output(f"TOOLS, REFUSED_IN = {tools!r}, {lap}\n" + LAPS_UNTIL_REFUSED)
+        if out.startswith("no ring:"):
+            pytest.skip(out)
+        assert out == "all laps"
