@@ -6,6 +6,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 
 import asyncio
 import builtins
+import functools
 import io
 import os
 import stat
@@ -271,4 +272,13 @@ def _raw_mode(flags: int) -> str:
     access = flags & os.O_ACCMODE
     if kind:
         return f"{kind}b+" if access == os.O_RDWR else f"{kind}b"
-    return {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "rb+"}[access]
+    if access == os.O_RDWR:
+        return "wb+" if flags & os.O_TRUNC and _tells_of_truncation() else "rb+"
+    return "rb" if access == os.O_RDONLY else "wb"
+
+
+@functools.cache
+def _tells_of_truncation() -> bool:
+    """Whether a file that was emptied to be read and written says so, as from Python 3.15 on."""
+    with io.FileIO(os.devnull, "w+") as file:
+        return file.mode == "wb+"
