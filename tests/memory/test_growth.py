@@ -36,10 +36,17 @@ def growth(work: Callable[[], object], rounds: int = 5) -> tuple[int, int]:
 
 
 def assert_no_growth(work: Callable[[], object], repeats: int) -> None:
-    """Check that less than a block a repetition, and less than a MiB in all, has stayed."""
-    blocks, size = growth(work)
-    assert blocks < max(repeats // 10, 50)
-    assert size < 4 << 20
+    """Check that less than a block for ten repetitions, and less than 4 MiB in all, has stayed.
+
+    A thread that is started and a free list that fills grow now and then; a leak grows each time.
+    """
+    most_blocks, most_size = max(repeats // 10, 50), 4 << 20
+    for _ in range(3):
+        blocks, size = growth(work)
+        if blocks < most_blocks and size < most_size:
+            return
+    assert blocks < most_blocks
+    assert size < most_size
 
 
 def test_callbacks_leave_nothing(loop: Loop) -> None:
