@@ -238,3 +238,44 @@ def test_handles_of_call_soon_are_equal_to_themselves_only(loop: Loop) -> None:
     assert one == one
     assert one != other
     assert len({one, other}) == 2
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's loop raises, or reports, what is its own to raise
+@pytest.mark.parametrize("keep", [False, True], ids=["let go", "kept"])
+@pytest.mark.parametrize("arguments", [(), (1, 2, 3, 4)], ids=["none", "four"])
+@pytest.mark.parametrize("field", ["_callback", "_args", "_context", "_loop", "_cancelled"])
+def test_fields_that_are_emptied_past_the_properties_harm_nobody(
+    loop: Loop, field: str, arguments: tuple[int, ...], keep: bool
+) -> None:
+    loop.set_exception_handler(lambda *_: None)
+    descriptor = vars(asyncio.Handle)[field]
+    kept = []
+    for change in ("delete", "replace"):
+        handle = loop.call_soon(Box(), *arguments)
+        if change == "replace":
+            descriptor.__set__(handle, 5)
+        elif field != "_cancelled":
+            try:
+                descriptor.__delete__(handle)
+            except AttributeError:
+                assert field == "_args"  # nothing is there to delete
+        if keep:
+            kept.append(handle)
+        del handle
+    turn(loop)
+
+
+def test_a_timer_that_fails_is_not_scheduled_any_more(loop: Loop) -> None:
+    seen: list[object] = []
+    loop.set_exception_handler(lambda _, context: seen.append(context["handle"]._scheduled))
+    loop.call_later(0, Failing())
+    while not seen:
+        turn(loop)
+    assert seen == [False]
+
+
+class Failing:
+    """Raises when it is called."""
+
+    def __call__(self) -> None:
+        raise ValueError("as it should")

@@ -101,6 +101,10 @@ impl<'py, T: Native> Private<'py, T> {
         let Some(context) = context else {
             return Err(without_context());
         };
+        if slots.callback.peek().is_null() {
+            // Emptied in the same way: there is nothing to call.
+            return Ok(());
+        }
         with_context(py, context, || {
             // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only
             // reference and keeps it to itself. So they hold what they hold through the call.

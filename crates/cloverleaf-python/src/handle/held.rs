@@ -126,7 +126,7 @@ impl Inline {
     #[expect(clippy::unnecessary_wraps, reason = "it is one end of `new`")]
     fn in_tuple(args: Bound<'_, PyTuple>) -> PyResult<Self> {
         Ok(Self {
-            args: [Some(args.into()), None, None],
+            args: [None, None, Some(args.into())],
             in_tuple: true,
         })
     }
@@ -189,7 +189,13 @@ impl TimerHandle {
 impl<'a> Parts<'a> {
     #[inline]
     fn args(self) -> [&'a Slot; INLINE_ARGS] {
-        [&self.held.first, &self.held.second, &self.rest.third]
+        let (first, second, third) = (&self.held.first, &self.held.second, &self.rest.third);
+        if self.rest.in_tuple {
+            // The tuple lies where no field of asyncio's does: nobody can put there what is none.
+            [third, first, second]
+        } else {
+            [first, second, third]
+        }
     }
 
     /// What is called, and how.

@@ -39,7 +39,13 @@ fn run_private<T: HasParts>(private: Private<'_, T>) -> Result<(), (PyErr, Bound
             private.discard();
             Ok(())
         }
-        Err(error) => Err((error, private.into_revealed())),
+        Err(error) => {
+            let object = private.into_revealed();
+            if let Some(handle) = AnyHandle::of(&object) {
+                handle.mark_fired();
+            }
+            Err((error, object))
+        }
     }
 }
 
