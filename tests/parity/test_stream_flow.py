@@ -303,3 +303,47 @@ async def test_abort_does_not_resume_writing(loop: Loop) -> None:
         ours.transport.abort()
         await ours.lost
         assert ours.calls == ["connection_made", "pause_writing", "connection_lost"]
+
+
+def empty(peer: Any) -> None:
+    """Read all that is there, so that there is room for everything at once."""
+    peer.setblocking(False)
+    try:
+        while peer.recv(MEBIBYTE):
+            pass
+    except BlockingIOError:
+        return
+
+
+async def drained(loop: Loop, peer: Any) -> bytes:
+    """Return everything that the peer gets until the end."""
+    peer.setblocking(False)
+    received = bytearray()
+    while piece := await loop.sock_recv(peer, MEBIBYTE):
+        received += piece
+    return bytes(received)
+
+
+async def test_what_resume_writing_writes_after_close_is_sent(loop: Loop) -> None:
+    class Farewell(Recorder):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self.transport.write(b"ONE")
+            self.transport.write(b"TWO")
+
+    async with linked(loop, Farewell) as (ours, peer):
+        fill(ours.transport)
+        ours.transport.close()
+        assert (await drained(loop, peer)).endswith(b"ONETWO")
+        assert await ours.lost is None
+
+
+async def test_writelines_behind_what_waits_keeps_the_order_and_resumes(loop: Loop) -> None:
+    async with linked(loop, Recorder) as (ours, peer):
+        fill(ours.transport)
+        assert ours.calls[-1] == "pause_writing"
+        empty(peer)
+        ours.transport.writelines([b"ONE", b"TWO"])
+        ours.transport.close()
+        assert (await drained(loop, peer)).endswith(b"ONETWO")
+        assert ours.calls[-2:] == ["resume_writing", "connection_lost"]

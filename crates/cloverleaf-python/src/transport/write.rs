@@ -310,13 +310,18 @@ impl Stream {
             return self.write_behind(pieces, moment);
         }
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        let is_held = self.queue.is_empty() && self.may_hold(len, moment);
+        let waits = !self.queue.is_empty();
+        let is_held = !waits && self.may_hold(len, moment);
         for piece in pieces {
             self.queue.push_slice(piece);
         }
         if is_held {
             self.is_held = true;
             return Outcome::Held;
+        }
+        if waits {
+            // Its turn comes when there is room, and with it what is to be told of an empty queue.
+            return Outcome::Queued;
         }
         self.send_queue(&[])
     }
@@ -369,6 +374,8 @@ pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
     flow::resume_if_drained(slf)?;
+    // What the protocol has answered to that goes before the end of a connection that is closing.
+    held::flush(slf, this)?;
     let next = this.with(|stream| match stream.phase {
         _ if stream.waits() => Next::Wait,
         Phase::Closing => {

@@ -170,17 +170,23 @@ impl WriteQueue {
         let mut slices = self.slices();
         slices.push(IoSlice::new(last));
         let mut nothing = SendAncillaryBuffer::default();
-        if let Ok(count) =
-            rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SendFlags::NOSIGNAL)
-        {
-            let waited = self.len;
-            self.take_sent(count.min(waited));
-            self.push_slice(&last[count.saturating_sub(waited)..]);
-            return Ok(Sent::Bytes(count));
+        match rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                let waited = self.len;
+                self.take_sent(count.min(waited));
+                self.push_slice(&last[count.saturating_sub(waited)..]);
+                Ok(Sent::Bytes(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.push_slice(last);
+                Ok(Sent::WouldBlock)
+            }
+            // Was interrupted, is no socket: the plain way says which, and what comes of it.
+            Err(_) => {
+                self.push_slice(last);
+                self.send_to(fd)
+            }
         }
-        // Would block, was interrupted, is no socket: the plain way says which, and what comes of it.
-        self.push_slice(last);
-        self.send_to(fd)
     }
 
     fn coalesce(&mut self, bytes: &[u8]) -> bool {
