@@ -133,11 +133,6 @@ impl<J> Scheduler<J> {
         self.ready.pop_front()
     }
 
-    /// Puts a job back at the front: it was taken and has not begun.
-    pub fn unpop(&mut self, job: J) {
-        self.ready.push_front(job);
-    }
-
     /// Takes all jobs of a run phase at once, into an empty queue whose room the next ones get.
     #[inline]
     pub fn take_ready(&mut self, batch: &mut VecDeque<J>) {

@@ -153,10 +153,7 @@ impl<J> Timers<J> {
 
     /// Every payload that waits, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &J> {
-        self.slots.iter().filter_map(|slot| match slot {
-            Slot::Live { payload, .. } => Some(payload),
-            Slot::Free { .. } => None,
-        })
+        self.iter_since(0)
     }
 
     /// The age of the next timer; those that wait already are older, and their ages smaller.
