@@ -25,6 +25,7 @@ async def first_connected(
     latest: asyncio.Task[Opened] | None = None
     next_start = loop.time()
     more = True
+    winner: Opened | None = None
     try:
         while True:
             now = loop.time()
@@ -49,7 +50,13 @@ async def first_connected(
             if winner is not None:
                 return winner
     finally:
-        await _call_off(running)
+        try:
+            await _call_off(running)
+        except BaseException:
+            if winner is not None:
+                # Nobody else will know of it.
+                winner.close()
+            raise
 
 
 def _take_winner(

@@ -174,3 +174,60 @@ loop.close()
 """
     )
     assert printed == "True"
+
+
+@pytest.mark.parametrize("then", ["pause", "close", "end and pause"])
+async def test_what_is_written_at_once_is_sent_whatever_comes_next(loop: Loop, then: str) -> None:
+    payload = bytes(range(256)) * (1 << 15)
+
+    class Eager(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.write(payload)
+            if then == "close":
+                transport.close()
+                return
+            if then == "end and pause":
+                transport.write_eof()
+            transport.pause_reading()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport, _ = await loop.create_connection(Eager, *listener.getsockname())
+        peer, _ = listener.accept()
+        with peer:
+            peer.setblocking(False)
+            received = bytearray()
+            while len(received) < len(payload):
+                piece = await loop.sock_recv(peer, 1 << 20)
+                assert piece, f"the end after {len(received)} bytes"
+                received += piece
+            assert received == payload
+            if then != "pause":
+                assert await loop.sock_recv(peer, 1) == b""
+            if then != "close":
+                transport.abort()
+
+
+def nothing() -> Any:
+    """Make no protocol."""
+
+
+@pytest.mark.only("cloverleaf")  # asyncio keeps such connections until they are collected
+@pytest.mark.parametrize("end", ["client", "server"])
+async def test_a_connection_without_a_protocol_is_closed(loop: Loop, end: str) -> None:
+    complaints: list[Any] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    if end == "client":
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with pytest.raises(AttributeError, match="connection_made"):
+                await loop.create_connection(nothing, *listener.getsockname())
+            peer, _ = listener.accept()
+    else:
+        server = await loop.create_server(nothing, "127.0.0.1", 0)
+        peer = socket.create_connection(server.sockets[0].getsockname())
+    with peer:
+        peer.setblocking(False)
+        assert await loop.sock_recv(peer, 1) == b""
+    if end == "server":
+        server.close()
+        await server.wait_closed()
+        assert "connection_made" in str(complaints)

@@ -55,6 +55,8 @@ impl Held {
     /// The jobs of a turn are about to run; so many sockets are ready among whose answers some may be sent together.
     #[inline]
     pub(crate) fn begin_turn(&mut self, ready: usize) {
+        // A panic may have ended the last turn in the midst of an event.
+        self.served = 0;
         self.together = ready >= limits::READY_FOR_SENDS;
         if self.together {
             self.ended = Clock::monotonic().now();

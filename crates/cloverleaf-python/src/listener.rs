@@ -173,7 +173,7 @@ impl Listener {
         let made = self.factory.bind(py).invoke0().and_then(|protocol| {
             transport::start(
                 event_loop,
-                (Endpoint::Native(fd), Interest::NONE),
+                (Endpoint::Native(fd), None),
                 &protocol,
                 Peer::Accepted(peer),
                 company,
@@ -181,7 +181,7 @@ impl Listener {
         });
         match made {
             Ok(_) => Ok(()),
-            // The connection was closed when its endpoint was dropped: a peer must not wait for nobody.
+            // The connection was closed when its transport was given up: a peer must not wait for nobody.
             Err(error) => report::failed(
                 event_loop,
                 "Error on transport creation for incoming connection",

@@ -95,6 +95,16 @@ impl LoopState {
         token
     }
 
+    /// Gives a token to another object, which hears from now on of what is reported under it.
+    #[must_use = "the object that had it must be dropped when nothing is borrowed"]
+    pub(crate) fn replace_source(&mut self, token: Token, object: Owned, serve: Serve) -> Source {
+        let source = Source::Served(Hold::Strong(object), serve);
+        match self.reactor.get_mut(token) {
+            Some(place) => std::mem::replace(place, source),
+            None => source,
+        }
+    }
+
     /// The object that a descriptor belongs to, if it is a transport's or a listener's.
     pub(crate) fn served(&self, py: Python<'_>, fd: RawFd) -> Option<Hold> {
         match self.reactor.get(*self.transports.get(&fd)?) {
@@ -283,13 +293,13 @@ impl LoopState {
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>) {
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Owned>) {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
-        (self.scheduler.close(), sources)
+        (self.scheduler.close(), sources, self.held.take())
     }
 
     /// Says which interfaces of the kernel may be used.
@@ -308,6 +318,11 @@ impl LoopState {
     /// Whether this is a forked child of the process that made the loop.
     pub(crate) fn is_forked(&self) -> bool {
         self.reactor.driver().is_forked()
+    }
+
+    /// Whether [`send`](Self::send) may send anything.
+    pub(crate) fn may_send(&self) -> bool {
+        self.reactor.driver().may_send()
     }
 
     /// Sends small pieces through many sockets in one call; see [`Hybrid::send`].

@@ -45,6 +45,8 @@ pub(crate) struct Connected {
     pub(crate) socket: OwnedFd,
     /// Whom it is connected to.
     pub(crate) remote: SocketAddr,
+    /// The token under which the driver reports it.
+    pub(crate) token: Token,
     /// What the driver reports.
     pub(crate) registered: Interest,
 }
@@ -194,17 +196,19 @@ impl Connecting {
         Ok(attempt)
     }
 
-    /// Hands the connected socket over.
+    /// Hands the connected socket over, with its place in the loop.
     ///
     /// # Errors
     /// `RuntimeError` if it was closed or handed over before.
-    pub(crate) fn connected(&self, py: Python<'_>) -> PyResult<Connected> {
+    pub(crate) fn connected(&self) -> PyResult<Connected> {
         let attempt = self
-            .take(py)?
+            .attempt()
+            .take()
             .ok_or_else(|| PyRuntimeError::new_err("the connection was closed"))?;
         Ok(Connected {
             socket: attempt.socket,
             remote: self.remote,
+            token: attempt.token,
             registered: Interest::WRITE,
         })
     }
@@ -218,6 +222,10 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
     let py = object.py();
     let this = object.cast::<Connecting>()?.get();
     let future = this.future.bind(py);
+    if future::is_done(future)? {
+        // It waits for its transport, which hears of whatever happens meanwhile.
+        return Ok(());
+    }
     let result = this
         .attempt()
         .as_ref()

@@ -1,9 +1,9 @@
 //! Transports and servers on sockets that are ready for them.
 
 use crate::ffi::Reach;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
-use cloverleaf::{Address, Interest};
+use cloverleaf::Address;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -25,22 +25,30 @@ pub(super) fn make_stream_transport<'py>(
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     slf.get().check_open()?;
-    let (endpoint, peer, registered) = match sock.cast_exact::<Connecting>() {
-        Ok(connecting) => {
-            let made = connecting.get().connected(slf.py())?;
-            let peer = Peer::Accepted(Address::Ip(made.remote));
-            (Endpoint::Native(made.socket), peer, made.registered)
-        }
-        Err(_) => (Endpoint::of_socket(sock)?, Peer::Ask, Interest::NONE),
+    let Ok(connecting) = sock.cast_exact::<Connecting>() else {
+        let endpoint = Endpoint::of_socket(sock)?;
+        endpoint.send_without_delay();
+        return transport::start(slf.as_any(), (endpoint, None), protocol, Peer::Ask, company);
     };
+    let made = connecting.get().connected()?;
+    let peer = Peer::Accepted(Address::Ip(made.remote));
+    let (number, token) = (made.socket.as_raw_fd(), made.token);
+    let endpoint = Endpoint::Native(made.socket);
     endpoint.send_without_delay();
-    transport::start(
-        slf.as_any(),
-        (endpoint, registered),
-        protocol,
-        peer,
-        company,
-    )
+    let place = Some((token, made.registered));
+    let started = transport::start(slf.as_any(), (endpoint, place), protocol, peer, company);
+    if started.is_err() {
+        let left = slf.get().state().with(|state| {
+            let left = state.remove_source(number, token);
+            if left.is_some() {
+                // Closed with the endpoint, before the transport had taken its place.
+                state.note_forgotten();
+            }
+            left
+        })?;
+        drop(left);
+    }
+    started
 }
 
 /// A transport on a non-blocking Python socket for datagrams, which it owns from now on.

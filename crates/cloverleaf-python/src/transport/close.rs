@@ -131,8 +131,39 @@ pub(super) fn tell_lost(
     }
 }
 
+/// Takes a transport back that could not start: nobody has been told of it.
+///
+/// A descriptor of ours is closed. A Python socket is not: whoever has given it learns of the failure.
+///
+/// # Errors
+/// `OSError` if the kernel refuses to forget the descriptor.
+pub(super) fn abandon(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    this.with(|stream| stream.phase = Phase::Lost);
+    this.update_interest(slf)?;
+    let (endpoint, server) = take_back(slf)?;
+    drop(endpoint);
+    leave(slf, server)
+}
+
 /// Closes the descriptor and lets go of the protocol and the server.
 fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (endpoint, server) = take_back(slf)?;
+    let closed = endpoint.close(slf.py());
+    leave(slf, server)?;
+    closed
+}
+
+/// Leaves the clients of the server that accepted the connection.
+fn leave(slf: &Bound<'_, PyAny>, server: Option<Owned>) -> PyResult<()> {
+    match server {
+        Some(server) => server.bind(slf.py()).cast::<Clients>()?.get().discard(slf),
+        None => Ok(()),
+    }
+}
+
+/// Takes everything from a transport and from the loop; what is left to do is for its descriptor and its server.
+fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let event_loop = this.event_loop(py);
@@ -160,11 +191,7 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         forget_source(Loop::of(&event_loop)?, fd, token);
     }
     drop((protocol, contexts));
-    let closed = endpoint.close(py);
-    if let Some(server) = server {
-        server.bind(py).cast::<Clients>()?.get().discard(slf)?;
-    }
-    closed
+    Ok((endpoint, server))
 }
 
 /// Takes a transport from the loop's registry, from any thread.

@@ -86,16 +86,16 @@ fn after_offer(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome)
 pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
-    let (mut transports, is_forked) = this
+    let (mut transports, is_forked, may_send) = this
         .state()
-        .with(|state| (state.held.take(), state.is_forked()))?;
+        .with(|state| (state.held.take(), state.is_forked(), state.may_send()))?;
     if is_forked {
         for transport in transports {
             StreamTransport::of(&transport.bind(py))?.with(Stream::forget_held);
         }
         return Ok(());
     }
-    let rests = if transports.len() >= limits::READY_FOR_SENDS {
+    let rests = if may_send && transports.len() >= limits::READY_FOR_SENDS {
         send_together(py, this, &transports)
     } else {
         Vec::new()

@@ -40,8 +40,21 @@ pub(super) struct Start<'py> {
 /// Registers a transport and schedules its start.
 ///
 /// # Errors
-/// What the protocol's attributes, the server or the loop raise.
+/// What the protocol's attributes, the server or the loop raise; nothing of the transport is left in the loop then.
 pub(super) fn begin<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    slf: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    company: Company<'py>,
+) -> PyResult<()> {
+    let begun = try_to_begin(event_loop, slf, protocol, company);
+    if begun.is_err() {
+        close::abandon(slf)?;
+    }
+    begun
+}
+
+fn try_to_begin<'py>(
     event_loop: &Bound<'py, PyAny>,
     slf: &Bound<'py, PyAny>,
     protocol: &Bound<'py, PyAny>,
@@ -66,7 +79,14 @@ fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>) -> PyResult<(
     let this = Loop::of(event_loop)?;
     let object = Owned::from(slf.clone());
     let transport = StreamTransport::of(slf)?;
-    let fd = transport.with(|stream| stream.endpoint.registered_number());
+    let (fd, place) = transport.with(|stream| (stream.endpoint.registered_number(), stream.token));
+    if let Some(token) = place {
+        let before = this
+            .state()
+            .with(|state| state.replace_source(token, object, read::serve))?;
+        drop(before);
+        return Ok(());
+    }
     let token = this
         .state()
         .with(|state| state.add_source(fd, object, read::serve))?;

@@ -343,13 +343,14 @@ pub(crate) fn is_stream(object: &Bound<'_, PyAny>) -> bool {
 
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
 ///
-/// The driver may report something of the endpoint already.
+/// The driver may report something of the endpoint already, under this token.
 ///
 /// # Errors
-/// What the protocol's attributes, the server or the loop raise; the endpoint is closed then.
+/// What the protocol's attributes, the server or the loop raise. A descriptor of ours is closed then, and a Python
+/// socket its giver's again.
 pub(crate) fn start<'py>(
     event_loop: &Bound<'py, PyAny>,
-    (endpoint, registered): (Endpoint, Interest),
+    (endpoint, place): (Endpoint, Option<(Token, Interest)>),
     protocol: &Bound<'py, PyAny>,
     peer: Peer,
     company: Company<'py>,
@@ -358,7 +359,10 @@ pub(crate) fn start<'py>(
     let transport = StreamTransport::new(event_loop, Kind::Socket, endpoint, protocol, &company)?;
     transport.with(|stream| {
         stream.peer = peer;
-        stream.registered = registered;
+        if let Some((token, registered)) = place {
+            stream.token = Some(token);
+            stream.registered = registered;
+        }
     });
     let slf = CLASS.instantiate(py, transport)?;
     info::remember_peer(&slf)?;
