@@ -8,6 +8,7 @@ mod endpoints;
 mod onlookers;
 mod perform;
 mod piece;
+mod queue;
 mod registrations;
 mod resolve;
 mod run;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cloverleaf::{BlockingPool, InUse, Injector, TimerKey, limits};
+use cloverleaf::{BlockingPool, InUse, Injector, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
@@ -36,7 +37,7 @@ use crate::allocator;
 use crate::clients::Clients;
 use crate::error::os_error;
 use crate::ffi::{Known, Slot, traverse_with};
-use crate::job::{Internal, Job};
+use crate::job::Job;
 use crate::owner::OwnerCell;
 use crate::state::LoopState;
 use crate::transport::Company;
@@ -96,55 +97,6 @@ impl Loop {
     /// What the loop owns, for its own thread, or for anybody while it does not run.
     pub(crate) fn state(&self) -> &OwnerCell<LoopState> {
         &self.cell
-    }
-
-    /// Queues a job from any thread, in one order with all others.
-    ///
-    /// # Errors
-    /// `RuntimeError` if the loop is closed.
-    pub(crate) fn push(&self, job: Job) -> PyResult<()> {
-        self.check_open()?;
-        self.push_open(job)
-    }
-
-    /// The same for who knows that the loop is open.
-    #[inline]
-    fn push_open(&self, job: Job) -> PyResult<()> {
-        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
-            Ok(()) => Ok(()),
-            Err(job) => self.inject(job),
-        }
-    }
-
-    #[cold]
-    fn inject(&self, job: Job) -> PyResult<()> {
-        self.injector
-            .inject(job)
-            .map_err(|_| PyRuntimeError::new_err("Event loop is closed"))
-    }
-
-    /// Queues something that the loop does for itself.
-    ///
-    /// # Errors
-    /// `RuntimeError` if the loop is closed.
-    pub(crate) fn push_call(
-        &self,
-        call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
-    ) -> PyResult<()> {
-        self.push(Job::internal(Internal::Call(Box::new(call))))
-    }
-
-    /// Takes a timer back, from any thread.
-    pub(crate) fn cancel_timer(&self, key: TimerKey) {
-        match self.cell.with(|state| state.scheduler.cancel(key)) {
-            // The job goes here, with nothing borrowed.
-            Ok(job) => drop(job),
-            // A closed loop has no timers.
-            Err(_) => cloverleaf::ignore(
-                self.injector
-                    .inject(Job::internal(Internal::CancelTimer(key))),
-            ),
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use pyo3::types::PyType;
 
 use super::fields::has_fields;
 use super::freelist::{FreeList, nesting};
-use super::object::{Owned, Slot};
+use super::visit::Visitor;
 
 /// Words at the start of every object: its count and its type.
 const HEADER_WORDS: usize = size_of::<ffi::PyObject>() / size_of::<usize>();
@@ -47,33 +47,6 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
 
 /// A function of the interpreter's own protocols, and where it belongs.
 pub(crate) type TypeSlot = ffi::PyType_Slot;
-
-/// The collector's hand: each reference is shown to it.
-#[derive(Debug)]
-pub(crate) struct Visitor {
-    visit: ffi::visitproc,
-    arg: *mut c_void,
-    stopped: c_int,
-}
-
-impl Visitor {
-    /// Shows an object.
-    pub(crate) fn object(&mut self, object: &Owned) {
-        self.pointer(object.as_ptr());
-    }
-
-    /// Shows what a slot holds, if it holds anything.
-    pub(crate) fn slot(&mut self, slot: &Slot) {
-        self.pointer(slot.peek());
-    }
-
-    fn pointer(&mut self, object: *mut ffi::PyObject) {
-        if self.stopped == 0 && !object.is_null() {
-            // SAFETY: this runs within `tp_traverse`, and the object is alive, since its holder is.
-            self.stopped = unsafe { (self.visit)(object, self.arg) };
-        }
-    }
-}
 
 /// A type, filled once when the module is made, and the class of its instances.
 #[derive(Debug)]
@@ -342,11 +315,7 @@ unsafe extern "C" fn traverse<T: Native>(
     arg: *mut c_void,
 ) -> c_int {
     let class = T::class();
-    let mut visitor = Visitor {
-        visit,
-        arg,
-        stopped: 0,
-    };
+    let mut visitor = Visitor::new(visit, arg);
     // SAFETY: the object is live; its type is a heap type, which an instance keeps alive (since 3.9).
     visitor.pointer(unsafe { ffi::Py_TYPE(object) }.cast());
     for field in class.base_fields(object) {
@@ -359,7 +328,7 @@ unsafe extern "C" fn traverse<T: Native>(
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(|| {
         value.traverse(&mut visitor);
     })));
-    visitor.stopped
+    visitor.stopped()
 }
 
 unsafe extern "C" fn clear<T: Native>(object: *mut ffi::PyObject) -> c_int {
@@ -458,46 +427,4 @@ pub(super) fn has_weak_references(object: *mut ffi::PyObject) -> bool {
     let list: *mut *mut ffi::PyObject = object.wrapping_byte_offset(offset).cast();
     // SAFETY: the list's head is at this offset, if there is one.
     offset != 0 && (cfg!(Py_GIL_DISABLED) || !unsafe { *list }.is_null())
-}
-
-/// Shows what `show` shows to PyO3's visitor.
-///
-/// # Errors
-/// The collector's wish to stop.
-pub(crate) fn traverse_with(
-    visit: &pyo3::pyclass::PyVisit<'_>,
-    show: impl FnOnce(&mut Visitor),
-) -> Result<(), pyo3::pyclass::PyTraverseError> {
-    struct Bridge<'a, 'b> {
-        visit: &'a pyo3::pyclass::PyVisit<'b>,
-        result: Result<(), pyo3::pyclass::PyTraverseError>,
-    }
-    extern "C" fn hand_on(object: *mut ffi::PyObject, bridge: *mut c_void) -> c_int {
-        // SAFETY: `traverse_with` passes a `Bridge` that lives through the traversal.
-        let bridge = unsafe { &mut *bridge.cast::<Bridge<'_, '_>>() };
-        // SAFETY: the visitor's holder has a reference to the object; `Py` is not dropped, so the count stays.
-        let object = std::mem::ManuallyDrop::new(unsafe { borrowed_py(object) });
-        bridge.result = bridge.visit.call(&*object);
-        c_int::from(bridge.result.is_err())
-    }
-    let mut bridge = Bridge {
-        visit,
-        result: Ok(()),
-    };
-    let mut visitor = Visitor {
-        visit: hand_on,
-        arg: (&raw mut bridge).cast(),
-        stopped: 0,
-    };
-    show(&mut visitor);
-    bridge.result
-}
-
-/// A `Py` for a reference that somebody else owns; it must not be dropped.
-///
-/// # Safety
-/// The object is alive for as long as the result is used.
-unsafe fn borrowed_py(object: *mut ffi::PyObject) -> Py<PyAny> {
-    // SAFETY: `Py` is one non-null pointer, `repr(transparent)`, and the object is live.
-    unsafe { std::mem::transmute::<*mut ffi::PyObject, Py<PyAny>>(object) }
 }

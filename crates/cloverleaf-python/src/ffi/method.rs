@@ -365,9 +365,9 @@ macro_rules! raw_onename {
     }};
 }
 
-/// Wraps a `fn(&Bound<PyAny>, Arguments) -> PyResult<Owned>` as a method with any arguments.
-macro_rules! raw_fastcall {
-    ($function:path) => {{
+/// Wraps a `fn(&Bound<PyAny>, Arguments) -> PyResult<Owned>` as a method with any arguments, called in this way.
+macro_rules! raw_keywords {
+    ($call:ident, $function:path) => {{
         #[expect(
             unsafe_code,
             reason = "part of the fence: C calls this, and it only hands the call on"
@@ -379,33 +379,27 @@ macro_rules! raw_fastcall {
             names: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             // SAFETY: the interpreter calls this as a METH_FASTCALL | METH_KEYWORDS method.
-            unsafe { crate::ffi::raw::call_fastcall(slf, args, count, names, $function) }
+            unsafe { crate::ffi::raw::$call(slf, args, count, names, $function) }
         }
         crate::ffi::MethodKind::Fastcall(raw)
     }};
+}
+
+/// Wraps a function as a method with any arguments.
+macro_rules! raw_fastcall {
+    ($function:path) => {
+        crate::ffi::raw_keywords!(call_fastcall, $function)
+    };
 }
 
 /// Like `raw_fastcall`, for what runs for every callback and drops no `Py`.
 macro_rules! raw_attached {
-    ($function:path) => {{
-        #[expect(
-            unsafe_code,
-            reason = "part of the fence: C calls this, and it only hands the call on"
-        )]
-        unsafe extern "C" fn raw(
-            slf: *mut pyo3::ffi::PyObject,
-            args: *const *mut pyo3::ffi::PyObject,
-            count: pyo3::ffi::Py_ssize_t,
-            names: *mut pyo3::ffi::PyObject,
-        ) -> *mut pyo3::ffi::PyObject {
-            // SAFETY: the interpreter calls this as a METH_FASTCALL | METH_KEYWORDS method.
-            unsafe { crate::ffi::raw::call_attached(slf, args, count, names, $function) }
-        }
-        crate::ffi::MethodKind::Fastcall(raw)
-    }};
+    ($function:path) => {
+        crate::ffi::raw_keywords!(call_attached, $function)
+    };
 }
 
-pub(crate) use {raw_attached, raw_fastcall, raw_noargs, raw_onename};
+pub(crate) use {raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename};
 
 /// Puts methods on a type. On the very class of an object they are called without a detour by the interpreter's
 /// specialised instructions; inherited ones cost 5 to 8 ns more.
