@@ -26,6 +26,7 @@ from typing import Any
 HERE = os.path.dirname(os.path.abspath(__file__))
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
+import _source  # noqa: E402
 import _substitute  # noqa: E402
 
 
@@ -47,7 +48,7 @@ class Reporter:
 
 def short_id(test: unittest.TestCase) -> str:
     """Return module.Class.test."""
-    return test.id().removeprefix(_substitute.PACKAGE + ".")
+    return test.id().removeprefix(_source.PACKAGE + ".")
 
 
 def walk(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
@@ -138,7 +139,7 @@ def collect(reporter: Reporter, lut: _substitute.LoopUnderTest, names: list[str]
     loader = unittest.TestLoader()
     for name in names:
         try:
-            module = _substitute.load_test_module(name)
+            module = _source.load_test_module(name)
             _substitute.adapt_module(lut, name, module)
         except unittest.SkipTest as e:
             reporter.say("module", name=name, skipped=str(e), tests=[])
@@ -167,7 +168,7 @@ def run(
     reporter: Reporter, lut: _substitute.LoopUnderTest, name: str, ids: list[str], probe: Any
 ) -> None:
     """Run some of a module's tests."""
-    module = _substitute.load_test_module(name)
+    module = _source.load_test_module(name)
     _substitute.adapt_module(lut, name, module)
     loader = unittest.TestLoader()
     by_id = {short_id(t): t for t in walk(loader.loadTestsFromModule(module))}
