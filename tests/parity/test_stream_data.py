@@ -11,6 +11,7 @@ from asyncio import selector_events
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -129,9 +130,10 @@ async def test_writelines_takes_any_iterable(loop: Loop) -> None:
 
 def takes_what_is_false() -> bool:
     """Tell whether asyncio takes whatever is false for no bytes, as it does since gh-155888."""
-    transport = SimpleNamespace(_eof=False, _empty_waiter=None, _conn_lost=0, _buffer=deque())
+    transport: Any = SimpleNamespace(_eof=False, _empty_waiter=None, _conn_lost=0, _buffer=deque())
+    theirs: Any = selector_events
     try:
-        selector_events._SelectorSocketTransport.writelines(transport, [None])
+        theirs._SelectorSocketTransport.writelines(transport, [None])
     except TypeError:
         return False
     return True
