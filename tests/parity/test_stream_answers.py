@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from .harness.complaints import Complaints
-from .harness.links import linked, tcp_pair
+from .harness.links import everything, linked, tcp_pair
 from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
@@ -43,14 +43,6 @@ async def answering(loop: Loop) -> AsyncIterator[tuple[Answering, socket.socket]
     protocol = Answering(loop)
     async with linked(loop, lambda _loop: protocol, tcp_pair) as (_, peer):
         yield protocol, peer
-
-
-def everything(peer: socket.socket) -> bytes:
-    """Read to the end of file."""
-    received = bytearray()
-    while more := peer.recv(1 << 16):
-        received += more
-    return bytes(received)
 
 
 async def answered(loop: Loop, answer: Callable[[asyncio.Transport], object]) -> bytes:
