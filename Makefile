@@ -23,4 +23,5 @@ docs: ## the Rust crate's documentation
 	cargo doc --workspace --no-deps
 
 clean: ## what the build and the tests made
-	rm -rf target .venv .venvs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target .venv .venvs .mypy_cache .pytest_cache .ruff_cache \
+		benchmarks/.venv benchmarks/.compare benchmarks/results/local

@@ -9,7 +9,7 @@
 #                    stress and memory tests; stubtest
 #   conformance      for each Python: CPython's own tests, every module
 #   free-threaded    wheels for 3.14t and 3.15t; where such a Python is, its parity and stress tests
-#   ecosystem        newest Python: the own tests of anyio, aiohttp, uvicorn and websockets, fetched
+#   ecosystem        newest Python: the own tests of anyio, aiohttp, uvicorn, websockets and aiofiles
 #
 # No stage means all of them. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
 # every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
@@ -212,6 +212,15 @@ stage_ecosystem() {
     build "$PRIMARY" || return
     step "ecosystem $version" limited "$venv/bin/python" tests/ecosystem/run_suites.py \
         --wheel "$(wheel_of "$venv")"
+    step "aiofiles $version" test_aiofiles "$venv" "$ROOT/.venvs/files-$version"
+}
+
+# test_aiofiles VENV OWN: aiofiles' tests of our module, in an environment of their own.
+test_aiofiles() {
+    make_venv "$PRIMARY" "$2" && install_groups "$2" files-ecosystem &&
+        "$2/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index \
+            "$(wheel_of "$1")" &&
+        limited "$2/bin/python" -m pytest tests/files_ecosystem
 }
 
 # PyO3 knows 3.14t and 3.15t, and needs neither to compile and link for it.

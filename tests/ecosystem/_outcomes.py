@@ -79,7 +79,7 @@ def compare(suite: Suite, ours: Run, asyncio: Run, again: Run) -> Verdict:
     `asyncio` is a run of what did not pass in `ours`, and `again` one, on Cloverleaf, of what
     passed there but not here.
     """
-    verdict = Verdict(complaints=list(_complaints(ours)))
+    verdict = Verdict(complaints=[*_complaints(ours), *_gaps(ours, asyncio)])
     for test in ours.short:
         outcome = ours.outcomes[test]
         why = reason_for(test, suite.differs)
@@ -97,6 +97,15 @@ def compare(suite: Suite, ours: Run, asyncio: Run, again: Run) -> Verdict:
             else:
                 verdict.on_both.append(f"{test}: {asyncio.outcomes.get(test, 'not run')}")
     return verdict
+
+
+def _gaps(ours: Run, asyncio: Run) -> Iterable[str]:
+    """Say what asyncio's run does not tell of the tests that did not pass in ours."""
+    if asyncio.exit_code not in (0, 1):
+        yield f"pytest ended with {asyncio.exit_code} on asyncio"
+    for test in ours.short:
+        if test not in asyncio.outcomes:
+            yield f"{test}: {ours.outcomes[test]}, and not run on asyncio"
 
 
 def _complaints(run: Run) -> Iterable[str]:

@@ -69,6 +69,25 @@ def test_a_run_that_proves_nothing_does_not_hold(worthless: Run) -> None:
     assert not compare(SUITE, worthless, Run(0), Run(0)).holds
 
 
+@pytest.mark.parametrize("code", [-1, 2, 5])
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "xfailed"])
+def test_a_broken_run_on_asyncio_does_not_hold(code: int, outcome: str) -> None:
+    ours = run(test_a=outcome)
+    for outcomes in ({}, {"test_a": outcome}, {"test_a": "passed"}):
+        theirs = Run(code, dict(outcomes))
+        verdict = compare(SUITE, ours, theirs, run(test_a="passed"))
+        assert not verdict.holds
+        assert f"pytest ended with {code} on asyncio" in verdict.complaints
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "xfailed"])
+def test_what_asyncio_was_to_run_and_did_not_is_told(outcome: str) -> None:
+    ours = run(test_a=outcome, test_ipv6=outcome)
+    verdict = compare(SUITE, ours, Run(1, {"test_ipv6": outcome}), Run(0))
+    assert not verdict.holds
+    assert verdict.complaints == [f"test_a: {outcome}, and not run on asyncio"]
+
+
 def test_a_report_is_put_together_by_test(tmp_path: Path) -> None:
     report = tmp_path / "report"
     phases = [

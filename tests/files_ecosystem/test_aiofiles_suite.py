@@ -1,11 +1,13 @@
 """aiofiles' own tests, from its source distribution, against `cloverleaf.aiofiles`.
 
 The distribution is fetched by pip once and kept in pip's cache; without a network the test is
-skipped. Its tests run in a process of their own, in which `aiofiles` is our module.
+skipped, and one with another sha256 is refused. Its tests run in a process of their own, in which
+`aiofiles` is our module. `bash tools/test.sh ecosystem` runs this, with pytest-asyncio.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 VERSION = "25.1.0"
+SHA256 = "a8d728f0a29de45dc521f18f07297428d56992a742f0cd2701ba86e44d23d5b2"
 
 PLUGIN = """
 import sys
@@ -46,6 +49,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archives = list(folder.glob("*.tar.gz"))
     if not archives:
         pytest.skip(f"aiofiles {VERSION} could not be fetched: {fetched.stderr[-200:]}")
+    assert hashlib.sha256(archives[0].read_bytes()).hexdigest() == SHA256
     with tarfile.open(archives[0]) as archive:
         archive.extractall(folder, filter="data")
     return folder / f"aiofiles-{VERSION}"

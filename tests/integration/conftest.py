@@ -95,16 +95,22 @@ def nothing_left_behind() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
-    new_threads = {thread for thread in set(threading.enumerate()) - threads if not ends(thread)}
+    new_threads = {thread for thread in set(threading.enumerate()) - threads if stays(thread)}
     assert not new_threads, f"threads left behind: {new_threads}"
     left = {fd: what for fd, what in open_descriptors().items() if descriptors.get(fd) != what}
     assert not left, f"descriptors left behind: {left}"
 
 
-def ends(thread: threading.Thread) -> bool:
-    """Tell whether a thread that may have been asked to end, but not joined, does so soon."""
-    thread.join(5)
-    return not thread.is_alive()
+def stays(thread: threading.Thread) -> bool:
+    """Tell whether a thread is left behind.
+
+    Whoever starts a thread joins it. Only a daemon may have been asked to end without being joined,
+    and then ends soon.
+    """
+    if thread.daemon:
+        thread.join(5)
+        return thread.is_alive()
+    return True
 
 
 def open_descriptors() -> dict[int, str]:

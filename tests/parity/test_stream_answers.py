@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from .harness.complaints import Complaints
-from .harness.links import linked, tcp_pair
+from .harness.links import everything, linked, tcp_pair
 from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
@@ -43,14 +43,6 @@ async def answering(loop: Loop) -> AsyncIterator[tuple[Answering, socket.socket]
     protocol = Answering(loop)
     async with linked(loop, lambda _loop: protocol, tcp_pair) as (_, peer):
         yield protocol, peer
-
-
-def everything(peer: socket.socket) -> bytes:
-    """Read to the end of file."""
-    received = bytearray()
-    while more := peer.recv(1 << 16):
-        received += more
-    return bytes(received)
 
 
 async def answered(loop: Loop, answer: Callable[[asyncio.Transport], object]) -> bytes:
@@ -201,19 +193,17 @@ async def test_pause_writing_comes_within_the_write_that_is_too_much(loop: Loop)
 
         def answer(transport: asyncio.Transport) -> None:
             transport.set_write_buffer_limits(high=2000)
-            while "pause_writing" not in ours.calls:
+            while transport.get_write_buffer_size() <= 2000:
                 transport.write(bytes(1000))
                 paused = "pause_writing" in ours.calls
-                if paused:
-                    seen.append((transport.get_write_buffer_size(), paused))
+                seen.append((transport.get_write_buffer_size(), paused))
 
         ours.answer = answer
         peer.sendall(b"?")
         await until(lambda: seen)
-        [(size, paused)] = seen
-        assert paused
-        assert 2000 < size <= 3000
         assert ours.error is None
+        assert 2000 < seen[-1][0] <= 3000
+        assert all(paused is (size > 2000) for size, paused in seen)
 
 
 async def test_a_high_mark_of_zero_pauses_at_the_first_byte_that_waits(loop: Loop) -> None:

@@ -11,17 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from .harness.crowds import COUNT, Crowd, Member, crowd, exactly, waiting
-from .harness.links import small_buffers, tcp_pair
+from .harness.links import everything, narrow_pair, tcp_pair
 from .harness.turns import until
 from .harness.types import Loop
-
-
-def everything(peer: socket.socket) -> bytes:
-    """Read to the end of file."""
-    received = bytearray()
-    while more := peer.recv(1 << 16):
-        received += more
-    return bytes(received)
 
 
 @pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
@@ -63,18 +55,13 @@ async def test_large_and_small_answers_to_one_event_arrive_in_order(loop: Loop) 
 
 
 async def test_one_that_has_no_room_holds_up_nobody_and_loses_nothing(loop: Loop) -> None:
-    def narrow() -> tuple[socket.socket, socket.socket]:
-        ours, theirs = socket.socketpair()
-        small_buffers(ours, theirs)
-        return ours, theirs
-
     pieces = [bytes([number]) * 1000 for number in range(40)]
 
     def much(member: Member) -> None:
         for piece in pieces:
             member.transport.write(piece)
 
-    async with crowd(loop, narrow) as many:
+    async with crowd(loop, narrow_pair) as many:
         many.members[2].answer = much
         for member in many.members[:2] + many.members[3:]:
             member.answer = lambda it: it.transport.write(b"little")
@@ -97,11 +84,6 @@ async def test_one_that_has_no_room_holds_up_nobody_and_loses_nothing(loop: Loop
 
 
 async def test_a_short_send_pauses_the_protocol_as_its_limits_say(loop: Loop) -> None:
-    def narrow() -> tuple[socket.socket, socket.socket]:
-        ours, theirs = socket.socketpair()
-        small_buffers(ours, theirs)
-        return ours, theirs
-
     sizes: list[int] = []
 
     def until_paused(member: Member) -> None:
@@ -109,7 +91,7 @@ async def test_a_short_send_pauses_the_protocol_as_its_limits_say(loop: Loop) ->
             member.transport.write(bytes(500))
         sizes.append(member.transport.get_write_buffer_size())
 
-    async with crowd(loop, narrow) as many:
+    async with crowd(loop, narrow_pair) as many:
         for member in many.members:
             member.transport.set_write_buffer_limits(high=2000)
         many.ask(until_paused)

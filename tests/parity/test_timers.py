@@ -253,3 +253,40 @@ def test_a_callback_that_sets_an_earlier_timer_is_not_made_to_wait_for_a_later_o
     loop.call_soon(set_early)
     loop.run_forever()
     assert seen == ["early"]
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's timers follow what time() says (decision 0009)
+def test_timers_follow_the_kernels_clock_whatever_time_says(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def replace_time() -> None:
+        now = time.monotonic()
+        loop.call_at(now + 3600, seen.append, "far")
+        # By this clock the far timer is due as well.
+        monkeypatch.setattr(loop, "time", lambda: now + 7200)
+        loop.call_at(now + 0.01, stop)
+
+    def stop() -> None:
+        seen.append("near")
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(replace_time)
+    loop.run_forever()
+    assert seen == ["near"]
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's timers follow what time() says (decision 0009)
+def test_timers_do_not_stand_still_when_a_replaced_time_does(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+
+    def replace_time() -> None:
+        monkeypatch.setattr(loop, "time", lambda: began)
+        loop.call_at(began + 0.01, loop.stop)
+
+    loop.call_soon(replace_time)
+    loop.run_forever()  # for ever, where it followed that clock: the test's deadline ends it
+    assert time.monotonic() - began >= 0.01 - 2e-9

@@ -52,8 +52,15 @@ def type_check(python: Path, folder: Path, program: str) -> tuple[int, str]:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")}
-    inside = {name.name for name in names if name.parent == PurePosixPath("cloverleaf")}
-    sources = {file.name for file in SOURCES.iterdir() if file.suffix in (".py", ".pyi")}
+    inside = {
+        str(name.relative_to("cloverleaf")) for name in names if name.parts[0] == "cloverleaf"
+    }
+    sources = {
+        file.relative_to(SOURCES).as_posix()
+        for file in SOURCES.rglob("*")
+        if file.suffix in (".py", ".pyi")
+    }
+    assert any("/" in source for source in sources)
     module = f"_cloverleaf{sysconfig.get_config_var('EXT_SUFFIX')}"
     assert inside == {*sources, "py.typed", module}
     others = {name for name in names if name.parts[0] != "cloverleaf"}

@@ -17,6 +17,11 @@ def file_of(path: Path, content: bytes) -> BinaryIO:
     return file.open("rb")
 
 
+def either_file(path: Path, content: bytes, *, native: bool) -> BinaryIO:
+    """Open a new file with this content: one that the kernel can send, or one to be read from."""
+    return file_of(path, content) if native else Unreal(content)
+
+
 class Unreal(io.BytesIO):
     """A file without a descriptor, which only reading gets at; notes how much it was asked for."""
 

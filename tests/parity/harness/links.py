@@ -38,6 +38,21 @@ def small_buffers(*sockets: socket.socket) -> None:
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
+def narrow_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets between which the kernel holds little."""
+    ours, theirs = socket.socketpair()
+    small_buffers(ours, theirs)
+    return ours, theirs
+
+
+def everything(peer: socket.socket) -> bytes:
+    """Read to the end of file."""
+    received = bytearray()
+    while more := peer.recv(1 << 16):
+        received += more
+    return bytes(received)
+
+
 def end(transport: asyncio.Transport, protocol: Recorder | Buffered) -> None:
     """Abort, unless the connection is lost; asyncio's abort may fail after that."""
     if not protocol.lost.done():
