@@ -18,6 +18,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.awaited import Call, awaited_history, history, outcome
 from .harness.turns import turns
 from .harness.types import Loop
 
@@ -340,18 +341,67 @@ async def test_a_full_disk_is_reported_and_the_bytes_are_kept(loop: Loop) -> Non
     await file.close()
 
 
-async def test_a_limit_on_the_size_is_an_error_in_its_place(loop: Loop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("buffering", [-1, 0])
+async def test_a_limit_on_the_size_is_an_error_in_its_place(
+    loop: Loop, tmp_path: Path, buffering: int
+) -> None:
     path = tmp_path / "limited"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    file = await cloverleaf.open(path, "wb", 0)
+    file = await cloverleaf.open(path, "wb", buffering)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         with pytest.raises(OSError, match="File too large"):
             await file.write(b"x" * 1500)
+            await file.flush()
         assert path.read_bytes() == b"x" * 1000
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
+    if not buffering:
+        assert await file.tell() == 1000
     await file.close()
-    assert path.read_bytes() == b"x" * 1500, "what did not fit was kept, and written when it did"
+    kept = 1500 if buffering else 1000
+    assert path.read_bytes() == b"x" * kept, "only a buffer keeps what did not fit"
+
+
+async def test_a_truncation_that_fails_is_over(loop: Loop, path: Path) -> None:
+    for size in (-1, 1 << 70, "text"):
+        calls: list[Call] = [
+            ("truncate", (size,)),
+            ("read", (5,)),
+            ("write", (b"x",)),
+            ("flush", ()),
+            ("tell", ()),
+        ]
+        expected = await history(path, {"mode": "r+b"}, calls)
+        assert await awaited_history(path, {"mode": "r+b"}, calls) == expected
+
+
+async def test_an_unbuffered_write_that_fails_is_over(loop: Loop) -> None:
+    calls: list[Call] = [
+        ("write", (b"x",)),
+        ("tell", ()),
+        ("writelines", ([b"x", b"y"],)),
+        ("seek", (0,)),
+    ]
+    with open("/dev/full", "wb", 0) as plain:  # noqa: ASYNC230
+        expected = [await outcome(plain, call) for call in calls]
+    async with cloverleaf.open("/dev/full", "wb", 0) as file:
+        assert [await outcome(file, call) for call in calls] == expected
+        for count in range(4):
+            task = asyncio.ensure_future(file.write(b"x"))
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            assert await file.seek(0) == 0
+            assert file._raw.is_settled
+
+
+async def test_what_failed_is_over_without_a_loop_too(loop: Loop) -> None:
+    file = await cloverleaf.open("/dev/full", "wb", 0)
+    file._raw.write(b"x")
+    with pytest.raises(OSError, match="No space left on device"):
+        file._raw.write_now()
+    assert file._raw.is_settled
+    await file.close()
