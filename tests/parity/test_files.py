@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
+import mmap
 import os
 import random
 import resource
@@ -243,6 +245,21 @@ async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) ->
     except OSError as error:
         if error.errno != errno.EINVAL or "file" in locals():
             raise
+async def test_pread_is_short_only_at_the_end_of_the_file(loop: Loop, tmp_path: Path) -> None:
+    # Memory, read as a file: the half of a mapping that its file has lost cannot be read.
+    half = 2 << 20
+    with (tmp_path / "mapped").open("w+b") as mapped:
+        mapped.truncate(2 * half)
+        memory = mmap.mmap(mapped.fileno(), 2 * half)
+        mapped.truncate(half)
+    edge = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + half
+    async with cloverleaf.open("/proc/self/mem", "rb", 0) as file:
+        for size in (8192, 200_000, 2_000_000):
+            assert await file.pread(size, edge - size) == bytes(size)
+            with pytest.raises(OSError, match="Input/output error"):
+                await file.pread(size, edge - size // 2)
+
+
         pytest.skip("the file system has no O_DIRECT")
     finally:
         content = path.read_bytes()
