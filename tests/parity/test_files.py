@@ -21,7 +21,7 @@ import pytest
 import cloverleaf
 
 from .harness.awaited import Call, awaited_history, history, outcome
-from .harness.turns import turns
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 400
@@ -148,6 +148,24 @@ async def test_an_opener_opens_in_a_thread(loop: Loop, path: Path) -> None:
 
 async def test_files_are_not_inherited(loop: Loop, path: Path) -> None:
     for mode in ("rb", "wb"):
+async def test_what_a_given_up_opener_opens_is_closed(loop: Loop, path: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    opened = []
+
+    def opener(name: Any, flags: int) -> int:
+        entered.set()
+        assert go_on.wait(10)
+        opened.append(os.open(name, flags))
+        return opened[0]
+
+    task = asyncio.ensure_future(cloverleaf.open(path, "rb", opener=opener))
+    await until(entered.is_set)
+    task.cancel()
+    await asyncio.wait([task])
+    go_on.set()
+    await until(lambda: opened and not Path(f"/proc/self/fd/{opened[0]}").exists())
+
+
         async with cloverleaf.open(path, mode) as file:
             assert not os.get_inheritable(file.fileno())
 

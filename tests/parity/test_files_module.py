@@ -14,6 +14,7 @@ import pytest
 import cloverleaf
 from cloverleaf import files
 
+from .harness.turns import turns
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 40_000  # more than a piece that is read at once
@@ -133,12 +134,16 @@ async def test_a_copy_refuses_what_shutil_refuses(loop: Loop, tmp_path: Path) ->
         ("file", "link"),
         ("missing", "new"),
         ("file", "fifo"),
+        ("fifo", "new"),
+        ("fifo", "missing/new"),
     ):
         with pytest.raises(OSError) as expected:  # noqa: PT011  # whatever it is
             shutil.copyfile(tmp_path / source, tmp_path / target)
         with pytest.raises(type(expected.value)) as found:
             await files.copyfile(tmp_path / source, tmp_path / target)
         assert str(found.value) == str(expected.value)
+    with pytest.raises(shutil.SameFileError):
+        await files.copyfile(tmp_path / "link", tmp_path / "file", follow_symlinks=False)
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
