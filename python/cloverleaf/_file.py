@@ -13,50 +13,18 @@ import asyncio
 import io
 import os
 import warnings
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _cloverleaf
 from ._file_raw import RawFile, perform
+from ._file_turns import Turns
 
 _S = TypeVar("_S", str, bytes)
 
 # How much a write may leave in the queue before it waits.
 _QUEUE_BYTES = 1024 * 1024
-
-
-class _Turns:
-    """Who is next; in the order in which they came."""
-
-    __slots__ = ("_waiting", "busy")
-
-    def __init__(self) -> None:
-        self.busy = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Wait for our turn, which is then taken."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter.done() and not waiter.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the turn to whoever waits."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                if waiter.get_loop().is_closed():
-                    continue  # nobody is left there
-                waiter.set_result(None)
-                return
-        self.busy = False
 
 
 class File(_cloverleaf.FileBase, Generic[_S]):
@@ -77,7 +45,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         self._raw = raw
         self._file = stack
-        self._turns = _Turns()
+        self._turns = Turns()
         #: Something was written since the last flush.
         self._is_dirty = False
         self._finish: asyncio.Task[None] | None = None
@@ -154,8 +122,9 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
-        below = self._file.detach()
+        self._file.flush()
         self._raw.write_now()
+        below = self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
         file = os.fdopen(self._release(), self._mode_below(), buffering)
@@ -260,12 +229,21 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
-        if self._finish is None:
-            await self._enter()
-            try:
-                self._begin_finish()
-            finally:
-                self._turns.leave()
+        if not self._is_finishing():
+            # Both the place in the line and the closing stay if the caller gives up.
+            turns = self._turns
+            place = turns.line_up() if turns.busy else None
+            turns.busy = True
+            finishing = None
+            if place is None and self._raw._flight is None:
+                try:
+                    finishing = self._begin_finish()
+                finally:
+                    turns.leave()
+            else:
+                finishing = self._finish_in_turn(place)
+            if finishing is not None:
+                self._finish = asyncio.get_running_loop().create_task(finishing)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
 
@@ -304,7 +282,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Take our turn, when what was given up before has come to its end."""
         turns = self._turns
         if turns.busy:
-            await turns.wait()
+            await turns.wait(turns.line_up())
         else:
             turns.busy = True
         pauses = self._pauses()
@@ -325,7 +303,11 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._is_dirty = False
 
     def _mode_below(self) -> str:
-        return "".join(letter for letter in self.mode if letter in "rwa+").replace("w", "r+") + "b"
+        """Return the mode in which Python's own takes the descriptor as it is."""
+        is_both = self._raw._access == os.O_RDWR
+        if self._raw._appends:
+            return "ab+" if is_both else "ab"
+        return "r+b" if is_both else "rb" if self._raw._access == os.O_RDONLY else "wb"
 
     async def _settle_before_tell(self) -> None:
         if not self._raw.is_settled:
@@ -340,9 +322,28 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         finally:
             self._turns.leave()
 
-    def _begin_finish(self) -> None:
+    def _is_finishing(self) -> bool:
+        """Whether somebody has begun to close the file, and did not fail before it was closed."""
+        finish = self._finish
+        if finish is None or self.closed:
+            return finish is not None
+        return not (finish.done() or finish.get_loop().is_closed())
+
+    async def _finish_in_turn(self, place: asyncio.Future[None] | None) -> None:
+        if place is not None:
+            await self._turns.wait(place)
+        try:
+            await self._raw.land()
+            finishing = self._begin_finish()
+        finally:
+            self._turns.leave()
+        if finishing is not None:
+            await finishing
+
+    def _begin_finish(self) -> Coroutine[Any, Any, None] | None:
+        """Close the file for everybody; return what is left to wait for."""
         if self.closed:
-            return
+            return None
         error = None
         try:
             self._file.close()
@@ -353,8 +354,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._close()
             if error is not None:
                 raise error
-            return
-        self._finish = asyncio.get_running_loop().create_task(self._finish_closing(error))
+            return None
+        return self._finish_closing(error)
 
     async def _finish_closing(self, error: BaseException | None) -> None:
         try:

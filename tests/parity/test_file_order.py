@@ -163,6 +163,65 @@ async def test_a_cancelled_close_closes_all_the_same(loop: Loop, path: Path) -> 
         assert path.read_text() == f"round {count}"
 
 
+async def test_a_close_that_is_cancelled_before_its_turn_closes(loop: Loop) -> None:
+    for count in range(4):
+        with slow_pipe() as (reading, writing):
+            file = await cloverleaf.open(reading, "rb")
+            read = asyncio.ensure_future(file.read(1))
+            await turns(count)
+            closing = asyncio.ensure_future(file.close())
+            late = asyncio.ensure_future(file.read(1))
+            await turns(2)
+            closing.cancel()
+            await asyncio.wait([closing])
+            assert closing.cancelled()
+            os.write(writing, b"x")
+            assert await read == b"x"
+            with pytest.raises(ValueError, match="closed file"):
+                await late
+            assert file.closed
+            await file.close()
+
+
+async def test_a_close_that_never_got_its_turn_may_be_made_again(loop: Loop, path: Path) -> None:
+    file = await cloverleaf.open(path, "rb")
+    await file._enter()
+    closing = asyncio.ensure_future(file.close())
+    await turns(2)
+    assert file._finish is not None
+    file._finish.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not file.closed
+    file._turns.leave()
+    await file.close()
+    assert file.closed
+
+
+async def test_what_cannot_be_undone_keeps_nobody_waiting(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("grüße\n" * 300_000)  # so much that a thread reads it
+
+    class Stuck:
+        def __getattr__(self, name: str) -> Any:
+            if name == "seek":
+                raise OSError("cannot")
+            return getattr(stack, name)
+
+    async with cloverleaf.open(path) as file:
+        task = asyncio.ensure_future(file.read())
+        await turns(2)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        stack, file._file = file._file, Stuck()
+        for _ in range(2):
+            with pytest.raises(OSError, match="cannot"):
+                await file.read(1)
+        file._file = stack
+        assert await file.readline() == "grüße\n"
+
+
 async def test_a_storm_of_cancellations_keeps_every_byte(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "storm"
     chance = random.Random(7)
