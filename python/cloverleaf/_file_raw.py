@@ -93,6 +93,8 @@ class RawFile(io.RawIOBase):
         #: What `fetch` has brought, from the position on; empty at the end of the file.
         self._fetched: bytes | None = None
         self._queue: deque[_Write | int] = deque()
+        #: How many bytes wait to be written.
+        self.queued_bytes = 0
         self._flight: asyncio.Future[Any] | None = None
         self._flight_process = 0
         self._is_abandoned = False
@@ -193,6 +195,7 @@ class RawFile(io.RawIOBase):
         else:
             self.position += len(content)
         self._queue.append(_Write(content, offset, began_at))
+        self.queued_bytes += len(content)
         return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -231,11 +234,6 @@ class RawFile(io.RawIOBase):
     def is_settled(self) -> bool:
         """Whether nothing is under way, and nothing waits to be written."""
         return self._flight is None and not self._queue
-
-    @property
-    def queued_bytes(self) -> int:
-        """How many bytes wait to be written."""
-        return sum(len(each.data) - each.done for each in self._queue if isinstance(each, _Write))
 
     def rest(self) -> int:
         """Return how many bytes there are from the position on; 0 also where nobody knows."""
@@ -398,6 +396,7 @@ class RawFile(io.RawIOBase):
         if self._queue and not isinstance(first := self._queue[0], int) and first.offset is None:
             # It may be written or not, and must not be written twice.
             self._queue.popleft()
+            self.queued_bytes -= len(first.data) - first.done
 
     async def _write_first(self) -> None:
         first = self._queue[0]
@@ -407,9 +406,7 @@ class RawFile(io.RawIOBase):
             except OverflowError:
                 self._fail_first()
                 raise
-            await self.fly(
-                lambda: perform(size), lambda _: self._queue.popleft(), self._fail_first
-            )
+            await self.fly(lambda: perform(size), lambda _: self._queue.popleft(), self._fail_first)
             return
         offset = first.next_offset
         if offset is not None and self.writes_at_once:
@@ -430,6 +427,7 @@ class RawFile(io.RawIOBase):
         elif self.is_unbuffered:
             # What was to follow it has not happened either.
             self._queue.clear()
+            self.queued_bytes = 0
             self.position = first.began_at + first.done
             if self.is_seekable and self._appends and first.done:
                 self.position = os.lseek(self._own, 0, os.SEEK_CUR)
@@ -439,6 +437,7 @@ class RawFile(io.RawIOBase):
         if isinstance(first, int):
             return
         first.done += count
+        self.queued_bytes -= count
         if first.done >= len(first.data):
             self._queue.popleft()
         if not self._queue and self.position == self._appended:
