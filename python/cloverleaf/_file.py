@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _cloverleaf
-from ._file_raw import RawFile, perform
+from ._file_raw import AT_ONCE_BYTES, RawFile, perform
 from ._file_turns import Turns
 
 _S = TypeVar("_S", str, bytes)
@@ -127,7 +127,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         below = self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
-        file = os.fdopen(self._release(), self._mode_below(), buffering)
+        file = os.fdopen(self._release(), self._raw.mode_below, buffering)
         if position is not None:
             file.seek(position)
         return file
@@ -271,7 +271,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         content = data if type(data) is bytes else bytes(memoryview(data))
         if offset < 0:
             raise OSError(22, os.strerror(22))
-        done = self._try_write(content, 0, offset) if self._raw.writes_at_once else 0
+        done = 0
+        if self._raw.writes_at_once and 0 < len(content) <= AT_ONCE_BYTES:
+            if self._pauses():
+                await asyncio.sleep(0)
+            done = self._try_write(content, 0, offset)
+            # Few file systems can, and those that can will not soon again.
+            self._raw.writes_at_once = done > 0
         while done < len(content):
             done += await perform(self._writing(content, done, offset + done))
         return done
@@ -301,13 +307,6 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._file.flush()
             await self._raw.settle()
             self._is_dirty = False
-
-    def _mode_below(self) -> str:
-        """Return the mode in which Python's own takes the descriptor as it is."""
-        is_both = self._raw._access == os.O_RDWR
-        if self._raw._appends:
-            return "ab+" if is_both else "ab"
-        return "r+b" if is_both else "rb" if self._raw._access == os.O_RDONLY else "wb"
 
     async def _settle_before_tell(self) -> None:
         if not self._raw.is_settled:

@@ -235,6 +235,14 @@ class RawFile(io.RawIOBase):
         """Whether nothing is under way, and nothing waits to be written."""
         return self._flight is None and not self._queue
 
+    @property
+    def mode_below(self) -> str:
+        """The mode in which Python's own takes the descriptor as it is."""
+        is_both = self._access == os.O_RDWR
+        if self._appends:
+            return "ab+" if is_both else "ab"
+        return "r+b" if is_both else "rb" if self._access == os.O_RDONLY else "wb"
+
     def rest(self) -> int:
         """Return how many bytes there are from the position on; 0 also where nobody knows."""
         if not self.is_seekable:

@@ -83,6 +83,31 @@ async def test_closing_lets_a_read_beside_it_end(loop: Loop, path: Path) -> None
     assert await asyncio.gather(*reads) == [CONTENT[n : n + 1000] for n in range(20)]
 
 
+async def test_writes_beside_the_others_let_them_run(loop: Loop, path: Path) -> None:
+    asked = []
+
+    async def busy(file: Any) -> None:
+        for _ in range(1000):
+            await file.pwrite(b"x", 0)
+
+    async with cloverleaf.open(path, "r+b", 0) as file:
+        fd = file.fileno()
+        for count in (1, 0):
+
+            def try_write(_file: Any, data: bytes, _start: int, offset: int, n: int = count) -> int:
+                asked.append(offset)
+                return os.pwrite(fd, data, offset) if n else 0
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(file), "_try_write", try_write)
+                file._raw.writes_at_once = True
+                task = asyncio.ensure_future(busy(file))
+                await turns(5)
+                assert not task.done(), "kept everybody waiting"
+                await task
+        assert len(asked) == 1001, "asked again what cannot be"
+
+
 # -- cancellation ------------------------------------------------------------------------------
 
 
