@@ -230,20 +230,11 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
         if not self._is_finishing():
-            # Both the place in the line and the closing stay if the caller gives up.
-            turns = self._turns
-            place = turns.line_up() if turns.busy else None
-            turns.busy = True
-            finishing = None
-            if place is None and self._raw._flight is None:
-                try:
-                    finishing = self._begin_finish()
-                finally:
-                    turns.leave()
-            else:
-                finishing = self._finish_in_turn(place)
-            if finishing is not None:
-                self._finish = asyncio.get_running_loop().create_task(finishing)
+            if self._turns.busy or self._raw._flight is not None:
+                # Both the place in the line and the closing stay if the caller gives up.
+                self._finish = self._turns.take(self._finish_in_turn)
+            elif (rest := self._begin_finish()) is not None:
+                self._finish = asyncio.get_running_loop().create_task(rest)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
 
@@ -288,7 +279,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Take our turn, when what was given up before has come to its end."""
         turns = self._turns
         if turns.busy:
-            await turns.wait(turns.line_up())
+            await turns.wait()
         else:
             turns.busy = True
         pauses = self._pauses()
@@ -328,9 +319,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             return finish is not None
         return not (finish.done() or finish.get_loop().is_closed())
 
-    async def _finish_in_turn(self, place: asyncio.Future[None] | None) -> None:
-        if place is not None:
-            await self._turns.wait(place)
+    async def _finish_in_turn(self) -> None:
         try:
             await self._raw.land()
             finishing = self._begin_finish()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 
 class Turns:
@@ -13,20 +15,32 @@ class Turns:
         self.busy = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def line_up(self) -> asyncio.Future[None]:
-        """Take a place behind those who wait; somebody must `wait` there."""
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        return place
+    def take(self, use: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Take a place now, and have a task use the turn when it comes; `use` leaves it."""
+        loop = asyncio.get_running_loop()
+        place = self._line_up(loop) if self.busy else None
+        self.busy = True
+        has_begun = False
 
-    async def wait(self, place: asyncio.Future[None]) -> None:
-        """Wait for the turn of this place, which is then taken."""
-        try:
-            await place
-        except BaseException:
-            if place.done() and not place.cancelled():
+        async def use_turn() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if place is not None:
+                await self._wait(place)
+            await use()
+
+        def forsake(_task: asyncio.Task[None]) -> None:
+            # One that is cancelled before its first step has run nothing, so left nothing either.
+            if not has_begun and (place is None or not place.cancel()):
                 self.leave()
-            raise
+
+        task = loop.create_task(use_turn())
+        task.add_done_callback(forsake)
+        return task
+
+    async def wait(self) -> None:
+        """Wait for our turn, which is then taken."""
+        await self._wait(self._line_up(asyncio.get_running_loop()))
 
     def leave(self) -> None:
         """Give the turn to whoever waits."""
@@ -38,3 +52,16 @@ class Turns:
                 place.set_result(None)
                 return
         self.busy = False
+
+    def _line_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        place = loop.create_future()
+        self._waiting.append(place)
+        return place
+
+    async def _wait(self, place: asyncio.Future[None]) -> None:
+        try:
+            await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                self.leave()
+            raise

@@ -223,6 +223,27 @@ async def test_a_close_that_never_got_its_turn_may_be_made_again(loop: Loop, pat
     assert file.closed
 
 
+@pytest.mark.parametrize("gets_turn", [True, False])
+async def test_a_close_that_is_cancelled_before_its_first_step_leaves_the_line(
+    loop: Loop, path: Path, gets_turn: bool
+) -> None:
+    file = await cloverleaf.open(path, "rb")
+    await file._enter()
+    closing = asyncio.ensure_future(file.close())
+    # As the end of a program does, with every task; here the closing has not begun to run.
+    loop.call_soon(lambda: file._finish and file._finish.cancel())
+    if gets_turn:
+        loop.call_soon(file._turns.leave)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    if not gets_turn:
+        file._turns.leave()
+    assert not file.closed
+    assert await file.read(5) == CONTENT[:5]
+    await file.close()
+    assert file.closed
+
+
 async def test_what_cannot_be_undone_keeps_nobody_waiting(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("grüße\n" * 300_000)  # so much that a thread reads it
