@@ -13,50 +13,18 @@ import asyncio
 import io
 import os
 import warnings
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _cloverleaf
-from ._file_raw import RawFile, perform
+from ._file_raw import AT_ONCE_BYTES, RawFile, perform
+from ._file_turns import Turns
 
 _S = TypeVar("_S", str, bytes)
 
 # How much a write may leave in the queue before it waits.
 _QUEUE_BYTES = 1024 * 1024
-
-
-class _Turns:
-    """Who is next; in the order in which they came."""
-
-    __slots__ = ("_waiting", "busy")
-
-    def __init__(self) -> None:
-        self.busy = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Wait for our turn, which is then taken."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter.done() and not waiter.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the turn to whoever waits."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                if waiter.get_loop().is_closed():
-                    continue  # nobody is left there
-                waiter.set_result(None)
-                return
-        self.busy = False
 
 
 class File(_cloverleaf.FileBase, Generic[_S]):
@@ -77,7 +45,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         self._raw = raw
         self._file = stack
-        self._turns = _Turns()
+        self._turns = Turns()
         #: Something was written since the last flush.
         self._is_dirty = False
         self._finish: asyncio.Task[None] | None = None
@@ -154,11 +122,12 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
-        below = self._file.detach()
+        self._file.flush()
         self._raw.write_now()
+        below = self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
-        file = os.fdopen(self._release(), self._mode_below(), buffering)
+        file = os.fdopen(self._release(), self._raw.mode_below, buffering)
         if position is not None:
             file.seek(position)
         return file
@@ -260,12 +229,12 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
-        if self._finish is None:
-            await self._enter()
-            try:
-                self._begin_finish()
-            finally:
-                self._turns.leave()
+        if not self._is_finishing():
+            if self._turns.busy or self._raw._flight is not None:
+                # Both the place in the line and the closing stay if the caller gives up.
+                self._finish = self._turns.take(self._finish_in_turn)
+            elif (rest := self._begin_finish()) is not None:
+                self._finish = asyncio.get_running_loop().create_task(rest)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
 
@@ -293,7 +262,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         content = data if type(data) is bytes else bytes(memoryview(data))
         if offset < 0:
             raise OSError(22, os.strerror(22))
-        done = self._try_write(content, 0, offset) if self._raw.writes_at_once else 0
+        done = 0
+        if self._raw.writes_at_once and 0 < len(content) <= AT_ONCE_BYTES:
+            if self._pauses():
+                await asyncio.sleep(0)
+            done = self._try_write(content, 0, offset)
+            # Few file systems can, and those that can will not soon again.
+            self._raw.writes_at_once = done > 0
         while done < len(content):
             done += await perform(self._writing(content, done, offset + done))
         return done
@@ -324,9 +299,6 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             await self._raw.settle()
             self._is_dirty = False
 
-    def _mode_below(self) -> str:
-        return "".join(letter for letter in self.mode if letter in "rwa+").replace("w", "r+") + "b"
-
     async def _settle_before_tell(self) -> None:
         if not self._raw.is_settled:
             await self._raw.settle()
@@ -340,9 +312,26 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         finally:
             self._turns.leave()
 
-    def _begin_finish(self) -> None:
+    def _is_finishing(self) -> bool:
+        """Whether somebody has begun to close the file, and did not fail before it was closed."""
+        finish = self._finish
+        if finish is None or self.closed:
+            return finish is not None
+        return not (finish.done() or finish.get_loop().is_closed())
+
+    async def _finish_in_turn(self) -> None:
+        try:
+            await self._raw.land()
+            finishing = self._begin_finish()
+        finally:
+            self._turns.leave()
+        if finishing is not None:
+            await finishing
+
+    def _begin_finish(self) -> Coroutine[Any, Any, None] | None:
+        """Close the file for everybody; return what is left to wait for."""
         if self.closed:
-            return
+            return None
         error = None
         try:
             self._file.close()
@@ -353,8 +342,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._close()
             if error is not None:
                 raise error
-            return
-        self._finish = asyncio.get_running_loop().create_task(self._finish_closing(error))
+            return None
+        return self._finish_closing(error)
 
     async def _finish_closing(self, error: BaseException | None) -> None:
         try:

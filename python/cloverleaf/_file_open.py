@@ -196,13 +196,18 @@ class Request:
 
     async def _open_by_opener(self, opener: _Opener, flags: int) -> _cloverleaf.FileBase:
         loop = asyncio.get_running_loop()
-        fd = await loop.run_in_executor(None, opener, self.file, flags)
-        if not isinstance(fd, int):
-            raise TypeError("expected integer from opener")
-        if fd < 0:
-            raise ValueError(f"opener returned {fd}")
-        os.set_inheritable(fd, False)
-        return _cloverleaf.FileBase(fd)
+
+        def opened() -> _cloverleaf.FileBase:
+            fd = opener(self.file, flags)
+            if not isinstance(fd, int):
+                raise TypeError("expected integer from opener")
+            if fd < 0:
+                raise ValueError(f"opener returned {fd}")
+            os.set_inheritable(fd, False)
+            # Owned from here on: it is closed also if nobody waits for it any more.
+            return _cloverleaf.FileBase(fd)
+
+        return await loop.run_in_executor(None, opened)
 
     def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
         """Take a descriptor that is open; one that stays the program's is used by a copy."""

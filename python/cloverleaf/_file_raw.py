@@ -11,6 +11,7 @@ given up moves it.
 
 import asyncio
 import io
+import operator
 import os
 from collections import deque
 from collections.abc import Callable
@@ -52,12 +53,14 @@ def _bytes(data: Any) -> bytes:
 class _Write:
     """Bytes that are to be written at an offset, or where the descriptor stands."""
 
-    __slots__ = ("data", "done", "offset")
+    __slots__ = ("began_at", "data", "done", "offset")
 
-    def __init__(self, data: bytes, offset: int | None) -> None:
+    def __init__(self, data: bytes, offset: int | None, began_at: int) -> None:
         self.data = data
         self.done = 0
         self.offset = offset
+        #: The file's position before it.
+        self.began_at = began_at
 
     @property
     def next_offset(self) -> int | None:
@@ -90,6 +93,8 @@ class RawFile(io.RawIOBase):
         #: What `fetch` has brought, from the position on; empty at the end of the file.
         self._fetched: bytes | None = None
         self._queue: deque[_Write | int] = deque()
+        #: How many bytes wait to be written.
+        self.queued_bytes = 0
         self._flight: asyncio.Future[Any] | None = None
         self._flight_process = 0
         self._is_abandoned = False
@@ -181,14 +186,16 @@ class RawFile(io.RawIOBase):
         if not content:
             return 0
         self._fetched = None
-        offset = self.position if self.is_seekable and not self._appends else None
+        began_at = self.position
+        offset = began_at if self.is_seekable and not self._appends else None
         if self.is_seekable and self._appends:
             # Where it will be when the system has appended this, unless others append as well.
             end = os.lseek(self._own, 0, os.SEEK_END) + self.queued_bytes
             self.position = self._appended = end + len(content)
         else:
             self.position += len(content)
-        self._queue.append(_Write(content, offset))
+        self._queue.append(_Write(content, offset, began_at))
+        self.queued_bytes += len(content)
         return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -216,6 +223,7 @@ class RawFile(io.RawIOBase):
         self._check_writable()
         if size is None:
             size = self.tell()
+        size = operator.index(size)
         self._fetched = None
         self._queue.append(size)
         return size
@@ -228,9 +236,12 @@ class RawFile(io.RawIOBase):
         return self._flight is None and not self._queue
 
     @property
-    def queued_bytes(self) -> int:
-        """How many bytes wait to be written."""
-        return sum(len(each.data) - each.done for each in self._queue if isinstance(each, _Write))
+    def mode_below(self) -> str:
+        """The mode in which Python's own takes the descriptor as it is."""
+        is_both = self._access == os.O_RDWR
+        if self._appends:
+            return "ab+" if is_both else "ab"
+        return "r+b" if is_both else "rb" if self._access == os.O_RDONLY else "wb"
 
     def rest(self) -> int:
         """Return how many bytes there are from the position on; 0 also where nobody knows."""
@@ -255,7 +266,8 @@ class RawFile(io.RawIOBase):
     async def settle(self) -> None:
         """Wait until nothing is under way and all that was queued is written, in its order.
 
-        What cannot be written stays in the queue, and is tried again the next time.
+        What a buffer has given and cannot be written stays in the queue, and is tried again the
+        next time, as a buffer keeps it; what the program itself has asked for has failed then.
         """
         while not self.is_settled:
             await self.land()
@@ -268,18 +280,27 @@ class RawFile(io.RawIOBase):
             await self._landing(self._flight)
 
     async def fly(
-        self, begin: Callable[[], asyncio.Future[_T]], land: Callable[[_T], object]
+        self,
+        begin: Callable[[], asyncio.Future[_T]],
+        land: Callable[[_T], object],
+        fail: Callable[[], object] = lambda: None,
     ) -> _T:
-        """Wait for what `begin` begins; `land` gets its result also if nobody waits any more."""
+        """Wait for what `begin` begins.
+
+        `land` gets its result, or `fail` is called, also if nobody waits any more.
+        """
         loop = asyncio.get_running_loop()
         flight = begin()
         waiter = loop.create_future()
 
         def landed(flight: asyncio.Future[_T]) -> None:
             self._flight = None
-            # Asking for the exception tells asyncio that somebody cares; the next attempt meets it.
-            if not flight.cancelled() and flight.exception() is None:
-                land(flight.result())
+            if not flight.cancelled():
+                # Asking for the exception tells asyncio that somebody cares.
+                if flight.exception() is None:
+                    land(flight.result())
+                else:
+                    fail()
             _wake(waiter)
             if self._is_abandoned:
                 self.abandon()
@@ -383,12 +404,17 @@ class RawFile(io.RawIOBase):
         if self._queue and not isinstance(first := self._queue[0], int) and first.offset is None:
             # It may be written or not, and must not be written twice.
             self._queue.popleft()
+            self.queued_bytes -= len(first.data) - first.done
 
     async def _write_first(self) -> None:
         first = self._queue[0]
         if isinstance(first, int):
-            size = self.native._truncating(first)
-            await self.fly(lambda: perform(size), lambda _: self._queue.popleft())
+            try:
+                size = self.native._truncating(first)
+            except OverflowError:
+                self._fail_first()
+                raise
+            await self.fly(lambda: perform(size), lambda _: self._queue.popleft(), self._fail_first)
             return
         offset = first.next_offset
         if offset is not None and self.writes_at_once:
@@ -399,13 +425,27 @@ class RawFile(io.RawIOBase):
             # Few file systems can, and those that can will not soon again.
             self.writes_at_once = False
         request = self.native._writing(first.data, first.done, offset)
-        await self.fly(lambda: perform(request), self._written)
+        await self.fly(lambda: perform(request), self._written, self._fail_first)
+
+    def _fail_first(self) -> None:
+        """Forget what cannot be done, unless it is a buffer's, which tries again."""
+        first = self._queue[0]
+        if isinstance(first, int):
+            self._queue.popleft()
+        elif self.is_unbuffered:
+            # What was to follow it has not happened either.
+            self._queue.clear()
+            self.queued_bytes = 0
+            self.position = first.began_at + first.done
+            if self.is_seekable and self._appends and first.done:
+                self.position = os.lseek(self._own, 0, os.SEEK_CUR)
 
     def _written(self, count: int) -> None:
         first = self._queue[0]
         if isinstance(first, int):
             return
         first.done += count
+        self.queued_bytes -= count
         if first.done >= len(first.data):
             self._queue.popleft()
         if not self._queue and self.position == self._appended:
@@ -414,14 +454,20 @@ class RawFile(io.RawIOBase):
     def write_now(self) -> None:
         """Write what is queued, without a wait for others."""
         while self._queue:
-            first = self._queue[0]
-            if isinstance(first, int):
-                os.ftruncate(self._own, first)
-                self._queue.popleft()
-                continue
-            rest = memoryview(first.data)[first.done :]
-            offset = first.next_offset
-            if offset is None:
-                self._written(os.write(self._own, rest))
-            else:
-                self._written(os.pwrite(self._own, rest, offset))
+            try:
+                self._write_first_now(self._queue[0])
+            except (OSError, OverflowError):
+                self._fail_first()
+                raise
+
+    def _write_first_now(self, first: _Write | int) -> None:
+        if isinstance(first, int):
+            os.ftruncate(self._own, first)
+            self._queue.popleft()
+            return
+        rest = memoryview(first.data)[first.done :]
+        offset = first.next_offset
+        if offset is None:
+            self._written(os.write(self._own, rest))
+        else:
+            self._written(os.pwrite(self._own, rest, offset))

@@ -96,8 +96,10 @@ class TextFile(File[str]):
         if self._return_to is not None:
             try:
                 self._file.seek(self._return_to)
-            finally:
-                self._return_to = None
+            except BaseException:
+                self._turns.leave()
+                raise
+            self._return_to = None
 
     async def _settle_before_tell(self) -> None:
         # Telling flushes, and asks the descriptor where it is.
@@ -114,7 +116,10 @@ class TextFile(File[str]):
         # between versions of Python, and programs can tell.
         need = _TEXT_CHUNK
         if method == "read":
-            need = self._raw.rest() + 1 if size < 0 else 2 * size + _TEXT_CHUNK
+            # No encoding has more than four bytes for a character.
+            need = self._raw.rest() + 1 if size < 0 else 4 * size + _TEXT_CHUNK
+            if need > AT_ONCE_BYTES and (rest := self._raw.rest()):
+                need = min(need, rest + 1)
         if need > AT_ONCE_BYTES:
             return await self._read_in_thread(method, size)
         position = self._raw.position

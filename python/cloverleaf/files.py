@@ -8,6 +8,7 @@ half-way what the system does in one step.
 """
 
 import asyncio
+import functools
 import itertools
 import os
 import shutil
@@ -175,33 +176,53 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
     All up to the end of `source` without `count`. Both are flushed first, and both positions are
     behind what was copied; given up, the copy ends with the piece that it is at.
     """
-    await source.flush()
-    await target.flush()
-    start, end = await source.tell(), await target.tell()
+    entered: list[BinaryFile] = []
+    try:
+        # In an order that is the same for everybody, so that no two wait for each other.
+        for file in sorted({source, target}, key=id):
+            await file._enter()
+            entered.append(file)
+        return await _splice(source, target, count)
+    finally:
+        for file in entered:
+            file._turns.leave()
+
+
+async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> int:
+    for file in (source, target):
+        file._file.flush()
+        await file._raw.settle()
+    start, end = source._file.tell(), target._file.tell()
     copied = 0
+
+    def land(piece: int) -> None:
+        nonlocal copied
+        copied += piece
+
     try:
         while count is None or copied < count:
             size = _PIECE_BYTES if count is None else min(count - copied, _PIECE_BYTES)
-            piece = await perform(source._copying(target, start + copied, end + copied, size))
-            if not piece:
+            request = source._copying(target, start + copied, end + copied, size)
+            if not await target._raw.fly(functools.partial(perform, request), land):
                 break
-            copied += piece
     finally:
-        await source.seek(start + copied)
-        await target.seek(end + copied)
+        try:
+            await target._raw.land()
+        finally:
+            source._file.seek(start + copied)
+            target._file.seek(end + copied)
     return copied
 
 
 async def copyfile(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
     """Copy a file's content, as `shutil.copyfile` does; return `dst`."""
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, _check_copy, src, dst)
     if not follow_symlinks and await islink(src):
         await symlink(await readlink(src), dst)
         return dst
-    async with open(src, "rb", 0) as source:
-        found = os.fstat(source.fileno())
-        await _check_copy(src, dst, found)
-        async with open(dst, "wb", 0) as target:
-            await splice(source, target)
+    async with open(src, "rb", 0) as source, open(dst, "wb", 0) as target:
+        await splice(source, target)
     return dst
 
 
@@ -217,15 +238,18 @@ async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
     return dst
 
 
-async def _check_copy(src: Any, dst: Any, found: os.stat_result) -> None:
-    """Refuse what `shutil.copyfile` refuses."""
-    if _stat.S_ISFIFO(found.st_mode):
-        raise shutil.SpecialFileError(f"`{os.fsdecode(src)}` is a named pipe")
-    try:
-        other = await stat(dst)
-    except OSError:
-        return
-    if os.path.samestat(found, other):
+def _check_copy(src: Any, dst: Any) -> None:
+    """Refuse what `shutil.copyfile` refuses, before the open, which a pipe might hold up."""
+    source, target = _found(src), _found(dst)
+    if source and target and os.path.samestat(source, target):
         raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
-    if _stat.S_ISFIFO(other.st_mode):
-        raise shutil.SpecialFileError(f"`{os.fsdecode(dst)}` is a named pipe")
+    for path, found in ((src, source), (dst, target)):
+        if found and _stat.S_ISFIFO(found.st_mode):
+            raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
+
+
+def _found(path: Any) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116  # may be bytes
+    except OSError:
+        return None

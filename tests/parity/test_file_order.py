@@ -83,6 +83,31 @@ async def test_closing_lets_a_read_beside_it_end(loop: Loop, path: Path) -> None
     assert await asyncio.gather(*reads) == [CONTENT[n : n + 1000] for n in range(20)]
 
 
+async def test_writes_beside_the_others_let_them_run(loop: Loop, path: Path) -> None:
+    asked = []
+
+    async def busy(file: Any) -> None:
+        for _ in range(1000):
+            await file.pwrite(b"x", 0)
+
+    async with cloverleaf.open(path, "r+b", 0) as file:
+        fd = file.fileno()
+        for count in (1, 0):
+
+            def try_write(_file: Any, data: bytes, _start: int, offset: int, n: int = count) -> int:
+                asked.append(offset)
+                return os.pwrite(fd, data, offset) if n else 0
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(file), "_try_write", try_write)
+                file._raw.writes_at_once = True
+                task = asyncio.ensure_future(busy(file))
+                await turns(5)
+                assert not task.done(), "kept everybody waiting"
+                await task
+        assert len(asked) == 1001, "asked again what cannot be"
+
+
 # -- cancellation ------------------------------------------------------------------------------
 
 
@@ -161,6 +186,86 @@ async def test_a_cancelled_close_closes_all_the_same(loop: Loop, path: Path) -> 
             assert count == 0, "closing had begun"
         await file.close()
         assert path.read_text() == f"round {count}"
+
+
+async def test_a_close_that_is_cancelled_before_its_turn_closes(loop: Loop) -> None:
+    for count in range(4):
+        with slow_pipe() as (reading, writing):
+            file = await cloverleaf.open(reading, "rb")
+            read = asyncio.ensure_future(file.read(1))
+            await turns(count)
+            closing = asyncio.ensure_future(file.close())
+            late = asyncio.ensure_future(file.read(1))
+            await turns(2)
+            closing.cancel()
+            await asyncio.wait([closing])
+            assert closing.cancelled()
+            os.write(writing, b"x")
+            assert await read == b"x"
+            with pytest.raises(ValueError, match="closed file"):
+                await late
+            assert file.closed
+            await file.close()
+
+
+async def test_a_close_that_never_got_its_turn_may_be_made_again(loop: Loop, path: Path) -> None:
+    file = await cloverleaf.open(path, "rb")
+    await file._enter()
+    closing = asyncio.ensure_future(file.close())
+    await turns(2)
+    assert file._finish is not None
+    file._finish.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not file.closed
+    file._turns.leave()
+    await file.close()
+    assert file.closed
+
+
+@pytest.mark.parametrize("gets_turn", [True, False])
+async def test_a_close_that_is_cancelled_before_its_first_step_leaves_the_line(
+    loop: Loop, path: Path, gets_turn: bool
+) -> None:
+    file = await cloverleaf.open(path, "rb")
+    await file._enter()
+    closing = asyncio.ensure_future(file.close())
+    # As the end of a program does, with every task; here the closing has not begun to run.
+    loop.call_soon(lambda: file._finish and file._finish.cancel())
+    if gets_turn:
+        loop.call_soon(file._turns.leave)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    if not gets_turn:
+        file._turns.leave()
+    assert not file.closed
+    assert await file.read(5) == CONTENT[:5]
+    await file.close()
+    assert file.closed
+
+
+async def test_what_cannot_be_undone_keeps_nobody_waiting(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("grüße\n" * 300_000)  # so much that a thread reads it
+
+    class Stuck:
+        def __getattr__(self, name: str) -> Any:
+            if name == "seek":
+                raise OSError("cannot")
+            return getattr(stack, name)
+
+    async with cloverleaf.open(path) as file:
+        task = asyncio.ensure_future(file.read())
+        await turns(2)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        stack, file._file = file._file, Stuck()
+        for _ in range(2):
+            with pytest.raises(OSError, match="cannot"):
+                await file.read(1)
+        file._file = stack
+        assert await file.readline() == "grüße\n"
 
 
 async def test_a_storm_of_cancellations_keeps_every_byte(loop: Loop, tmp_path: Path) -> None:

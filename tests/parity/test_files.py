@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
+import mmap
 import os
 import random
 import resource
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ import pytest
 
 import cloverleaf
 
-from .harness.turns import turns
+from .harness.awaited import Call, awaited_history, history, outcome
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 400
@@ -143,6 +148,24 @@ async def test_an_opener_opens_in_a_thread(loop: Loop, path: Path) -> None:
     assert thread != threading.get_ident()
 
 
+async def test_what_a_given_up_opener_opens_is_closed(loop: Loop, path: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    opened = []
+
+    def opener(name: Any, flags: int) -> int:
+        entered.set()
+        assert go_on.wait(10)
+        opened.append(os.open(name, flags))
+        return opened[0]
+
+    task = asyncio.ensure_future(cloverleaf.open(path, "rb", opener=opener))
+    await until(entered.is_set)
+    task.cancel()
+    await asyncio.wait([task])
+    go_on.set()
+    await until(lambda: opened and not Path(f"/proc/self/fd/{opened[0]}").exists())
+
+
 async def test_files_are_not_inherited(loop: Loop, path: Path) -> None:
     for mode in ("rb", "wb"):
         async with cloverleaf.open(path, mode) as file:
@@ -220,6 +243,21 @@ async def test_pread_reads_what_is_not_in_memory(loop: Loop, tmp_path: Path) -> 
         random.Random(1).shuffle(offsets)
         found = await asyncio.gather(*(file.pread(4096, offset) for offset in offsets))
         assert found == [(CONTENT * 10)[offset : offset + 4096] for offset in offsets]
+
+
+async def test_pread_is_short_only_at_the_end_of_the_file(loop: Loop, tmp_path: Path) -> None:
+    # Memory, read as a file: the half of a mapping that its file has lost cannot be read.
+    half = 2 << 20
+    with (tmp_path / "mapped").open("w+b") as mapped:
+        mapped.truncate(2 * half)
+        memory = mmap.mmap(mapped.fileno(), 2 * half)
+        mapped.truncate(half)
+    edge = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + half
+    async with cloverleaf.open("/proc/self/mem", "rb", 0) as file:
+        for size in (8192, 200_000, 2_000_000):
+            assert await file.pread(size, edge - size) == bytes(size)
+            with pytest.raises(OSError, match="Input/output error"):
+                await file.pread(size, edge - size // 2)
 
 
 async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) -> None:
@@ -305,6 +343,55 @@ async def test_a_large_file_is_read_in_one_call(
         assert room[: len(content) - 1] == content[1:]
 
 
+async def test_lines_wait_to_be_written_at_a_steady_price(loop: Loop, tmp_path: Path) -> None:
+    def calls_of(function: Callable[[], object]) -> int:
+        calls = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            function()
+        finally:
+            sys.setprofile(before)
+        return calls
+
+    async with cloverleaf.open(tmp_path / "lines", "wb", 0) as file:
+        few = calls_of(lambda: file._raw.queued_bytes)
+        for _ in range(1000):
+            file._raw.write(b"line\n")
+        assert file._raw.queued_bytes == 5000
+        many = calls_of(lambda: file._raw.queued_bytes)
+        await file.flush()
+        assert file._raw.queued_bytes == 0
+    assert many == few
+    assert (tmp_path / "lines").read_bytes() == b"line\n" * 1000
+
+
+async def test_text_of_wide_letters_is_seen_to_before_it_is_read(
+    loop: Loop, tmp_path: Path
+) -> None:
+    (tmp_path / "wide").write_text("\U0001f340" * 400_000)
+    async with cloverleaf.open(tmp_path / "wide") as file:
+        beyond = []
+        known = file._raw._readinto_now
+
+        def watched(buffer: Any) -> int:
+            count = known(buffer)
+            if threading.current_thread() is threading.main_thread():
+                beyond.append(file._raw.position + count > file._known)
+            return count
+
+        file._raw._readinto_now = watched  # type: ignore[method-assign]
+        assert await file.read(200_000) == "\U0001f340" * 200_000
+        assert await file.read(1000) == "\U0001f340" * 1000
+    assert beyond
+    assert not any(beyond)
+
+
 async def test_what_is_written_may_be_changed_at_once(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "changed"
     data = bytearray(b"a" * 100_000)
@@ -340,18 +427,66 @@ async def test_a_full_disk_is_reported_and_the_bytes_are_kept(loop: Loop) -> Non
     await file.close()
 
 
-async def test_a_limit_on_the_size_is_an_error_in_its_place(loop: Loop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("buffering", [4096, 0])
+async def test_a_limit_on_the_size_is_an_error_in_its_place(
+    loop: Loop, tmp_path: Path, buffering: int
+) -> None:
     path = tmp_path / "limited"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    file = await cloverleaf.open(path, "wb", 0)
+    file = await cloverleaf.open(path, "wb", buffering)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         with pytest.raises(OSError, match="File too large"):
-            await file.write(b"x" * 1500)
+            await file.write(b"x" * 15_000)  # more than a buffer holds
         assert path.read_bytes() == b"x" * 1000
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
+    if not buffering:
+        assert await file.tell() == 1000
     await file.close()
-    assert path.read_bytes() == b"x" * 1500, "what did not fit was kept, and written when it did"
+    kept = 15_000 if buffering else 1000
+    assert path.read_bytes() == b"x" * kept, "only a buffer keeps what did not fit"
+
+
+async def test_a_truncation_that_fails_is_over(loop: Loop, path: Path) -> None:
+    for size in (-1, 1 << 70, "text"):
+        calls: list[Call] = [
+            ("truncate", (size,)),
+            ("read", (5,)),
+            ("write", (b"x",)),
+            ("flush", ()),
+            ("tell", ()),
+        ]
+        expected = await history(path, {"mode": "r+b"}, calls)
+        assert await awaited_history(path, {"mode": "r+b"}, calls) == expected
+
+
+async def test_an_unbuffered_write_that_fails_is_over(loop: Loop) -> None:
+    calls: list[Call] = [
+        ("write", (b"x",)),
+        ("tell", ()),
+        ("writelines", ([b"x", b"y"],)),
+        ("seek", (0,)),
+    ]
+    with Path("/dev/full").open("wb", 0) as plain:
+        expected = [await outcome(plain, call) for call in calls]
+    async with cloverleaf.open("/dev/full", "wb", 0) as file:
+        assert [await outcome(file, call) for call in calls] == expected
+        for count in range(4):
+            task = asyncio.ensure_future(file.write(b"x"))
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            assert await file.seek(0) == 0
+            assert file._raw.is_settled
+
+
+async def test_what_failed_is_over_without_a_loop_too(loop: Loop) -> None:
+    file = await cloverleaf.open("/dev/full", "wb", 0)
+    file._raw.write(b"x")
+    with pytest.raises(OSError, match="No space left on device"):
+        file._raw.write_now()
+    assert file._raw.is_settled
+    await file.close()

@@ -14,6 +14,7 @@ import pytest
 import cloverleaf
 from cloverleaf import files
 
+from .harness.turns import turns
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 40_000  # more than a piece that is read at once
@@ -133,12 +134,16 @@ async def test_a_copy_refuses_what_shutil_refuses(loop: Loop, tmp_path: Path) ->
         ("file", "link"),
         ("missing", "new"),
         ("file", "fifo"),
+        ("fifo", "new"),
+        ("fifo", "missing/new"),
     ):
         with pytest.raises(OSError) as expected:  # noqa: PT011  # whatever it is
             shutil.copyfile(tmp_path / source, tmp_path / target)
         with pytest.raises(type(expected.value)) as found:
             await files.copyfile(tmp_path / source, tmp_path / target)
         assert str(found.value) == str(expected.value)
+    with pytest.raises(shutil.SameFileError):
+        await files.copyfile(tmp_path / "link", tmp_path / "file", follow_symlinks=False)
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
@@ -157,6 +162,80 @@ async def test_splice_copies_between_positions(loop: Loop, tmp_path: Path) -> No
         await target.write(b"tail")
         await target.seek(0)
         assert await target.read() == b"head" + CONTENT[5:] + b"tail"
+
+
+async def test_splice_takes_its_turn_in_both_files(loop: Loop, tmp_path: Path) -> None:
+    content = CONTENT * 2  # more than one piece
+    (tmp_path / "source").write_bytes(content)
+    async with (
+        cloverleaf.open(tmp_path / "source", "rb") as source,
+        cloverleaf.open(tmp_path / "target", "w+b") as target,
+    ):
+        splices = [asyncio.ensure_future(files.splice(source, target)) for _ in range(2)]
+        back = asyncio.ensure_future(source.read(5))
+        written = asyncio.ensure_future(target.write(b"end"))
+        other = asyncio.ensure_future(files.splice(target, source, 0))
+        assert await asyncio.gather(*splices, back, written, other) == [len(content), 0, b"", 3, 0]
+        await target.flush()
+        assert (tmp_path / "target").read_bytes() == content + b"end"
+        await target.seek(0)
+        assert await files.splice(target, target, 10) == 10
+    assert (tmp_path / "target").read_bytes() == content + b"end"
+
+
+async def test_a_splice_that_is_given_up_ends_with_a_piece(loop: Loop, tmp_path: Path) -> None:
+    content = CONTENT * 2
+    (tmp_path / "source").write_bytes(content)
+    for count in range(1, 6):
+        async with (
+            cloverleaf.open(tmp_path / "source", "rb") as source,
+            cloverleaf.open(tmp_path / "target", "wb") as target,
+        ):
+            task = asyncio.ensure_future(files.splice(source, target))
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            copied = await source.tell()
+            assert await target.tell() == copied
+            assert (tmp_path / "target").read_bytes() == content[:copied]
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "w+", "x", "x+", "a", "a+", "r+"])
+@pytest.mark.parametrize("letter", ["", "b"])
+async def test_detach_gives_what_pythons_own_stands_on(
+    loop: Loop, tmp_path: Path, mode: str, letter: str
+) -> None:
+    path = tmp_path / "file"
+
+    def prepare() -> None:
+        path.unlink(missing_ok=True)
+        if "x" not in mode:
+            path.write_bytes(b"0123456789")
+
+    def use(below: Any) -> Any:
+        with below:
+            able = (below.readable(), below.writable())
+            if below.writable():
+                below.write(b"x")
+            place = below.tell()
+        return type(below), able, place, path.read_bytes()
+
+    prepare()
+    plain: Any = path.open(mode + letter)
+    expected = use(plain.detach())
+    prepare()
+    file = await cloverleaf.open(path, mode + letter)
+    assert use(file.detach()) == expected
+
+
+async def test_a_written_pipe_can_be_detached(loop: Loop) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as other:
+        file = await cloverleaf.open(writing, "w")
+        await file.write("written")
+        with file.detach() as below:
+            below.write(b" more")
+        assert other.read() == b"written more"
 
 
 async def test_detach_gives_a_file_of_pythons_own(loop: Loop, tmp_path: Path) -> None:

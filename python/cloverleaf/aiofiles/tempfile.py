@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from cloverleaf.aiofiles.base import AiofilesContextManager, AsyncBase
@@ -55,14 +54,6 @@ class _FolderContext(AiofilesContextManager[AsyncTemporaryDirectory]):
     async def __aenter__(self) -> str:
         folder: AsyncTemporaryDirectory = await super().__aenter__()
         return folder.name
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await super().__aexit__(kind, error, traceback)
 
 
 async def _make(

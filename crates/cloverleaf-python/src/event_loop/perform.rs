@@ -84,16 +84,18 @@ fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<()>
 
 fn settle(waiter: &Bound<'_, PyAny>, result: io::Result<Answer>) -> PyResult<()> {
     let py = waiter.py();
-    match result {
-        Ok(answer) => future::set_result(waiter, &answer.into_object(py)?),
-        Err(error) => future::set_exception(waiter, &os_error(py, &error)),
+    let found = result.map_err(|error| os_error(py, &error));
+    // What cannot be made an object is the waiter's error: nobody else tells it that the end has come.
+    match found.and_then(|answer| answer.into_object(py)) {
+        Ok(object) => future::set_result(waiter, &object),
+        Err(error) => future::set_exception(waiter, &error),
     }
 }
 
 /// Tells whoever waits for an operation that it has ended, or has a thread do what is missing.
 ///
 /// # Errors
-/// What completing a future raises; `RuntimeError` if no thread can be started.
+/// What completing a future raises.
 pub(super) fn ended(
     this: &Loop,
     waiter: &Bound<'_, PyAny>,
@@ -101,7 +103,10 @@ pub(super) fn ended(
 ) -> PyResult<()> {
     match answer(completion) {
         Ok(Ok(answer)) => settle(waiter, Ok(answer)),
-        Ok(Err(work)) => on_thread(this, waiter, work),
+        Ok(Err(work)) => match on_thread(this, waiter, work) {
+            Ok(()) => Ok(()),
+            Err(error) => future::set_exception(waiter, &error),
+        },
         Err(error) => settle(waiter, Err(error)),
     }
 }

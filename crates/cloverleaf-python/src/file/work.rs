@@ -172,7 +172,10 @@ impl Work {
                 room,
                 offset,
             } => rest(&fd, head, room, offset),
-            Self::Warm { fd, size, offset } => warm(&fd, size, offset).map(|()| Answer::Nothing),
+            Self::Warm { fd, size, offset } => {
+                warm(&fd, size, offset);
+                Ok(Answer::Nothing)
+            }
             Self::Write {
                 fd,
                 data,
@@ -241,18 +244,18 @@ fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
     }
 }
 
-fn warm(fd: &OwnedFd, size: usize, offset: u64) -> io::Result<()> {
+fn warm(fd: &OwnedFd, size: usize, offset: u64) {
     let mut scratch: Vec<u8> = Vec::with_capacity(size.min(COPY_BUFFER_BYTES));
     let room = scratch.spare_capacity_mut();
     let mut seen = 0;
     while seen < size {
         let len = room.len().min(size - seen);
-        match read_full(fd.as_fd(), &mut room[..len], offset + seen as u64)? {
-            0 => break,
-            count => seen += count,
+        match read_full(fd.as_fd(), &mut room[..len], offset + seen as u64) {
+            Ok(count) if count > 0 => seen += count,
+            // What cannot be read, the read itself says, if it comes that far.
+            Ok(_) | Err(_) => break,
         }
     }
-    Ok(())
 }
 
 /// Whether the file goes past the page cache (`O_DIRECT`): then memory must be aligned, and nothing comes at once.

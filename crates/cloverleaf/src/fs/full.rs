@@ -8,7 +8,7 @@ use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 /// Fills `room` from `offset` on, and says how much of it: all, unless the file ends before.
 ///
 /// # Errors
-/// Those of `pread(2)`, if they come before the first byte.
+/// Those of `pread(2)`, wherever they come: less than all means that the file ends there.
 pub fn read_full(
     fd: BorrowedFd<'_>,
     room: &mut [MaybeUninit<u8>],
@@ -22,7 +22,6 @@ pub fn read_full(
         }) {
             Ok(0) => break,
             Ok(count) => filled += count,
-            Err(_) if filled > 0 => break,
             Err(error) => return Err(error.into()),
         }
     }

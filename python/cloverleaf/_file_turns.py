@@ -1,0 +1,67 @@
+"""`Turns`: who may use a file next; in the order in which they came."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Turns:
+    """Whose turn it is, and who waits for one."""
+
+    __slots__ = ("_waiting", "busy")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self, use: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Take a place now, and have a task use the turn when it comes; `use` leaves it."""
+        loop = asyncio.get_running_loop()
+        place = self._line_up(loop) if self.busy else None
+        self.busy = True
+        has_begun = False
+
+        async def use_turn() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if place is not None:
+                await self._wait(place)
+            await use()
+
+        def forsake(_task: asyncio.Task[None]) -> None:
+            # One that is cancelled before its first step has run nothing, so left nothing either.
+            if not has_begun and (place is None or not place.cancel()):
+                self.leave()
+
+        task = loop.create_task(use_turn())
+        task.add_done_callback(forsake)
+        return task
+
+    async def wait(self) -> None:
+        """Wait for our turn, which is then taken."""
+        await self._wait(self._line_up(asyncio.get_running_loop()))
+
+    def leave(self) -> None:
+        """Give the turn to whoever waits."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                if place.get_loop().is_closed():
+                    continue  # nobody is left there
+                place.set_result(None)
+                return
+        self.busy = False
+
+    def _line_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        place = loop.create_future()
+        self._waiting.append(place)
+        return place
+
+    async def _wait(self, place: asyncio.Future[None]) -> None:
+        try:
+            await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                self.leave()
+            raise
