@@ -26,7 +26,8 @@ FAILED=0
 
 # -- steps -------------------------------------------------------------------------------------
 
-# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended.
+# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended. Status 77 means
+# that it cannot be done here; its last line says why.
 step() {
     local name=$1 began=$SECONDS status
     local log=$LOGS/${name//[^a-z0-9.]/-}.log
@@ -42,6 +43,8 @@ note() {
     NAMES+=("$1") SECONDS_OF+=("$3") CLOSINGS+=("$4")
     if (($2 == 0)); then
         RESULTS+=(ok)
+    elif (($2 == 77)); then
+        RESULTS+=(skipped)
     else
         RESULTS+=("FAILED ($2)")
         FAILED=$((FAILED + 1))
@@ -217,9 +220,9 @@ stage_ecosystem() {
 
 # test_aiofiles VENV OWN: aiofiles' tests of our module, in an environment of their own.
 test_aiofiles() {
-    make_venv "$PRIMARY" "$2" && install_groups "$2" files-ecosystem &&
-        "$2/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index \
-            "$(wheel_of "$1")" &&
+    make_venv_if_online "$PRIMARY" "$2" files-ecosystem || return
+    "$2/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index \
+        "$(wheel_of "$1")" &&
         limited "$2/bin/python" -m pytest tests/files_ecosystem
 }
 
