@@ -107,6 +107,12 @@ impl<'a> AnyHandle<'a> {
         }
     }
 
+    /// Has the processor fetch the memory of its context, which will be used soon.
+    #[inline]
+    pub(crate) fn fetch_context(self) {
+        self.parts().held.context.fetch();
+    }
+
     /// Whether it will not run any more.
     #[inline]
     pub(crate) fn is_cancelled(self) -> bool {
