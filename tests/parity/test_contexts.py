@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import threading
@@ -15,6 +16,12 @@ from .harness.types import Loop
 
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
 thing: contextvars.ContextVar[object] = contextvars.ContextVar("thing")
+
+
+def context_of(handle: asyncio.Handle) -> contextvars.Context:
+    """Return the context of a handle, as every version of Python has it."""
+    context: contextvars.Context = vars(asyncio.Handle)["_context"].__get__(handle)
+    return context
 
 
 class Thing:
@@ -75,18 +82,18 @@ def test_a_value_goes_with_the_last_callback_that_could_see_it(loop: Loop) -> No
 
 def test_the_context_of_a_handle_that_is_kept_stays_as_its_callback_left_it(loop: Loop) -> None:
     handles = [loop.call_soon(number.set, value) for value in range(10)]
-    contexts = [handle._context for handle in handles[5:]]
+    contexts = [context_of(handle) for handle in handles[5:]]
     del handles[5:]
     for _ in repeat(None, 3):
         for _ in repeat(None, 20):
             loop.call_soon(number.set, -1)
         turn(loop)
-    contexts = [handle._context for handle in handles] + contexts
+    contexts = [context_of(handle) for handle in handles] + contexts
     assert [context[number] for context in contexts] == list(range(10))
 
 
 def test_a_weak_reference_to_a_context_ends_with_it(loop: Loop) -> None:
-    references = [weakref.ref(loop.call_soon(print)._context) for _ in range(5)]
+    references = [weakref.ref(context_of(loop.call_soon(print))) for _ in range(5)]
     loop.call_soon(number.set, 1)
     turn(loop)
     loop.call_soon(number.set, 2)

@@ -147,6 +147,8 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
     Ok(true)
 }
 
+/// The handles of a shorter queue are in the processor's cache.
+const LONG: usize = 1024;
 /// How many jobs before its turn a handle is fetched into the processor's cache; its context half as many before. In that
 /// time, 1 µs, memory answers.
 const FETCHED_AHEAD: usize = 16;
@@ -168,7 +170,7 @@ fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
 fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
     while let Some(job) = batch.jobs.pop_front() {
-        if batch.jobs.len() > FETCHED_AHEAD {
+        if batch.jobs.len() > LONG {
             fetch_ahead(slf.py(), &batch.jobs);
         }
         run_job(slf, this, job)?;
@@ -217,6 +219,8 @@ fn brings_an_answer(py: Python<'_>, state: &LoopState, job: &Job) -> bool {
 fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
     let limit = state.scheduler.sleep_limit();
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
+        // No Python code runs, and what is freed holds nothing.
+        handle::give_back(py);
         let result = detached(py, || state.wait(limit));
         injector.after_sleep();
         return result;

@@ -19,11 +19,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::call::{Reach, with_context};
-use super::freelist::FreeList;
+use super::freelist::{FreeList, GIVEN_BACK, MOST_KEPT};
 use super::object::Owned;
-
-/// As many emptied contexts as freed handles are kept: 1 MiB of them.
-const KEPT: usize = 16 * 1024;
 
 /// A context, as it lies in memory.
 #[repr(C)]
@@ -91,7 +88,7 @@ fn refill(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
 #[inline]
 pub(super) fn keep_context(context: Owned) {
     let empty = NO_VARIABLES.load(Ordering::Relaxed);
-    if empty.is_null() || !is_ours_alone(context.as_ptr()) || !SPARE.has_room(KEPT) {
+    if empty.is_null() || !is_ours_alone(context.as_ptr()) || !SPARE.has_room(MOST_KEPT) {
         return;
     }
     let context = context.into_raw();
@@ -102,6 +99,14 @@ pub(super) fn keep_context(context: Owned) {
     // Last, since it may free the variables, which may run Python code.
     // SAFETY: this was the context's reference.
     unsafe { ffi::Py_DECREF(variables) };
+}
+
+/// Frees some of the contexts that are kept, if they are many more than a loop needs that has little to do.
+pub(crate) fn give_contexts_back(_py: Python<'_>) {
+    for context in std::iter::from_fn(|| SPARE.take_excess()).take(GIVEN_BACK) {
+        // SAFETY: this was the list's reference, and the thread is attached, as `_py` proves.
+        unsafe { ffi::Py_DECREF(context) };
+    }
 }
 
 /// Whether a context has no other reference and no weak one.

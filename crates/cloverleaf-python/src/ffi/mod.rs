@@ -42,8 +42,9 @@ pub(crate) use call::{Call, INLINE_ARGS, Reach, call_method, call_with_names, wi
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled};
-pub(crate) use context::{copy_context, learn_contexts};
+pub(crate) use context::{copy_context, give_contexts_back, learn_contexts};
 pub(crate) use fields::AfterFields;
+pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,

@@ -173,7 +173,7 @@ impl Slot {
 /// behind their header. The address need not be valid.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn fetch(object: *mut ffi::PyObject) {
+pub(super) fn fetch(object: *mut ffi::PyObject) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     for offset in [-16, 48, 112] {
         let line = object.cast::<i8>().wrapping_offset(offset);
@@ -183,7 +183,7 @@ fn fetch(object: *mut ffi::PyObject) {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-const fn fetch(_object: *mut ffi::PyObject) {}
+pub(super) const fn fetch(_object: *mut ffi::PyObject) {}
 
 impl Drop for Slot {
     #[inline]
