@@ -31,6 +31,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         "_process",
         "_signal_handlers",
         "_signal_sockets",
+        "_threads",
         "slow_callback_duration",
     )
 

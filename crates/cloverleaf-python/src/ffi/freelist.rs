@@ -2,6 +2,7 @@
 
 use pyo3::ffi;
 
+#[cfg(not(Py_GIL_DISABLED))]
 use super::object::fetch;
 
 /// Objects of one type that are kept at most, for kinds of which very many may be alive at once. No more are kept than
@@ -11,13 +12,16 @@ use super::object::fetch;
 /// and timers come in any number.
 pub(crate) const MOST_KEPT: usize = 128 * 1024;
 /// Objects of one type, 1 to 2.5 MiB, that are kept by a loop that has little to do.
+#[cfg(not(Py_GIL_DISABLED))]
 const KEPT_WHEN_IDLE: usize = 16 * 1024;
 /// Objects of one type beyond those that are given back before each sleep: in 5 µs, so that nobody waits for it.
 pub(super) const GIVEN_BACK: usize = 128;
 
 /// How many takes before its own an object of a long list is fetched into the processor's cache.
+#[cfg(not(Py_GIL_DISABLED))]
 const FETCHED_AHEAD: usize = 8;
 /// A list so long is no more in the cache, of which handles that are taken by turns with it take half.
+#[cfg(not(Py_GIL_DISABLED))]
 const LONG: usize = 1024;
 
 /// Objects of one type, whole but for their value: each has its type and one reference, which is the list's, and the
