@@ -13,6 +13,7 @@ mod call;
 mod class;
 mod close;
 mod content;
+mod context;
 mod fields;
 mod freelist;
 mod guarded;
@@ -37,13 +38,13 @@ pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
-pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
-};
+pub(crate) use call::{Call, INLINE_ARGS, Reach, call_method, call_with_names, with_context};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled};
+pub(crate) use context::{copy_context, give_contexts_back, learn_contexts};
 pub(crate) use fields::AfterFields;
+pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
