@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import gc
 import mmap
 import os
@@ -279,6 +280,29 @@ async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) ->
                 await file.pread(100, 7)
     except OSError as error:
         if error.errno != errno.EINVAL or "file" in locals():
+            raise
+        pytest.skip("the file system has no O_DIRECT")
+    finally:
+        content = path.read_bytes()
+        path.unlink()
+    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
+
+
+async def test_a_file_may_be_made_one_past_the_page_cache_while_it_is_open(loop: Loop) -> None:
+    path = Path(f"/var/tmp/cloverleaf-direct-later-{os.getpid()}")
+    path.write_bytes(CONTENT[:8192] * 4)
+    try:
+        async with cloverleaf.open(path, "r+b", 0) as file:
+            fd = file.fileno()
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
+            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+            assert b"".join(found) == CONTENT[:8192] * 4
+            assert await file.pread(8192, 4096 * 7) == CONTENT[4096:8192]
+            assert await file.pwrite(b"x" * 4096, 4096) == 4096
+            with pytest.raises(OSError, match="Invalid argument"):
+                await file.pread(100, 7)
+    except OSError as error:
+        if error.errno != errno.EINVAL or "found" in locals():
             raise
         pytest.skip("the file system has no O_DIRECT")
     finally:

@@ -219,7 +219,13 @@ impl FileBase {
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
-        Self::request(slf, |fd| Work::Read { fd, size, offset })
+        let is_direct = slf.get().shared.is_direct;
+        Self::request(slf, |fd| Work::Read {
+            fd,
+            size,
+            offset,
+            is_direct,
+        })
     }
 
     fn _warming(slf: &Bound<'_, Self>, size: usize, offset: u64) -> PyResult<Request> {
@@ -233,11 +239,13 @@ impl FileBase {
         offset: Option<u64>,
     ) -> PyResult<Request> {
         let data = Content::of(data);
+        let is_direct = slf.get().shared.is_direct;
         Self::request(slf, |fd| Work::Write {
             fd,
             data,
             start,
             offset,
+            is_direct,
         })
     }
 
