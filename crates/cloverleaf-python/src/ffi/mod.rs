@@ -23,6 +23,7 @@ mod plain;
 mod private;
 mod socket;
 mod state;
+mod stop;
 mod visit;
 
 /// Whether Python is 3.13 or newer.
@@ -54,6 +55,7 @@ pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use state::{class_version, first_attributes, instance_dict};
+pub(crate) use stop::forget_result;
 pub(crate) use visit::{Visitor, traverse_with};
 
 /// Machinery that the method macros expand to.
