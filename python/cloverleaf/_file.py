@@ -81,7 +81,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         stack: Any = getattr(self, "_file", None)
         if stack is None or self._fileno() == -1:
             return
-        warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+        if self._raw.owns_number:
+            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         try:
             if not stack.closed:
                 stack.close()

@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,20 @@ async def test_a_forgotten_file_warns_and_loses_nothing(loop: Loop, tmp_path: Pa
     assert path.read_text() == "buffered"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+async def test_a_forgotten_file_that_borrows_its_descriptor_does_not_warn(
+    loop: Loop, path: Path
+) -> None:
+    fd = os.open(path, os.O_RDWR)
+    files = [await cloverleaf.open(fd, "r+", closefd=False)]
+    await files[0].write("buffered")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.clear()
+        gc.collect()
+    assert os.pread(fd, 8, 0) == b"buffered"
+    os.close(fd)
 
 
 async def test_a_descriptor_is_taken_over(loop: Loop, path: Path) -> None:

@@ -43,14 +43,14 @@ pub(crate) use call::{
 };
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
-pub(crate) use content::{Content, Unfilled};
+pub(crate) use content::{Content, Unfilled, recv_into_bytes};
 pub(crate) use fields::AfterFields;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
     raw_keywords, raw_noargs, raw_onename,
 };
-pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
+pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
