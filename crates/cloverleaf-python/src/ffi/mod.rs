@@ -14,6 +14,7 @@ mod class;
 mod close;
 mod content;
 mod fields;
+mod fill;
 mod freelist;
 mod guarded;
 mod known;
@@ -38,12 +39,13 @@ pub(crate) use buffer::{
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
+    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, copy_context, with_context,
 };
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled};
 pub(crate) use fields::AfterFields;
+pub(crate) use fill::fill_bytes;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,

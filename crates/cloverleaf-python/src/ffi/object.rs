@@ -203,19 +203,30 @@ pub(crate) fn recv_into_bytes<'py>(
     // SAFETY: the object has room for `room` bytes and a null, and nobody else has seen it yet.
     let buffer = unsafe { std::slice::from_raw_parts_mut(start.cast(), room) };
     let received = recv(fd, buffer)?.min(room);
+    if received == room {
+        // SAFETY: it was made as a bytes object above.
+        return Ok(unsafe { bytes.cast_into_unchecked() });
+    }
+    // SAFETY: it was made as a bytes object above, and nobody else has seen it.
+    unsafe { cut(bytes, received) }.map_err(|_| rustix::io::Errno::NOMEM)
+}
+
+/// Shortens a `bytes` that nobody else has seen.
+///
+/// # Safety
+/// It is a bytes object of at least that size, to which this is the only reference.
+pub(super) unsafe fn cut(bytes: Bound<'_, PyAny>, size: usize) -> PyResult<Bound<'_, PyBytes>> {
+    let py = bytes.py();
+    let size = ffi::Py_ssize_t::try_from(size)?;
     let mut pointer = bytes.into_ptr();
-    if received < room {
-        let size = ffi::Py_ssize_t::try_from(received).unwrap_or(0);
-        // SAFETY: we own the only reference, as this call demands; on failure it frees the object and sets null.
-        let failed = unsafe { _PyBytes_Resize(&raw mut pointer, size) } != 0;
-        if failed {
-            drop(PyErr::take(py));
-            return Err(rustix::io::Errno::NOMEM);
-        }
+    // SAFETY: as the caller promises; on failure it frees the object and sets null.
+    let failed = unsafe { _PyBytes_Resize(&raw mut pointer, size) } != 0;
+    if failed {
+        return Err(PyErr::fetch(py));
     }
     // SAFETY: the pointer is to the bytes object that we own, possibly moved by the resize.
     let bytes = unsafe { Bound::from_owned_ptr(py, pointer) };
-    // SAFETY: it was made as a bytes object above.
+    // SAFETY: it is a bytes object, as the caller promises.
     Ok(unsafe { bytes.cast_into_unchecked() })
 }
 
