@@ -82,6 +82,14 @@ pub const PIECES_PER_SEND: usize = 1024;
 /// a fraction of a millisecond.
 pub const DATAGRAMS_PER_CALL: usize = 64;
 
+/// Datagrams of one size to one peer from which on they go as one that the kernel cuts, where it does.
+///
+/// Below, asking whether it does costs more than that saves.
+pub const DATAGRAMS_TO_CUT: usize = 4;
+
+/// Bytes that go as one datagram to be cut: a little less than the longest datagram, whose headers count, too.
+pub const BYTES_TO_CUT: usize = 60 * 1024;
+
 /// Bytes of the longest datagram of an IP socket: the length field of IP has 16 bits.
 pub const LONGEST_IP_DATAGRAM_BYTES: usize = 64 * 1024;
 

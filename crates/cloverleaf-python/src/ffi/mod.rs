@@ -15,6 +15,7 @@ mod close;
 mod content;
 mod context;
 mod fields;
+mod fill;
 mod freelist;
 mod guarded;
 mod known;
@@ -39,12 +40,15 @@ pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
-pub(crate) use call::{Call, INLINE_ARGS, Reach, call_method, call_with_names, with_context};
+pub(crate) use call::{
+    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
 pub(crate) use context::{copy_context, give_contexts_back, learn_contexts};
 pub(crate) use fields::AfterFields;
+pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{

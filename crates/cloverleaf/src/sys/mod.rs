@@ -17,6 +17,7 @@ mod nowait;
     path = "no_ring.rs"
 )]
 mod ring;
+mod segments;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -38,6 +39,7 @@ pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
+pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use sends::Sends;
 pub(crate) use signal::SignalCounter;
 pub(crate) use wait::{KernelEvent, epoll_wait};
