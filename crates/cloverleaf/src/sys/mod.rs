@@ -17,6 +17,7 @@ mod nowait;
     path = "no_ring.rs"
 )]
 mod ring;
+mod signal;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -25,10 +26,9 @@ mod ring;
         target_arch = "loongarch64",
         target_arch = "powerpc64"
     )),
-    path = "no_sends.rs"
+    path = "no_small_calls.rs"
 )]
-mod sends;
-mod signal;
+mod small_calls;
 mod wait;
 
 pub(crate) use address::unix_name;
@@ -38,6 +38,6 @@ pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
-pub(crate) use sends::Sends;
 pub(crate) use signal::SignalCounter;
+pub(crate) use small_calls::SmallCalls;
 pub(crate) use wait::{KernelEvent, epoll_wait};
