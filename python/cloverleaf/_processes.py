@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from ._debug import Debugging
 from ._log import logger
 from ._pipes import Pipes
-from ._subprocess import SubprocessTransport
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _PIPE = subprocess.PIPE
@@ -89,6 +88,9 @@ class Processes(Pipes, Debugging):
         if self.get_debug():
             # The arguments stay out of the log: there may be passwords among them.
             logger.debug("%s%s", doing, _describe_files(*files))
+        # Most programs start none.
+        from ._subprocess import SubprocessTransport
+
         transport = SubprocessTransport(self, protocol, command, files, keywords)
         await transport._connect()
         if self.get_debug():

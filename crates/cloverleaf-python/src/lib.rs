@@ -3,6 +3,7 @@
 mod allocator;
 mod child;
 mod clients;
+mod coroutine;
 mod error;
 mod event_loop;
 mod ffi;
@@ -30,6 +31,7 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // interpreter's end, where it would find none.
     Python::initialize();
     report::prepare(module.py())?;
+    ffi::learn_contexts(module.py())?;
     handle::add_to(module)?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;

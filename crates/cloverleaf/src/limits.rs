@@ -123,6 +123,14 @@ pub const ACCEPTS_PER_TURN: usize = 128;
 /// Below this, sweeping costs more than the memory that it gives back.
 pub const DEAD_TIMERS_KEPT: usize = 64;
 
+/// Timers that are taken from the heap one by one, though more are due: the first ones, and one of so many in the heap.
+///
+/// One costs about as much as a look at so many entries; so picking all others out of the whole heap costs in
+/// proportion to those that were due.
+pub const DUE_ONE_BY_ONE: usize = 32;
+/// See [`DUE_ONE_BY_ONE`].
+pub const DUE_OF_HEAP: usize = 64;
+
 /// Longest sleep of a driver, in seconds: a day, as asyncio's own limit.
 ///
 /// `epoll_wait(2)` takes milliseconds in an `int`; a loop that wakes once a day to find nothing due goes back to
