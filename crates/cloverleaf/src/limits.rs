@@ -58,15 +58,26 @@ pub const HELD_BYTES: usize = 64 * 1024;
 /// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
 pub const LONGEST_HOLD_MICROS: u64 = 50;
 
-/// Sockets ready in one turn from which on their answers go in one call, where the user has asked for that.
+/// Sockets ready in one turn from which on their receives, and their answers, go in one call, where the user has asked
+/// for that.
 ///
 /// Below, a ring costs more than it saves.
-pub const READY_FOR_SENDS: usize = 3;
+pub const READY_FOR_ONE_CALL: usize = 3;
 
-/// Sends that go in one call at most, each through another socket.
+/// Sockets through which one call sends at most, or from which it receives.
 ///
 /// More would save next to nothing, and let the first of them wait longer.
-pub const SENDS_PER_CALL: usize = 64;
+pub const SOCKETS_PER_CALL: usize = 64;
+
+/// Bytes that one socket receives at most in a call for many.
+///
+/// What is copied out of a room rather than received in place; who has received as much before is read on its own.
+pub const ROOM_BYTES: usize = DIRECT_READ_BYTES;
+
+/// Bytes from the beginning of one such room to that of the next.
+///
+/// Rooms that all began at a multiple of a page would share a few lines of the processor's cache.
+pub const ROOM_STRIDE_BYTES: usize = ROOM_BYTES + SLOT_STAGGER_BYTES;
 
 /// Bytes that are held at most, by all transports of a loop, to go in one call.
 ///

@@ -18,6 +18,7 @@ mod nowait;
 )]
 mod ring;
 mod segments;
+mod signal;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -26,10 +27,9 @@ mod segments;
         target_arch = "loongarch64",
         target_arch = "powerpc64"
     )),
-    path = "no_sends.rs"
+    path = "no_small_calls.rs"
 )]
-mod sends;
-mod signal;
+mod small_calls;
 mod wait;
 
 pub(crate) use address::unix_name;
@@ -40,6 +40,6 @@ pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
 pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
-pub(crate) use sends::Sends;
 pub(crate) use signal::SignalCounter;
+pub(crate) use small_calls::SmallCalls;
 pub(crate) use wait::{KernelEvent, epoll_wait};
