@@ -32,6 +32,15 @@ struct Context {
     entered: c_int,
 }
 
+/// A context to call in.
+#[derive(Debug)]
+pub(crate) struct CallContext {
+    /// The context.
+    pub(crate) context: Owned,
+    /// Whether it is a copy that was made for this call.
+    pub(crate) is_copy: bool,
+}
+
 /// Emptied contexts, each with one reference, which is the list's; the collector may find them.
 static SPARE: FreeList = FreeList::new();
 /// The mapping of an empty context, kept for ever; null while the layout is not known.
@@ -84,7 +93,8 @@ fn refill(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     Some(context)
 }
 
-/// Keeps a context that was left, if nobody else has it: it must have been made by the interpreter, entered, and left.
+/// Keeps a context that was left, if nobody else has it: a context that was entered and left. It should be one of
+/// [`copy_context`], so that no more are kept than were lent at once.
 #[inline]
 pub(super) fn keep_context(context: Owned) {
     let empty = NO_VARIABLES.load(Ordering::Relaxed);

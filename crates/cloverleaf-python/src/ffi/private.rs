@@ -35,6 +35,8 @@ pub(crate) struct Slots<'a> {
     pub(crate) callback: &'a Slot,
     pub(crate) args: [&'a Slot; INLINE_ARGS],
     pub(crate) in_tuple: bool,
+    /// Whether the context is a copy that was made for this call.
+    pub(crate) in_copy: bool,
 }
 
 impl NativeClass {
@@ -88,7 +90,8 @@ impl<'py, T: Native> Private<'py, T> {
         }
     }
 
-    /// Calls what lies in these slots of the value, whose context goes when the call succeeds.
+    /// Calls what lies in these slots of the value, whose context goes when the call succeeds, if it is a
+    /// copy.
     ///
     /// # Errors
     /// What the call raises.
@@ -112,8 +115,10 @@ impl<'py, T: Native> Private<'py, T> {
             let called = unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) };
             called.map(drop)
         })?;
-        // It was entered, so it is a context.
-        if let Some(context) = slots.context.take(&self.object) {
+        // It was entered, so it is a context. Others' contexts are not kept: there may be any number.
+        if slots.in_copy
+            && let Some(context) = slots.context.take(&self.object)
+        {
             keep_context(context);
         }
         Ok(())

@@ -23,7 +23,7 @@ use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Arguments, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor, copy_context,
+    Arguments, CallContext, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor, copy_context,
     give_contexts_back,
 };
 use held::{HasParts, Inline, Parts};
@@ -134,7 +134,7 @@ pub(crate) fn new_handle<'py>(
     event_loop: &Bound<'py, PyAny>,
     callback: Borrowed<'_, 'py, PyAny>,
     args: &Arguments<'_, 'py>,
-    context: Owned,
+    context: CallContext,
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
@@ -169,6 +169,10 @@ pub(crate) fn new_bound_handle_in<'py>(
     let py = event_loop.py();
     let args = Inline::new(py, args.iter_borrowed())?;
     let callback = callback.as_borrowed();
+    let context = CallContext {
+        context,
+        is_copy: false,
+    };
     let handle = Handle::new(event_loop, callback, args, context, Guard::none());
     remember_origin(event_loop, HANDLE.instantiate(py, handle)?)
 }
@@ -184,7 +188,7 @@ pub(crate) fn new_timer_handle<'py>(
     when: f64,
     callback: Borrowed<'_, 'py, PyAny>,
     args: &Arguments<'_, 'py>,
-    context: Owned,
+    context: CallContext,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let args = Inline::new(py, args.rest(2))?;
