@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
+import resource
 import subprocess
 import warnings
 from asyncio.subprocess import PIPE
@@ -185,6 +187,32 @@ async def test_a_program_that_is_being_written_cannot_be_executed(
         with pytest.raises(OSError, match="Text file busy") as caught:
             await start(program)
     assert Path(caught.value.filename) == program
+
+
+@goes_on
+async def test_descriptors_that_run_out_are_an_error_that_leaves_nothing_behind(
+    loop: Loop,
+) -> None:
+    before = descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = next(fd for fd in range(soft) if fd not in before)
+    failures = []
+    for limit in range(lowest, lowest + 16):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            process = await start(Path("/bin/cat"), cwd="/")
+        except OSError as error:
+            failures.append(error.errno)
+        else:
+            process.kill()
+            await process.communicate()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not children()
+        await turns(5)
+        assert descriptors() == before
+    assert set(failures) == {errno.EMFILE}
+    assert len(failures) < 16
 
 
 async def test_what_is_patched_is_called(loop: Loop) -> None:
