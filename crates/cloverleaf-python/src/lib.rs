@@ -3,6 +3,7 @@
 mod allocator;
 mod child;
 mod clients;
+mod coroutine;
 mod error;
 mod event_loop;
 mod ffi;

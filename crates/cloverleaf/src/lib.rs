@@ -97,8 +97,8 @@ pub use event_loop::{
 pub use injector::Injector;
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
-    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, recv_datagram, send_datagram,
-    send_datagrams,
+    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, recv_datagram,
+    send_datagram, send_datagrams, send_segments,
 };
 pub use reactor::Reactor;
 pub use registry::Registry;

@@ -182,10 +182,12 @@ fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The same in a turn whose answers are sent together: they are, before anything but another such event is served.
+/// The same in a turn of many events: what came is received together, and the answers are sent together, before anything
+/// but another such event is served.
 #[cold]
 fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
+    let mut seen_to: usize = 0;
     while let Some(next) = batch.jobs.front() {
         let must_send = this
             .state()
@@ -193,6 +195,11 @@ fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
         if must_send {
             transport::flush_all(slf)?;
         }
+        // What tools look on at is received as asyncio receives it.
+        if seen_to == 0 && !this.onlookers.have_tools() {
+            seen_to = transport::receive_together(slf.py(), this, &batch.jobs)?;
+        }
+        seen_to = seen_to.saturating_sub(1);
         let Some(job) = batch.jobs.pop_front() else {
             break;
         };
@@ -217,7 +224,7 @@ fn brings_an_answer(py: Python<'_>, state: &LoopState, job: &Job) -> bool {
 
 #[inline]
 fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
-    let limit = state.scheduler.sleep_limit();
+    let limit = state.sleep_limit();
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
         // No Python code runs, and what is freed holds nothing.
         handle::give_back(py);

@@ -72,6 +72,23 @@ pub(super) unsafe fn call_borrowed(
     unsafe { Bound::from_owned_ptr_or_err(py, result) }
 }
 
+/// Calls with these arguments, without a tuple.
+///
+/// # Errors
+/// What it raises.
+#[inline]
+pub(crate) fn call_with<'py, const N: usize>(
+    callable: Borrowed<'_, 'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = args.map(Bound::as_ptr);
+    // SAFETY: the callable and the arguments are held by the caller, and a `Bound` proves that the thread is attached.
+    let result =
+        unsafe { guarded::vectorcall(callable.as_ptr(), args.as_ptr(), N, std::ptr::null_mut()) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// Runs `inside` with this context entered, as `Context.run` does.
 ///
 /// # Errors

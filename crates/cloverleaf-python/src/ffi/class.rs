@@ -34,6 +34,8 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const BASE_FIELDS: usize = 0;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
+    /// What is done when an object's value has been dropped.
+    const FREED: Option<fn(Python<'_>)> = None;
     /// Slots of the type beside those that every native type has.
     const SLOTS: fn() -> Vec<TypeSlot> = Vec::new;
 
@@ -410,6 +412,10 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     };
     // A drop that panics leaks what it did not reach; it must not unwind into C.
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(finish)));
+    if let Some(freed) = T::FREED {
+        // SAFETY: a deallocator is called on an attached thread.
+        freed(unsafe { Python::assume_attached() });
+    }
     let exact = ptr::eq(its_class, class.own.load(Ordering::Relaxed));
     if exact && class.kept.has_room(T::KEPT) {
         // SAFETY: the memory is an object of this very type; it gets its one reference, and one to its type.

@@ -16,6 +16,7 @@ mod close;
 mod content;
 mod context;
 mod fields;
+mod fill;
 mod freelist;
 mod guarded;
 mod known;
@@ -25,6 +26,7 @@ mod plain;
 mod private;
 mod socket;
 mod state;
+mod stop;
 mod visit;
 
 /// Whether Python is 3.13 or newer.
@@ -40,23 +42,27 @@ pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
-pub(crate) use call::{Call, INLINE_ARGS, Reach, call_method, call_with_names, with_context};
+pub(crate) use call::{
+    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
-pub(crate) use content::{Content, Unfilled};
+pub(crate) use content::{Content, Unfilled, recv_into_bytes};
 pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
 pub(crate) use fields::AfterFields;
+pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall, raw_keywords,
     raw_noargs, raw_onename,
 };
-pub(crate) use object::{Owned, Slot, bytes_from, recv_into_bytes};
+pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use state::{class_version, first_attributes, instance_dict};
+pub(crate) use stop::forget_result;
 pub(crate) use visit::{Visitor, traverse_with};
 
 /// Machinery that the method macros expand to.

@@ -17,6 +17,8 @@ mod nowait;
     path = "no_ring.rs"
 )]
 mod ring;
+mod segments;
+mod signal;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -25,10 +27,9 @@ mod ring;
         target_arch = "loongarch64",
         target_arch = "powerpc64"
     )),
-    path = "no_sends.rs"
+    path = "no_small_calls.rs"
 )]
-mod sends;
-mod signal;
+mod small_calls;
 mod wait;
 
 pub(crate) use address::unix_name;
@@ -38,6 +39,7 @@ pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use ring::{Ask, Request, Ring};
-pub(crate) use sends::Sends;
+pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use signal::SignalCounter;
+pub(crate) use small_calls::SmallCalls;
 pub(crate) use wait::{KernelEvent, epoll_wait};
