@@ -89,9 +89,11 @@ class Processes(Pipes, Debugging):
             # The arguments stay out of the log: there may be passwords among them.
             logger.debug("%s%s", doing, _describe_files(*files))
         # Most programs start none.
+        from ._starting import start_process
         from ._subprocess import SubprocessTransport
 
-        transport = SubprocessTransport(self, protocol, command, files, keywords)
+        proc = await start_process(self, command, files, keywords)
+        transport = SubprocessTransport(self, protocol, proc, command, files)
         await transport._connect()
         if self.get_debug():
             logger.info("%s: %r", doing, transport)

@@ -17,6 +17,7 @@ mod original;
 mod owner;
 mod report;
 mod source;
+mod start;
 mod state;
 mod streams;
 mod tls;
@@ -38,5 +39,6 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tls::add_to(module)?;
     streams::add_to(module)?;
     clients::add_to(module)?;
-    file::add_to(module)
+    file::add_to(module)?;
+    start::add_to(module)
 }
