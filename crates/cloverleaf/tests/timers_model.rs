@@ -20,7 +20,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0_u64..50).prop_map(Step::Insert),
         6 => any::<prop::sample::Index>().prop_map(Step::Cancel),
-        1 => prop::collection::vec(0_u64..50, 40..120).prop_map(Step::InsertMany),
+        1 => prop::collection::vec(0_u64..50, 33..40).prop_map(Step::InsertMany),
         4 => (0_u64..20, any::<bool>()).prop_map(|(by, at_once)| Step::Advance(by, at_once)),
         1 => Just(Step::TakeAll),
     ]
