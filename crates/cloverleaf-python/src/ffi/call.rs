@@ -89,19 +89,6 @@ pub(crate) fn call_with<'py, const N: usize>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
-/// A copy of the current context, as `contextvars.copy_context()` makes it.
-///
-/// # Errors
-/// `MemoryError`.
-#[inline]
-pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
-    // SAFETY: the thread is attached, as `py` proves.
-    let context = unsafe { ffi::PyContext_CopyCurrent() };
-    // SAFETY: the call gave a new reference, or null with an exception set.
-    let context = unsafe { Bound::from_owned_ptr_or_err(py, context) }?;
-    Ok(context.into())
-}
-
 /// Runs `inside` with this context entered, as `Context.run` does.
 ///
 /// # Errors

@@ -1,10 +1,13 @@
 //! A `bytes` that C code fills piece by piece, through views of its memory.
+
+use std::ffi::c_char;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{ffi, intern};
 
 use super::call::Reach;
-use super::object::cut;
+use super::content::Unfilled;
 
 /// Fills a new `bytes` of at most `room` bytes piece by piece: `fill` is lent the rest of it, as a `memoryview` of at
 /// least one byte, and says how many bytes of it it has filled, and whether it is done.
@@ -16,13 +19,8 @@ pub(crate) fn fill_bytes<'py>(
     room: usize,
     mut fill: impl FnMut(&Bound<'py, PyAny>) -> (usize, bool),
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let size = ffi::Py_ssize_t::try_from(room)?;
-    // SAFETY: a null source asks for an uninitialised object of this size; the thread is attached.
-    let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
-    // SAFETY: the pointer is owned by us, or null with an exception set.
-    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
-    // SAFETY: `bytes` is a bytes object.
-    let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+    let mut bytes = Unfilled::new(py, room)?;
+    let start: *mut c_char = bytes.room().as_mut_ptr().cast();
     let mut filled = 0;
     while filled < room {
         let rest = ffi::Py_ssize_t::try_from(room - filled)?;
@@ -42,6 +40,5 @@ pub(crate) fn fill_bytes<'py>(
             break;
         }
     }
-    // SAFETY: it was made as a bytes object above, and nobody else has seen it.
-    unsafe { cut(bytes, filled) }
+    bytes.cut(py, filled)
 }
