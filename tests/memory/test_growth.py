@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cloverleaf
-from parity.harness.turns import turn
+from parity.harness.crowds import COUNT, Member, clients
+from parity.harness.turns import turn, until
 from parity.harness.types import Loop, NewLoop
 
 PAGE = 4096
@@ -256,3 +257,26 @@ def test_a_loop_that_sleeps_gives_the_memory_of_a_burst_back(loop: Loop, method:
     burst(50_000)
     while sys.getallocatedblocks() > most:  # the test's deadline ends a vain wait
         sleep()
+
+
+def test_connections_that_end_with_data_unread_leave_nothing(loop: Loop) -> None:
+    async def serve() -> None:
+        async with clients(loop) as many:
+            first = many.members[0]
+
+            def pause_all(_: Member) -> None:
+                for member in many.members:
+                    member.transport.pause_reading()
+
+            first.answer = pause_all
+            many.ask(question=bytes(1000))
+            await until(lambda: first.data)
+            for member in many.members[::2]:
+                member.transport.resume_reading()
+            await until(lambda: all(member.data for member in many.members[::2]))
+
+    async def work() -> None:
+        for _ in range(20):
+            await serve()
+
+    assert_no_growth(lambda: loop.run_until_complete(work()), 20 * COUNT)

@@ -70,9 +70,7 @@ async def test_wrong_arguments(loop: Loop, path: Path) -> None:
             call(1, size=2)
 
 
-async def test_it_can_be_thrown_into_and_closed_before_it_has_begun(
-    loop: Loop, path: Path
-) -> None:
+async def test_it_can_be_thrown_into_and_closed_before_it_has_begun(loop: Loop, path: Path) -> None:
     async with cloverleaf.open(path, "rb", 0) as file:
         read = file.pread(4, 0)
         with pytest.raises(ZeroDivisionError, match="thrown"):

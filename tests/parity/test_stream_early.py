@@ -310,6 +310,43 @@ async def test_messages_of_all_sizes_come_whole_and_in_order(loop: Loop, family:
 
 
 @FAMILIES
+async def test_those_that_pause_and_resume_each_other_at_random_lose_nothing(
+    loop: Loop, family: int
+) -> None:
+    chance = random.Random(7)
+    async with clients(loop, family) as many:
+        paused: set[Member] = set()
+
+        def meddle(member: Member) -> None:
+            assert member not in paused
+            other = chance.choice(many.members)
+            if chance.random() < 0.5:
+                other.transport.pause_reading()
+                paused.add(other)
+            else:
+                other.transport.resume_reading()
+                paused.discard(other)
+
+        sent = [bytearray() for _ in many.peers]
+        for member in many.members:
+            member.answer = meddle
+        for _ in range(100):
+            for peer, all_of_it in zip(many.peers, sent, strict=True):
+                message = chance.randbytes(chance.choice([1, 10, 500]))
+                peer.sendall(message)
+                all_of_it.extend(message)
+            await turns(chance.randrange(4))
+            if len(paused) == COUNT:
+                last = paused.pop()
+                last.transport.resume_reading()
+        for member in many.members:
+            member.answer = repr
+            member.transport.resume_reading()
+        for member, all_of_it in zip(many.members, sent, strict=True):
+            assert await member.received(len(all_of_it)) == all_of_it
+
+
+@FAMILIES
 def test_when_the_loop_stops_in_between_all_are_told_in_that_turn(loop: Loop, family: int) -> None:
     async def begin() -> None:
         many = await stack.enter_async_context(clients(loop, family))
