@@ -21,7 +21,9 @@ __all__ = [
     "StreamTransportBase",
     "TimerHandle",
     "attach_hot_methods",
+    "connected",
     "content_at_once",
+    "give_back_attributes",
     "open_at_once",
     "opening",
     "set_ssl_transport_class",
@@ -280,10 +282,20 @@ def set_transport_class(
         StreamTransportBase | DatagramTransportBase | ReadPipeTransportBase | WritePipeTransportBase
     ],
 ) -> None: ...
+def connected(
+    protocol: asyncio.StreamReaderProtocol,
+    callback: Callable[..., object],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> object: ...
+def give_back_attributes(reader: asyncio.StreamReader) -> None: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
 def set_stream_classes(
     reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],
     protocol: tuple[
         type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
     ],
+    writer: tuple[type[asyncio.StreamWriter], type[asyncio.StreamWriter], list[str]],
+    event_loop: tuple[type[Loop], list[str]],
+    done: asyncio.Future[None],
 ) -> None: ...

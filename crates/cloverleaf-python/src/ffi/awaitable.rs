@@ -3,15 +3,16 @@
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyString;
 use pyo3::{Borrowed, ffi};
 
 use super::class::{Native, TypeSlot, slot};
 use super::guarded;
 use super::method::{Getter, property};
 use super::object::Owned;
+use super::stop::stop_with;
 
 /// How far an awaitable object has come when it gives control back.
 #[derive(Debug)]
@@ -79,16 +80,16 @@ fn fenced<R>(
     body: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     answer: impl FnOnce(Python<'_>, PyResult<R>) -> *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: the interpreter passes a live object.
-        let slf = unsafe { Borrowed::from_ptr(py, slf) };
-        let result = catch_unwind(AssertUnwindSafe(|| body(&slf))).unwrap_or_else(|_| {
-            Err(PyRuntimeError::new_err(
-                "cloverleaf has a bug, please report it: a panic in an awaitable",
-            ))
-        });
-        answer(py, result)
-    })
+    // SAFETY: the interpreter asks on attached threads only; a `Py` that is dropped outside of a run waits for PyO3.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: the interpreter passes a live object.
+    let slf = unsafe { Borrowed::from_ptr(py, slf) };
+    let result = catch_unwind(AssertUnwindSafe(|| body(&slf))).unwrap_or_else(|_| {
+        Err(PyRuntimeError::new_err(
+            "cloverleaf has a bug, please report it: a panic in an awaitable",
+        ))
+    });
+    answer(py, result)
 }
 
 unsafe extern "C" fn begin<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -112,22 +113,6 @@ unsafe extern "C" fn next<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::Py
         }
         std::ptr::null_mut()
     })
-}
-
-/// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
-fn stop_with(py: Python<'_>, result: Owned) {
-    let result = result.into_bound(py);
-    if result.is_none() {
-        return;
-    }
-    if result.is_exact_instance_of::<PyBytes>() {
-        // SAFETY: the interpreter's own object, which lives for ever.
-        let stop = unsafe { ffi::PyExc_StopIteration };
-        // SAFETY: both are live; a value that is neither a tuple nor an exception is taken for the argument.
-        unsafe { ffi::PyErr_SetObject(stop, result.as_ptr()) };
-    } else {
-        PyStopIteration::new_err((result.unbind(),)).restore(py);
-    }
 }
 
 /// The slot behind `PyIter_Send`: a result is handed over without an exception.

@@ -5,11 +5,12 @@
 
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
-use pyo3::{Borrowed, ffi};
+use pyo3::{Borrowed, ffi, intern};
 
 use super::guarded;
 use super::object::Owned;
@@ -41,15 +42,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.values.len() == self.positional
     }
 
-    /// The one argument that was given by name, if it is this very name: interned, as names in code are.
+    /// The one argument that was given by name, if that is `context`.
     #[inline]
-    pub(crate) fn only_named(
-        &self,
-        name: &Bound<'py, PyString>,
-    ) -> Option<Borrowed<'a, 'py, PyAny>> {
+    pub(crate) fn only_context(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
         let mut named = self.named();
         match (named.next(), named.next()) {
-            (Some((given, value)), None) if given.is(name) => Some(value),
+            (Some((given, value)), None) if is_context(&given) => Some(value),
             _ => None,
         }
     }
@@ -175,6 +173,35 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 }
 
+/// A string that says `context` and is not the interned one: that by which asyncio's futures call.
+static OTHER_CONTEXT: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
+
+#[inline]
+fn is_context(name: &Bound<'_, PyString>) -> bool {
+    name.is(intern!(name.py(), "context"))
+        || name.as_ptr() == OTHER_CONTEXT.load(Ordering::Relaxed)
+        || says_context(name)
+}
+
+#[cold]
+fn says_context(name: &Bound<'_, PyString>) -> bool {
+    let says_so = name.eq("context");
+    // Whoever comes first is kept for ever, so that its place tells it from then on.
+    if says_so && OTHER_CONTEXT.load(Ordering::Relaxed).is_null() {
+        let null = std::ptr::null_mut();
+        let kept = name.clone().into_ptr();
+        let order = Ordering::Relaxed;
+        if OTHER_CONTEXT
+            .compare_exchange(null, kept, order, order)
+            .is_err()
+        {
+            // SAFETY: the reference is the one that was made above.
+            unsafe { ffi::Py_DECREF(kept) };
+        }
+    }
+    says_so
+}
+
 /// The words for too many arguments; Python counts `self` among them.
 #[cold]
 fn too_many(method: &str, required: usize, most: usize, given: usize) -> PyErr {
@@ -190,17 +217,38 @@ fn too_many(method: &str, required: usize, most: usize, given: usize) -> PyErr {
 }
 
 #[inline]
-fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+pub(super) fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
     Python::attach(|py| answer_attached(py, body))
 }
 
 #[inline]
-fn answer_attached(py: Python<'_>, body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+pub(super) fn answer_attached(
+    py: Python<'_>,
+    body: impl FnOnce(Python<'_>) -> Answer,
+) -> *mut ffi::PyObject {
     match catch_unwind(AssertUnwindSafe(|| body(py))) {
         Ok(Ok(object)) => object.into_raw(),
         Ok(Err(error)) => raise(py, error),
         Err(panic) => raise(py, panicked(&*panic)),
     }
+}
+
+/// The same for a change, which has no result.
+#[inline]
+pub(super) fn change(
+    py: Python<'_>,
+    body: impl FnOnce(Python<'_>) -> PyResult<()>,
+) -> std::ffi::c_int {
+    let done = answer_attached(py, |py| {
+        body(py)?;
+        Ok(py.None().into_bound(py).into())
+    });
+    if done.is_null() {
+        return -1;
+    }
+    // SAFETY: the reference is the one that was made above.
+    unsafe { ffi::Py_DECREF(done) };
+    0
 }
 
 #[cold]
@@ -458,6 +506,62 @@ pub(crate) fn attach_property(
     // SAFETY: the call gave a new reference, or null with an exception set.
     let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
     class.setattr(in_text(name), descriptor)
+}
+
+/// What changes an attribute; None deletes it.
+pub(crate) type Setter = fn(&Bound<'_, PyAny>, Option<&Bound<'_, PyAny>>) -> PyResult<()>;
+
+/// Puts an attribute that is kept elsewhere on a type.
+///
+/// # Errors
+/// What building the property raises.
+pub(crate) fn attach_attribute(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    access: (Getter, Setter),
+) -> PyResult<()> {
+    // The descriptor keeps pointers to both, so neither is ever freed.
+    let access = Box::leak(Box::new(access));
+    let definition = Box::leak(Box::new(ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(attribute_getter),
+        set: Some(attribute_setter),
+        doc: std::ptr::null(),
+        closure: std::ptr::from_mut(access).cast(),
+    }));
+    // SAFETY: the type is live, and the definition lives for ever.
+    let descriptor = unsafe { ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition) };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
+    class.setattr(in_text(name), descriptor)
+}
+
+unsafe extern "C" fn attribute_getter(
+    slf: *mut ffi::PyObject,
+    closure: *mut std::ffi::c_void,
+) -> *mut ffi::PyObject {
+    // SAFETY: `attach_attribute` stored such a pair there, which lives for ever.
+    let (get, _) = unsafe { *closure.cast::<(Getter, Setter)>() };
+    // SAFETY: the interpreter calls this as a property's getter.
+    unsafe { call_noargs(slf, get) }
+}
+
+unsafe extern "C" fn attribute_setter(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    closure: *mut std::ffi::c_void,
+) -> std::ffi::c_int {
+    // SAFETY: `attach_attribute` stored such a pair there, which lives for ever.
+    let (_, set) = unsafe { *closure.cast::<(Getter, Setter)>() };
+    Python::attach(|py| {
+        change(py, |py| {
+            // SAFETY: the interpreter passes a live object.
+            let slf = unsafe { Borrowed::from_ptr(py, slf) };
+            // SAFETY: a live object, or null to delete the attribute.
+            let value = unsafe { Borrowed::from_ptr_or_opt(py, value) };
+            set(&slf, value.as_deref())
+        })
+    })
 }
 
 /// The definition of a property that can only be read.
