@@ -21,14 +21,15 @@ __all__ = [
     "StreamTransportBase",
     "TimerHandle",
     "attach_hot_methods",
-    "connected",
     "content_at_once",
     "give_back_attributes",
     "open_at_once",
     "opening",
+    "prepare_reader",
     "set_ssl_transport_class",
     "set_stream_classes",
     "set_transport_class",
+    "streams_are_intact",
 ]
 
 _Ts = TypeVarTuple("_Ts")
@@ -282,13 +283,9 @@ def set_transport_class(
         StreamTransportBase | DatagramTransportBase | ReadPipeTransportBase | WritePipeTransportBase
     ],
 ) -> None: ...
-def connected(
-    protocol: asyncio.StreamReaderProtocol,
-    callback: Callable[..., object],
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> object: ...
 def give_back_attributes(reader: asyncio.StreamReader) -> None: ...
+def prepare_reader(reader: asyncio.StreamReader) -> None: ...
+def streams_are_intact() -> bool: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
 def set_stream_classes(
     reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],

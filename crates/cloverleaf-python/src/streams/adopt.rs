@@ -56,6 +56,29 @@ fn change(event_loop: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResul
     Ok(())
 }
 
+/// Gives a reader of ours, which is being made, the place for what its `__init__` will set.
+///
+/// # Errors
+/// `MemoryError`.
+#[pyfunction]
+pub(super) fn prepare_reader(reader: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = reader.py();
+    let none = || Owned::from(py.None().into_bound(py));
+    let known = Known {
+        limit: None,
+        limit_object: none(),
+        event_loop: none(),
+        buffer: Buffer::Empty,
+        eof: false,
+        waiter: None,
+        exception: None,
+        transport: None,
+        paused: false,
+    };
+    let feed = Feed::instantiate(py, known)?;
+    Fields::of(reader)?.set(intern!(py, "_cloverleaf"), &feed)
+}
+
 /// What a reader knows, and its other attributes; None if a program has changed it in a way that only asyncio's own
 /// methods understand.
 fn known_by<'py>(

@@ -1,7 +1,8 @@
 //! asyncio's streams at native speed: subclasses of its reader and its protocol whose hot methods are ours.
 //!
-//! A stream's reader and protocol are made by asyncio's own functions. When a transport gets such a protocol, and both
-//! are of asyncio's very classes with nothing about those changed, they become instances of our subclasses. Whatever a
+//! A stream's reader and protocol are made by asyncio's own functions. Those of a server are made of our subclasses; else,
+//! when a transport gets such a protocol, and both are of asyncio's very classes with nothing about those changed, they
+//! become instances of our subclasses. Whatever a
 //! program reads or changes on them is there as with asyncio; what a reader has by `__init__` lies in a `Feed`, behind
 //! properties. A method that meets anything out of the ordinary hands over to asyncio's own.
 
@@ -100,6 +101,18 @@ fn set_stream_classes(
         .map_err(|_| PyRuntimeError::new_err("the classes of streams are set already"))
 }
 
+/// Whether nobody has changed what our classes replace or stand for; false as long as they are not known.
+///
+/// # Errors
+/// What looking at the classes raises.
+#[pyfunction]
+fn streams_are_intact(py: Python<'_>) -> PyResult<bool> {
+    match CLASSES.get(py) {
+        Some(classes) => Ok(classes.are_intact(py)? && classes.writer.is_intact(py)?),
+        None => Ok(false),
+    }
+}
+
 /// The classes, for the methods of their objects.
 fn classes(py: Python<'_>) -> &'static Classes {
     CLASSES
@@ -120,6 +133,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
         attributes::give_back_attributes,
         module
     )?)?;
-    module.add_function(pyo3::wrap_pyfunction!(writer::connected, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(adopt::prepare_reader, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(streams_are_intact, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(set_stream_classes, module)?)
 }

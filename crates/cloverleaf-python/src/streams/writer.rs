@@ -1,7 +1,7 @@
 //! `StreamWriter`: `drain()` with nothing to wait for.
 //!
-//! asyncio makes the writer of a server's connection in `connection_made`, and hands it to the server's callback, where
-//! we see it. The writer of `open_connection` is seen by nobody but its caller, and stays asyncio's.
+//! The writer of a server's connection is made of our class. That of `open_connection` is seen by nobody but its caller,
+//! and stays asyncio's.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,34 +9,9 @@ use pyo3::prelude::*;
 use super::feed::{Feed, feed_of};
 use super::fields::Fields;
 use super::reading::{self, What};
-use super::{CLASSES, classes, protocol};
+use super::{classes, protocol};
 use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs};
 use crate::original::original;
-
-/// Makes a writer ours, if it is asyncio's own, untouched, and hands it on to the callback that a server was given.
-///
-/// # Errors
-/// What the callback raises.
-#[pyfunction]
-#[pyo3(signature = (protocol, callback, reader, writer))]
-pub(super) fn connected<'py>(
-    protocol: &Bound<'py, PyAny>,
-    callback: &Bound<'py, PyAny>,
-    reader: &Bound<'py, PyAny>,
-    writer: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = protocol.py();
-    protocol.setattr(intern!(py, "_client_connected_cb"), callback)?;
-    if let Some(classes) = CLASSES.get(py)
-        && classes.writer.is_class_of(writer)
-        && classes.writer.is_intact(py)?
-    {
-        // Refused if a program has changed the layout of asyncio's class: then it stays what it is.
-        let class = classes.own_writer.bind(py);
-        cloverleaf::ignore(writer.setattr(intern!(py, "__class__"), class));
-    }
-    callback.invoke((reader, writer))
-}
 
 /// Whether `drain()` would have nothing to do and nothing to say.
 ///
