@@ -197,6 +197,22 @@ install_groups() {
     "$venv/bin/python" -I -m pip install -q "${arguments[@]}"
 }
 
+# make_venv_if_online PYTHON FOLDER GROUP...: an environment with dependency groups; status 77, and a
+# line that says why, where they are not there yet and the package index cannot be reached.
+make_venv_if_online() {
+    local python=$1 folder=$2
+    shift 2
+    make_venv "$python" "$folder" && install_groups "$folder" "$@" && return 0
+    index_answers "$folder" && return 1
+    printf 'skipped, the package index cannot be reached\n'
+    return 77
+}
+
+# index_answers VENV: whether the environment's pip reaches the package index.
+index_answers() {
+    "$1/bin/python" -I -m pip index versions pip --retries 0 --timeout 10 >/dev/null 2>&1
+}
+
 # wheel_of VENV: the wheel that was built for the environment's Python.
 wheel_of() { ls "$ROOT/target/wheels/$(version_of "$1/bin/python")"/*.whl; }
 

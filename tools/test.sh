@@ -6,8 +6,9 @@
 #   lint             rustfmt, clippy, cargo doc, layers, discards, ruff, mypy, shellcheck
 #   rust             unit and integration tests, documentation's examples, loom models
 #   python           for each Python: release wheel, in a clean environment too; parity, integration,
-#                    stress and memory tests; stubtest
-#   conformance      for each Python: CPython's own tests, every module
+#                    stress and memory tests; on the newest also stubtest, and parity and stress
+#                    with epoll alone, with a ring demanded, and where io_uring is refused
+#   conformance      for each Python: CPython's own tests, every module; on the newest, the same three
 #   free-threaded    wheels for 3.14t and 3.15t; where such a Python is, its parity and stress tests
 #   ecosystem        newest Python: the own tests of anyio, aiohttp, uvicorn, websockets and aiofiles
 #
@@ -26,7 +27,8 @@ FAILED=0
 
 # -- steps -------------------------------------------------------------------------------------
 
-# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended.
+# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended. Status 77 means
+# that it cannot be done here; its last line says why.
 step() {
     local name=$1 began=$SECONDS status
     local log=$LOGS/${name//[^a-z0-9.]/-}.log
@@ -42,6 +44,8 @@ note() {
     NAMES+=("$1") SECONDS_OF+=("$3") CLOSINGS+=("$4")
     if (($2 == 0)); then
         RESULTS+=(ok)
+    elif (($2 == 77)); then
+        RESULTS+=(skipped)
     else
         RESULTS+=("FAILED ($2)")
         FAILED=$((FAILED + 1))
@@ -169,20 +173,43 @@ stage_python() {
     done
 }
 
-# What uses io_uring, with a ring demanded and where none is allowed.
-RING_TESTS=(tests/parity/test_backend.py tests/parity/test_fork.py tests/parity/test_file*.py
-    tests/parity/test_stream*.py tests/parity/test_tls*.py tests/stress/test_file_storm.py
-    tests/stress/test_connections.py tests/stress/test_descriptor_reuse.py)
+# Each test is for a loop that chooses for itself, on every Python; and on the newest for one that has
+# only epoll, one that is to use io_uring for all it can, and one to which the kernel refuses it.
+BACKENDS=(epoll io_uring refused)
+
+# on_backend NAME: the command under which programs have such a loop, in UNDER.
+on_backend() {
+    if [[ $1 == refused ]]; then
+        UNDER=("$PRIMARY" tools/refuse_io_uring.py)
+    else
+        UNDER=(env "CLOVERLEAF_BACKEND=$1")
+    fi
+}
+
+# backend_step NAME BACKEND COMMAND...: a step, unless this kernel has no such loop.
+backend_step() {
+    local name="$1, io_uring refused" backend=$2
+    [[ $backend == refused ]] || name="$1, $backend"
+    if [[ $backend == io_uring ]] && ! has_a_ring; then
+        skip "$name" 'io_uring is refused here'
+        return
+    fi
+    on_backend "$backend"
+    step "$name" limited "${UNDER[@]}" "${@:3}"
+}
+
+has_a_ring() {
+    "$(venv_of "$PRIMARY")/bin/python" -c \
+        'import cloverleaf; cloverleaf.new_event_loop(backend="io_uring").close()'
+}
 
 # test_backends PYTHON VERSION
 test_backends() {
-    local tests=("$1" -m pytest --loops cloverleaf "${RING_TESTS[@]}")
-    if "$1" -c 'import cloverleaf; cloverleaf.new_event_loop(backend="io_uring").close()'; then
-        step "pytest $2, a ring" limited env CLOVERLEAF_BACKEND=io_uring "${tests[@]}"
-    else
-        skip "pytest $2, a ring" 'io_uring is refused here'
-    fi
-    step "pytest $2, no ring" limited "$1" tools/refuse_io_uring.py "${tests[@]}"
+    local backend
+    for backend in "${BACKENDS[@]}"; do
+        backend_step "pytest $2" "$backend" \
+            "$1" -m pytest --loops cloverleaf tests/parity tests/stress
+    done
 }
 
 stage_conformance() {
@@ -191,7 +218,7 @@ stage_conformance() {
 }
 
 conformance() {
-    local python=$1 version tests
+    local python=$1 version tests backend suite
     read -r version tests _ < <(describe_python "$python")
     if [[ $tests == no ]]; then
         skip "conformance $version" "$python comes without CPython's own tests"
@@ -199,10 +226,14 @@ conformance() {
     fi
     build "$python" || return
     mkdir -p target/conformance
-    step "conformance $version" limited "$(venv_of "$python")/bin/python" \
-        tests/conformance/run_cpython_suite.py --loop cloverleaf -j 2 \
-        --known-failures tests/conformance/known_failures/cloverleaf.txt \
-        --json "target/conformance/$version.json"
+    suite=("$(venv_of "$python")/bin/python" tests/conformance/run_cpython_suite.py
+        --loop cloverleaf -j 2 --known-failures tests/conformance/known_failures/cloverleaf.txt)
+    step "conformance $version" limited "${suite[@]}" --json "target/conformance/$version.json"
+    [[ $python == "$PRIMARY" ]] || return
+    for backend in "${BACKENDS[@]}"; do
+        backend_step "conformance $version" "$backend" \
+            "${suite[@]}" --json "target/conformance/$version-$backend.json"
+    done
 }
 
 stage_ecosystem() {
@@ -217,9 +248,9 @@ stage_ecosystem() {
 
 # test_aiofiles VENV OWN: aiofiles' tests of our module, in an environment of their own.
 test_aiofiles() {
-    make_venv "$PRIMARY" "$2" && install_groups "$2" files-ecosystem &&
-        "$2/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index \
-            "$(wheel_of "$1")" &&
+    make_venv_if_online "$PRIMARY" "$2" files-ecosystem || return
+    "$2/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index \
+        "$(wheel_of "$1")" &&
         limited "$2/bin/python" -m pytest tests/files_ecosystem
 }
 

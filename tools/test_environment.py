@@ -117,3 +117,32 @@ def test_a_python_with_the_gil_is_not_taken_for_one_without() -> None:
     for flag in ("", "t"):
         done = subprocess.run(["bash", "-c", script, "-", flag], capture_output=True, check=False)
         assert (done.returncode == 0) == (flag == wanted), done.stderr
+
+
+PYTHON_WITH_PIP = """#!/bin/sh
+case "$*" in
+*"-m venv "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+*"pip install"*) exit $INSTALLS ;;
+*"pip index"*) exit $ANSWERS ;;
+*_base_executable*) echo "$BASE" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("installs", "answers", "status"),
+    [(0, 0, 0), (0, 1, 0), (1, 1, 77), (1, 0, 1)],
+    ids=["online", "all-is-there", "offline", "a-fault"],
+)
+def test_an_environment_that_cannot_be_fetched_is_skipped_only_offline(
+    machine: Path, installs: int, answers: int, status: int
+) -> None:
+    python = machine / "bin/python3.13"
+    python.write_text(PYTHON_WITH_PIP)
+    python.chmod(0o755)
+    for name in ("cp", "mkdir", "rm"):
+        (machine / "bin" / name).symlink_to(f"/bin/{name}")
+    script = f"make_venv_if_online {python} {machine}/venv files-ecosystem"
+    done = run(machine, script, INSTALLS=str(installs), ANSWERS=str(answers), BASE=str(python))
+    assert done.returncode == status, done.stderr
+    assert ("the package index cannot be reached" in done.stdout) == (status == 77)

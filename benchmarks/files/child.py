@@ -9,11 +9,15 @@ import random
 import resource
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.files.packages import READERS, copy, whole
+from benchmarks.files.packages import DIRECT_READERS, OFFSET_FIRST, READERS, copy, whole
 
 PIECE = 4096
+
+#: What is measured, and what ends it.
+Work = tuple[Callable[[], Awaitable[int]], Callable[[], Awaitable[None]]]
 
 
 def processor() -> float:
@@ -21,26 +25,45 @@ def processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def random_reads(package: str, path: str, tasks: int, count: int) -> int:
+async def random_reads(kind: str, package: str, path: str, tasks: int, count: int) -> Work:
+    """Open a file for each task and choose its pieces; return what reads them."""
     pieces = os.path.getsize(path) // PIECE  # noqa: ASYNC240, PTH202
-
-    async def read_many(seed: int) -> None:
+    open_reader = (DIRECT_READERS if kind == "direct" else READERS)[package]
+    offset_first = package in OFFSET_FIRST
+    readers = [await open_reader(path) for _ in range(tasks)]
+    chosen = []
+    for seed in range(tasks):
         chance = random.Random(seed)
-        offsets = [chance.randrange(pieces) * PIECE for _ in range(count // tasks)]
-        read, close = await READERS[package](path)
+        chosen.append([chance.randrange(pieces) * PIECE for _ in range(count // tasks)])
+
+    async def read_many(read: Any, offsets: list[int]) -> None:
         for offset in offsets:
             data = await read(PIECE, offset)
             if len(data) != PIECE:
                 raise AssertionError(f"{package} read {len(data)} bytes")
-        await close()
 
-    await asyncio.gather(*(read_many(seed) for seed in range(tasks)))
-    return count // tasks * tasks
+    async def read_many_at(read: Any, offsets: list[int]) -> None:
+        for offset in offsets:
+            data = await read(offset, PIECE)
+            if len(data) != PIECE:
+                raise AssertionError(f"{package} read {len(data)} bytes")
+
+    async def work() -> int:
+        each = read_many_at if offset_first else read_many
+        pairs = zip(readers, chosen, strict=True)
+        await asyncio.gather(*(each(read, offsets) for (read, _), offsets in pairs))
+        return count // tasks * tasks
+
+    async def close() -> None:
+        for _, close_reader in readers:
+            await close_reader()
+
+    return work, close
 
 
-async def measured(work: Any) -> dict[str, float]:
+async def measured(work: Callable[[], Awaitable[int]]) -> dict[str, float]:
     began, used = time.perf_counter(), processor()
-    operations = await work
+    operations = await work()
     return {
         "operations": operations,
         "wall_us": (time.perf_counter() - began) / operations * 1e6,
@@ -50,13 +73,18 @@ async def measured(work: Any) -> dict[str, float]:
 
 async def run(workload: str, package: str, path: str, count: int) -> dict[str, float]:
     kind, _, tasks = workload.rpartition("-")
-    if kind in ("hot", "cold"):
-        await random_reads(package, path, int(tasks), int(tasks))
+    if kind in ("hot", "cold", "direct"):
+        work, close = await random_reads(kind, package, path, int(tasks), int(tasks))
+        await work()
+        await close()
         if kind == "cold":
             fd = os.open(path, os.O_RDONLY)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)
-        return await measured(random_reads(package, path, int(tasks), count))
+        work, close = await random_reads(kind, package, path, int(tasks), count)
+        result = await measured(work)
+        await close()
+        return result
     if workload == "whole-1m":
 
         async def read_whole() -> int:
@@ -65,14 +93,14 @@ async def run(workload: str, package: str, path: str, count: int) -> dict[str, f
             return count
 
         await read_whole()
-        return await measured(read_whole())
+        return await measured(read_whole)
 
     async def copy_once() -> int:
         await copy(package, path, path + ".copy")
         return 1
 
     try:
-        return await measured(copy_once())
+        return await measured(copy_once)
     finally:
         os.unlink(path + ".copy")  # noqa: PTH108
 

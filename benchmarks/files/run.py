@@ -3,7 +3,8 @@
 
 Every measurement has a process of its own, and the packages take turns within a round. CPU time is
 that of the whole process, threads included. "floor" is a program in Rust that makes the same system
-calls (`cloverleaf-load read`); "plain" is the built-in `open` and `shutil`, which hold a loop up.
+calls (`cloverleaf-load read`); "plain" is `os.pread`, the built-in
+`open` and `shutil`, which hold a loop up.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ class Workload:
 
 
 READERS = ("cloverleaf", "aiofiles", "anyio", "aiofile", "turbofile", "urio", "executor")
+DIRECT = ("cloverleaf", "executor")
 WHOLES = ("plain", "cloverleaf", "aiofiles", "anyio", "aiofile", "turbofile", "urio")
 COPIES = ("plain", "cloverleaf", "aiofiles", "anyio", "turbofile", "urio")
 
 WORKLOADS = (
-    Workload("hot-1", "4 KiB random, cached, one at a time", 64 * MIB, 6400, ("floor", *READERS)),
-    Workload("hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 12800, ("floor", *READERS)),
-    Workload("cold-1", "4 KiB random, not cached, one at a time", 256 * MIB, 1600, READERS),
+    Workload("hot-1", "4 KiB random, cached, one at a time", 64 * MIB, 25600, ("floor", "plain", *READERS)),
+    Workload("hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 25600, ("floor", "plain", *READERS)),
+    Workload("cold-1", "4 KiB random, not cached, one at a time", 256 * MIB, 1600, ("plain", *READERS)),
     Workload("cold-64", "4 KiB random, not cached, 64 tasks", 256 * MIB, 6400, READERS),
+    Workload("direct-1", "4 KiB random, O_DIRECT, one at a time", 256 * MIB, 1600, DIRECT),
+    Workload("direct-64", "4 KiB random, O_DIRECT, 64 tasks", 256 * MIB, 6400, DIRECT),
     Workload("whole-1m", "a whole file of 1 MiB, cached", MIB, 300, WHOLES),
     Workload("copy-1g", "a copy of 1 GiB", 1024 * MIB, 1, COPIES),
 )

@@ -81,7 +81,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         stack: Any = getattr(self, "_file", None)
         if stack is None or self._fileno() == -1:
             return
-        warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+        if self._raw.owns_number:
+            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         try:
             if not stack.closed:
                 stack.close()
@@ -240,17 +241,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     # -- beside the others ---------------------------------------------------------------------
 
-    async def pread(self, size: int, offset: int) -> bytes:
-        """Return `size` bytes from `offset` on, fewer only at the end of the file.
-
-        The position stays. What is still in a buffer is not looked at.
-        """
-        data = self._pread_at_once(size, offset)
-        if data is not None:
-            return data
-        if self._pauses():
-            await asyncio.sleep(0)
-            return await self.pread(size, offset)
+    async def _pread_on(self, size: int, offset: int) -> bytes:
+        """Go on with a `pread` that must wait for a disk."""
         found: bytes = await perform(self._reading(size, offset))
         return found
 

@@ -244,7 +244,9 @@ class Request:
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
         text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
-        return self.kinds[1](raw, text, self.mode)
+        opened = self.kinds[1](raw, text, self.mode)
+        opened.newline = newline
+        return opened
 
     def _buffer_size(self, found: os.stat_result) -> int:
         if self.buffering > 1:

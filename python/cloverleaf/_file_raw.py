@@ -236,6 +236,11 @@ class RawFile(io.RawIOBase):
         return self._flight is None and not self._queue
 
     @property
+    def owns_number(self) -> bool:
+        """Whether closing the file closes the descriptor that the program knows."""
+        return self.number == self._own
+
+    @property
     def mode_below(self) -> str:
         """The mode in which Python's own takes the descriptor as it is."""
         is_both = self._access == os.O_RDWR

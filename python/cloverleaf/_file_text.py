@@ -20,7 +20,7 @@ _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
 class TextFile(File[str]):
     """A file of text."""
 
-    __slots__ = ("_known", "_landed", "_left", "_return_to")
+    __slots__ = ("_known", "_landed", "_left", "_return_to", "newline")
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -33,6 +33,8 @@ class TextFile(File[str]):
         #: What was read from a stream for somebody who gave up, and what a thread has just read.
         self._left = ""
         self._landed: list[str] = []
+        #: What ends a line, as `open` takes it.
+        self.newline: str | None = None
 
     @property
     def encoding(self) -> str:
@@ -66,6 +68,7 @@ class TextFile(File[str]):
         await self._enter()
         try:
             self._file.reconfigure(**settings)
+            self.newline = settings.get("newline", self.newline)
             await self._raw.settle()
         finally:
             self._turns.leave()
@@ -142,7 +145,7 @@ class TextFile(File[str]):
     async def _read_stream(self, method: str, size: int) -> str:
         """Read what has no position, and may keep a thread waiting for ever."""
         text = self._take_left(method, size)
-        is_enough = len(text) == size or (method == "readline" and text.endswith("\n"))
+        is_enough = len(text) == size or (method == "readline" and bool(self._line_end(text)))
         if is_enough:
             return text
         rest = size - len(text) if size >= 0 else -1
@@ -159,10 +162,20 @@ class TextFile(File[str]):
         self._left += "".join(self._landed)
         self._landed.clear()
         end = len(self._left) if size < 0 else size
-        if method == "readline" and (found := self._left.find("\n", 0, end)) >= 0:
-            end = found + 1
+        if method == "readline":
+            end = self._line_end(self._left[:end]) or end
         text, self._left = self._left[:end], self._left[end:]
         return text
+
+    def _line_end(self, text: str) -> int:
+        """Return where the first line of a text ends, behind what ends it; 0 if nothing does."""
+        ends = ("\r\n", "\n", "\r") if self.newline == "" else (self.newline or "\n",)
+        # Of those at the same place, the longest.
+        found = [(at, -len(end)) for end in ends if (at := text.find(end)) >= 0]
+        if not found:
+            return 0
+        at, length = min(found)
+        return at - length
 
     async def _fly(self, method: str, size: int, land: Callable[[str], object]) -> str:
         loop = asyncio.get_running_loop()

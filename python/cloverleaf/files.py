@@ -82,7 +82,8 @@ def _on_thread(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _
     return on_thread
 
 
-def _scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
+@_on_thread
+def _entries(path: Any) -> list[os.DirEntry[Any]]:
     with os.scandir(path) as entries:
         return list(entries)
 
@@ -115,8 +116,7 @@ utime = _on_thread(os.utime)
 
 async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
     """Return the entries of a folder, as `os.scandir` gives them one by one."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, _scandir, path)
+    return await _entries(path)
 
 
 async def read_bytes(path: Any) -> bytes:
@@ -216,8 +216,7 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
 
 async def copyfile(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
     """Copy a file's content, as `shutil.copyfile` does; return `dst`."""
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, _check_copy, src, dst)
+    await _check_copy(src, dst)
     if not follow_symlinks and await islink(src):
         await symlink(await readlink(src), dst)
         return dst
@@ -231,13 +230,14 @@ async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
     if await isdir(dst):
         dst = os.path.join(dst, os.path.basename(src))  # noqa: PTH118, PTH119  # may be bytes
     await copyfile(src, dst, follow_symlinks=follow_symlinks)
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(
-        None, lambda: shutil.copymode(src, dst, follow_symlinks=follow_symlinks)
-    )
+    await _copymode(src, dst, follow_symlinks=follow_symlinks)
     return dst
 
 
+_copymode = _on_thread(shutil.copymode)
+
+
+@_on_thread
 def _check_copy(src: Any, dst: Any) -> None:
     """Refuse what `shutil.copyfile` refuses, before the open, which a pipe might hold up."""
     source, target = _found(src), _found(dst)

@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
+from parity.harness.garbage import set_aside_now_and_then
+
 from .programs import Programs
 
 T = TypeVar("T")
@@ -92,6 +94,7 @@ def programs() -> Iterator[Programs]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fails a test after which more descriptors or threads are there than before it."""
+    set_aside_now_and_then()
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
@@ -104,10 +107,10 @@ def nothing_left_behind() -> Iterator[None]:
 def stays(thread: threading.Thread) -> bool:
     """Tell whether a thread is left behind.
 
-    Whoever starts a thread joins it. Only a daemon may have been asked to end without being joined,
-    and then ends soon.
+    Whoever starts a thread joins it. Only a daemon and anyio's workers may have been asked to end
+    without being joined, and then end soon.
     """
-    if thread.daemon:
+    if thread.daemon or thread.name == "AnyIO worker thread":
         thread.join(5)
         return thread.is_alive()
     return True

@@ -233,3 +233,26 @@ def read_all(peer: socket.socket) -> None:
             pass
     except BlockingIOError:
         return
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_loop_that_sleeps_gives_the_memory_of_a_burst_back(loop: Loop, method: str) -> None:
+    def burst(count: int) -> None:
+        for _ in range(count):
+            if method == "call_soon":
+                loop.call_soon(int)
+            else:
+                loop.call_later(0, int)
+        turn(loop)
+        turn(loop)
+
+    def sleep() -> None:
+        loop.call_later(1e-4, loop.stop)
+        loop.run_forever()
+
+    # Each callback has two blocks: its handle and its context. Those of so many may be kept.
+    burst(16 * 1024)
+    most = sys.getallocatedblocks() + 1000
+    burst(50_000)
+    while sys.getallocatedblocks() > most:  # the test's deadline ends a vain wait
+        sleep()

@@ -17,7 +17,7 @@ import cloverleaf
 from cloverleaf._file_raw import perform
 
 from .harness.awaited import chill
-from .harness.turns import turns
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 400
@@ -156,6 +156,36 @@ async def test_a_cancelled_read_of_text_does_not_move_the_position(
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert await file.read() == content[6:]
+
+
+@pytest.mark.parametrize(
+    ("newline", "lines"),
+    [
+        (None, ["one\n", "two\n", "three\n", "four"]),
+        ("", ["one\r", "two\r\n", "three\n", "four"]),
+        ("\n", ["one\rtwo\r\n", "three\n", "four"]),
+        ("\r", ["one\r", "two\r", "\nthree\nfour"]),
+        ("\r\n", ["one\rtwo\r\n", "three\nfour"]),
+    ],
+)
+@pytest.mark.parametrize("how", ["open", "reconfigure"])
+async def test_lines_end_alike_after_a_cancelled_read_of_a_stream(
+    loop: Loop, newline: str | None, lines: list[str], how: str
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        first = newline if how == "open" else "\n"
+        async with cloverleaf.open(reading, newline=first) as file:
+            if how == "reconfigure":
+                await file.reconfigure(newline=newline)
+            task = asyncio.ensure_future(file.read(18))
+            await until(lambda: file._raw._flight is not None)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            pipe.write(b"one\rtwo\r\nthree\nfour")
+            pipe.close()
+            assert [line async for line in file] == lines
 
 
 async def test_cancelled_writes_are_whole_or_not_there(loop: Loop, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import gc
 import mmap
 import os
@@ -14,6 +15,7 @@ import resource
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,20 @@ async def test_a_forgotten_file_warns_and_loses_nothing(loop: Loop, tmp_path: Pa
     assert path.read_text() == "buffered"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+async def test_a_forgotten_file_that_borrows_its_descriptor_does_not_warn(
+    loop: Loop, path: Path
+) -> None:
+    fd = os.open(path, os.O_RDWR)
+    files = [await cloverleaf.open(fd, "r+", closefd=False)]
+    await files[0].write("buffered")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files.clear()
+        gc.collect()
+    assert os.pread(fd, 8, 0) == b"buffered"
+    os.close(fd)
 
 
 async def test_a_descriptor_is_taken_over(loop: Loop, path: Path) -> None:
@@ -279,6 +295,29 @@ async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) ->
                 await file.pread(100, 7)
     except OSError as error:
         if error.errno != errno.EINVAL or "file" in locals():
+            raise
+        pytest.skip("the file system has no O_DIRECT")
+    finally:
+        content = path.read_bytes()
+        path.unlink()
+    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
+
+
+async def test_a_file_may_be_made_one_past_the_page_cache_while_it_is_open(loop: Loop) -> None:
+    path = Path(f"/var/tmp/cloverleaf-direct-later-{os.getpid()}")
+    path.write_bytes(CONTENT[:8192] * 4)
+    try:
+        async with cloverleaf.open(path, "r+b", 0) as file:
+            fd = file.fileno()
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
+            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+            assert b"".join(found) == CONTENT[:8192] * 4
+            assert await file.pread(8192, 4096 * 7) == CONTENT[4096:8192]
+            assert await file.pwrite(b"x" * 4096, 4096) == 4096
+            with pytest.raises(OSError, match="Invalid argument"):
+                await file.pread(100, 7)
+    except OSError as error:
+        if error.errno != errno.EINVAL or "found" in locals():
             raise
         pytest.skip("the file system has no O_DIRECT")
     finally:

@@ -239,7 +239,8 @@ def test_an_idle_loop_sleeps(loop: Loop) -> None:
     before = resource.getrusage(resource.RUSAGE_THREAD)
     loop.run_forever()
     after = resource.getrusage(resource.RUSAGE_THREAD)
-    assert after.ru_nvcsw - before.ru_nvcsw <= 5
+    # More than one, where the kernel has rings to take down that this thread has closed before.
+    assert after.ru_nvcsw - before.ru_nvcsw <= 20
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.05
 
 

@@ -228,6 +228,7 @@ fn an_operation_comes_back_exactly_once(mut rig: Rig) {
     let op = Op::Read {
         fd: Arc::clone(&kept),
         buffer,
+        start: 0,
         offset: 0,
     };
     let completion = if let Err(op) = rig.driver.submit(op, ONE) {

@@ -37,6 +37,7 @@ fn read(fd: &Arc<OwnedFd>, len: usize) -> Op {
     Op::Read {
         fd: Arc::clone(fd),
         buffer: vec![0; len],
+        start: 0,
         offset: 0,
     }
 }
@@ -82,6 +83,7 @@ fn what_is_written_is_read_and_synchronised() {
     let write = Op::Write {
         fd: Arc::clone(&fd),
         buffer: b"abc".to_vec(),
+        start: 0,
         offset: 4,
     };
     driver.submit(write, ONE).expect("is taken");
@@ -130,6 +132,7 @@ fn an_offset_that_pread_refuses_is_not_taken_for_the_position() {
     let op = Op::Read {
         fd,
         buffer: vec![0; 4],
+        start: 0,
         offset: u64::MAX,
     };
     let op = driver.submit(op, ONE).expect_err("is given back");
@@ -149,6 +152,7 @@ fn more_operations_than_the_ring_has_entries_all_end_once() {
         let op = Op::Read {
             fd: Arc::clone(&fd),
             buffer: vec![0; 1],
+            start: 0,
             offset: (index % 256) as u64,
         };
         let token = Token::new(u32::try_from(index).expect("is small"), 7);

@@ -6,7 +6,6 @@ coroutine on it. A test that is a coroutine function runs on its ``loop``.
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from .complaints import Complaints
 from .deadline import SECONDS, deadline, keep_stderr
+from .garbage import set_aside, set_aside_now_and_then
 from .kinds import Kind, add_option, chosen, is_for
 from .leaks import Resources, leaks_since
 from .program import Program
@@ -70,8 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Keep what is alive now out of later collections, which makes them fast."""
-    gc.collect()
-    gc.freeze()
+    set_aside()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -90,6 +89,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def guard(request: pytest.FixtureRequest, logged: Complaints) -> Iterator[None]:
     """Give the test a deadline, and count what it leaves behind."""
     mark = request.node.get_closest_marker("deadline")
+    set_aside_now_and_then()
     with deadline(mark.args[0] if mark else SECONDS):
         before = Resources.now()
         yield

@@ -1,4 +1,5 @@
-//! Calls that can only block, on threads of the loop's own, after which a source is told that it is ready.
+//! Calls that can only block, on threads of the loop's own, after which a source is told that it is ready, or whoever
+//! waits for the answer gets it.
 //!
 //! A thread knows its source by token, and holds nothing of Python's: a source that is gone by the end of the call is
 //! told nothing, and nothing of it lives on in a thread that the kernel does not let go.
@@ -10,7 +11,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
-use crate::job::Job;
+use crate::job::{Internal, Job};
 
 impl Loop {
     /// Makes a call on a thread, and tells the source after it.
@@ -35,6 +36,29 @@ impl Loop {
         call: impl FnOnce() + Send + 'static,
     ) -> PyResult<()> {
         self.run_on(&self.waiting, source, call)
+    }
+
+    /// Makes a call on a thread, and has `settle` give its answer to whoever waits, on the loop's own.
+    ///
+    /// # Errors
+    /// As for [`run_blocking`](Self::run_blocking).
+    pub(super) fn answer_from_thread<R: Send + 'static>(
+        &self,
+        waiter: &Bound<'_, PyAny>,
+        call: impl FnOnce() -> R + Send + 'static,
+        settle: fn(&Bound<'_, PyAny>, R) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let injector = Arc::clone(&self.injector);
+        let target = waiter.clone().unbind();
+        let submitted = self.pool.submit(move || {
+            let answer = call();
+            let job = Job::internal(Internal::Call(Box::new(move |py| {
+                settle(&target.into_bound(py), answer)
+            })));
+            // A loop that was closed meanwhile has nobody left who waits.
+            ignore(injector.inject(job));
+        });
+        submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     fn run_on(

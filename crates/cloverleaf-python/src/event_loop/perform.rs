@@ -4,10 +4,8 @@
 //! A request owns its descriptor and its memory until it has ended, whoever has given up waiting for it.
 
 use std::io;
-use std::sync::Arc;
 
 use cloverleaf::{Completion, InUse, Interest};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
@@ -16,7 +14,6 @@ use crate::error::os_error;
 use crate::ffi::Owned;
 use crate::file::{Answer, Request, Work, answer};
 use crate::future;
-use crate::job::{Internal, Job};
 use crate::source::{Hold, Source};
 use crate::state::LoopState;
 
@@ -69,17 +66,7 @@ fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
 
 /// Has a thread do the work.
 fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<()> {
-    let injector = Arc::clone(&this.injector);
-    let target = waiter.clone().unbind();
-    let submitted = this.pool.submit(move || {
-        let result = work.perform();
-        let job = Job::internal(Internal::Call(Box::new(move |py| {
-            settle(&target.into_bound(py), result)
-        })));
-        // A loop that was closed meanwhile has nobody left who waits.
-        cloverleaf::ignore(injector.inject(job));
-    });
-    submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    this.answer_from_thread(waiter, move || work.perform(), settle)
 }
 
 fn settle(waiter: &Bound<'_, PyAny>, result: io::Result<Answer>) -> PyResult<()> {

@@ -3,7 +3,6 @@
 use crate::ffi::Reach;
 use std::ffi::CString;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use cloverleaf::{Query, ResolveError, Resolved, literal};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -17,7 +16,6 @@ use super::schedule::create_future;
 use crate::error::os_error;
 use crate::ffi::{Arguments, Method, Owned, raw_fastcall};
 use crate::future;
-use crate::job::{Internal, Job};
 
 /// A name or a number as `getaddrinfo(3)` takes it.
 fn text_of(value: &Bound<'_, PyAny>) -> PyResult<Option<CString>> {
@@ -130,17 +128,7 @@ pub(super) fn getaddrinfo<'py>(
         future::set_result(&waiter, addresses(py, found)?.as_any())?;
         return Ok(waiter);
     }
-    let injector = Arc::clone(&this.injector);
-    let target = waiter.clone().unbind();
-    let submitted = this.pool.submit(move || {
-        let answer = query.resolve();
-        let job = Job::internal(Internal::Call(Box::new(move |py| {
-            settle(&target.into_bound(py), answer)
-        })));
-        // A loop that was closed meanwhile has nobody left who waits.
-        cloverleaf::ignore(injector.inject(job));
-    });
-    submitted.map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))?;
+    this.answer_from_thread(&waiter, move || query.resolve(), settle)?;
     Ok(waiter)
 }
 

@@ -5,8 +5,9 @@ use std::ffi::c_void;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::arguments::Arguments;
 use super::class::{Native, TypeSlot, slot};
-use super::method::{Arguments, call_attached};
+use super::method::call_attached;
 use super::object::Owned;
 
 /// An object that can be called. The place of its [`Called`] is the type's `CALLED_AT`.

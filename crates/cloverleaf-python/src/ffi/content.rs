@@ -1,11 +1,13 @@
 //! `bytes` that threads without Python fill, or read.
 
 use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rustix::io::Errno;
 
 /// A new `bytes` that nobody has seen, to be filled by any thread.
 ///
@@ -68,7 +70,7 @@ impl Unfilled {
         let mut pointer = bytes.into_ptr();
         let size = ffi::Py_ssize_t::try_from(filled).unwrap_or(0);
         // SAFETY: we own the only reference, as this call demands; on failure it frees the object and sets null.
-        if unsafe { super::object::_PyBytes_Resize(&raw mut pointer, size) } != 0 {
+        if unsafe { _PyBytes_Resize(&raw mut pointer, size) } != 0 {
             return Err(PyErr::fetch(py));
         }
         // SAFETY: the pointer is to the bytes object that we own, possibly moved by the resize.
@@ -112,4 +114,24 @@ impl Content {
         // SAFETY: the object is alive since `self` holds it, and the content of a `bytes` stays where and what it is.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
+}
+
+/// Receives into a new `bytes` of at most `room` bytes, which is cut to what came: no copy.
+///
+/// # Errors
+/// What the receive says, or `MemoryError` as `ENOMEM`.
+pub(crate) fn recv_into_bytes<'py>(
+    py: Python<'py>,
+    fd: BorrowedFd<'_>,
+    room: usize,
+    recv: impl FnOnce(BorrowedFd<'_>, &mut [MaybeUninit<u8>]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Bound<'py, PyBytes>> {
+    let mut bytes = Unfilled::new(py, room).map_err(|_| Errno::NOMEM)?;
+    let received = recv(fd, bytes.room())?.min(room);
+    bytes.cut(py, received).map_err(|_| Errno::NOMEM)
+}
+
+unsafe extern "C" {
+    /// In every CPython from 3.11 to 3.15, though not among the documented calls.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
 }

@@ -1,4 +1,8 @@
-//! The `StopIteration` that carries the result of a coroutine to whoever awaits it.
+//! The `StopIteration` that carries a result out of an iterator.
+//!
+//! Making one and taking it apart costs the interpreter more than many an operation whose result it brings, and it is
+//! gone a moment later. So one is kept, and raised again for as long as nobody else has it and nothing was left on it.
+//! Its `args` stay empty: whoever awaits asks for its `value`.
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -6,108 +10,106 @@ use pyo3::types::PyBytes;
 
 use super::object::Owned;
 
-/// Raises it; for None, the bare end says as much.
-#[inline]
+/// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
 pub(super) fn stop_with(py: Python<'_>, result: Owned) {
     let result = result.into_bound(py);
     if result.is_none() {
         return;
     }
-    match result.cast_into_exact::<PyBytes>() {
-        Ok(bytes) => stop_with_bytes(&bytes),
-        Err(error) => PyStopIteration::new_err((error.into_inner().unbind(),)).restore(py),
+    // A value that is a tuple or an exception means something else to those who raise.
+    if let Err(result) = result.cast_into_exact::<PyBytes>().map(|bytes| {
+        kept::raise(py, bytes);
+    }) {
+        PyStopIteration::new_err((result.into_inner().unbind(),)).restore(py);
     }
 }
 
-#[cfg(any(not(Py_3_12), Py_GIL_DISABLED))]
-fn stop_with_bytes(bytes: &Bound<'_, PyBytes>) {
-    // SAFETY: the interpreter's own object, which lives for ever.
-    let stop = unsafe { pyo3::ffi::PyExc_StopIteration };
-    // SAFETY: both are live; a value that is neither a tuple nor an exception is taken for the argument.
-    unsafe { pyo3::ffi::PyErr_SetObject(stop, bytes.as_ptr()) };
-}
+/// Lets go of the last result: whoever awaited it has it.
+pub(crate) use kept::forget as forget_result;
 
-#[cfg(all(Py_3_12, not(Py_GIL_DISABLED)))]
-use kept::stop_with_bytes;
-
-/// The interpreter takes the value out of the exception and drops it at once, so it serves again: making one takes as
-/// long as three reads of a line that is there.
 #[cfg(all(Py_3_12, not(Py_GIL_DISABLED)))]
 mod kept {
-    use std::mem::offset_of;
     use std::ptr;
     use std::sync::atomic::{AtomicPtr, Ordering};
 
     use pyo3::ffi;
     use pyo3::prelude::*;
-    use pyo3::types::{PyBytes, PyBytesMethods};
+    use pyo3::types::PyBytes;
 
-    /// Longer values go with a new exception: the kept one holds its value until it serves again.
-    const LONGEST: usize = 4096;
+    /// The one that is kept, which the GIL guards; null until it is needed.
+    static KEPT: AtomicPtr<ffi::PyStopIterationObject> = AtomicPtr::new(ptr::null_mut());
 
-    /// Where an exception has what whoever catches it may fill.
-    const WHAT_OTHERS_FILL: [usize; 5] = [
-        offset_of!(ffi::PyStopIterationObject, dict),
-        offset_of!(ffi::PyStopIterationObject, notes),
-        offset_of!(ffi::PyStopIterationObject, traceback),
-        offset_of!(ffi::PyStopIterationObject, context),
-        offset_of!(ffi::PyStopIterationObject, cause),
-    ];
-
-    /// The exception, with a reference of ours.
-    static KEPT: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-
-    pub(super) fn stop_with_bytes(bytes: &Bound<'_, PyBytes>) {
-        // SAFETY: the interpreter's own object, which lives for ever.
-        let class = unsafe { ffi::PyExc_StopIteration };
-        if bytes.as_bytes().len() > LONGEST {
-            // SAFETY: both are live; a value that is neither a tuple nor an exception is taken for the argument.
-            unsafe { ffi::PyErr_SetObject(class, bytes.as_ptr()) };
-            return;
-        }
-        let kept = KEPT.swap(ptr::null_mut(), Ordering::Relaxed);
-        let exception = if serves_again(kept) {
-            kept
-        } else {
-            // SAFETY: the reference was the place's; an exception that somebody else has seen is left to him.
-            unsafe { ffi::Py_XDECREF(kept) };
-            // SAFETY: the class is live and the thread attached.
-            unsafe { ffi::PyObject_CallNoArgs(class) }
-        };
+    /// Whether the only reference to it is ours, and it is as it was made.
+    fn is_free(exception: *mut ffi::PyStopIterationObject) -> bool {
         if exception.is_null() {
-            // It has failed, which is raised instead.
-            return;
+            return false;
         }
-        let fields = exception.cast::<ffi::PyStopIterationObject>();
-        // SAFETY: the exception is of this very class.
-        let value = unsafe { &raw mut (*fields).value };
-        // SAFETY: the field holds a reference, and nobody else has the exception.
-        let old = unsafe { value.replace(bytes.clone().into_ptr()) };
-        // SAFETY: the reference was the field's.
-        unsafe { ffi::Py_XDECREF(old) };
-        // SAFETY: the exception is live; this reference is the place's.
-        unsafe { ffi::Py_INCREF(exception) };
-        let before = KEPT.swap(exception, Ordering::Relaxed);
-        // SAFETY: as above; freeing the value may have come by here.
-        unsafe { ffi::Py_XDECREF(before) };
-        // SAFETY: the exception is live, and its other reference is given up to the thread.
-        unsafe { ffi::PyErr_SetRaisedException(exception) };
+        // SAFETY: what is kept is a live exception of just this layout.
+        let fields = unsafe { &*exception };
+        // SAFETY: as above.
+        let references = unsafe { ffi::Py_REFCNT(exception.cast()) };
+        references == 1
+            && fields.dict.is_null()
+            && fields.notes.is_null()
+            && fields.traceback.is_null()
+            && fields.context.is_null()
+            && fields.cause.is_null()
     }
 
-    /// Whether an exception is as it was made, and only here.
-    fn serves_again(kept: *mut ffi::PyObject) -> bool {
-        if kept.is_null() {
-            return false;
+    pub(super) fn raise(py: Python<'_>, result: Bound<'_, PyBytes>) {
+        let mut exception = KEPT.load(Ordering::Relaxed);
+        if !is_free(exception) {
+            // SAFETY: the interpreter's own class, which lives for ever.
+            let class = unsafe { ffi::PyExc_StopIteration };
+            // SAFETY: the thread is attached.
+            let made = unsafe { ffi::PyObject_CallNoArgs(class) };
+            if made.is_null() {
+                return;
+            }
+            let former = std::mem::replace(&mut exception, made.cast());
+            KEPT.store(exception, Ordering::Relaxed);
+            // SAFETY: this was our reference to the former one, if there was one.
+            drop(unsafe { Bound::from_owned_ptr_or_opt(py, former.cast()) });
         }
-        // SAFETY: the place has held it.
-        if unsafe { ffi::Py_REFCNT(kept) } != 1 {
-            return false;
-        }
-        let is_empty = |offset| {
-            let field = kept.wrapping_byte_add(offset).cast::<*mut ffi::PyObject>();
-            // SAFETY: the exception is of this very class, which has such a field there.
-            unsafe { field.read() }.is_null()
-        };
-        WHAT_OTHERS_FILL.into_iter().all(is_empty)
+        // SAFETY: the exception is alive, and nobody else has it.
+        let value = unsafe { &mut (*exception).value };
+        let before = std::mem::replace(value, result.into_ptr());
+        // SAFETY: the reference was the field's.
+        unsafe { ffi::Py_XDECREF(before) };
+        // SAFETY: the exception is alive; one reference goes to the interpreter, one stays ours.
+        unsafe { ffi::Py_INCREF(exception.cast()) };
+        // SAFETY: the call takes this reference.
+        unsafe { ffi::PyErr_SetRaisedException(exception.cast()) };
     }
+
+    /// Empties the one that is kept, unless somebody else has it.
+    #[inline]
+    pub(crate) fn forget(py: Python<'_>) {
+        let exception = KEPT.load(Ordering::Relaxed);
+        // SAFETY: what is kept is alive.
+        if exception.is_null() || unsafe { ffi::Py_REFCNT(exception.cast()) } != 1 {
+            return;
+        }
+        // SAFETY: the exception is alive, and nobody else has it.
+        let value = unsafe { &mut (*exception).value };
+        let before = std::mem::replace(value, py.None().into_ptr());
+        // SAFETY: the reference was the field's. It is a `bytes`, or what a program has put there and let go of.
+        unsafe { ffi::Py_XDECREF(before) };
+    }
+}
+
+#[cfg(not(all(Py_3_12, not(Py_GIL_DISABLED))))]
+mod kept {
+    use pyo3::ffi;
+    use pyo3::prelude::*;
+    use pyo3::types::PyBytes;
+
+    pub(super) fn raise(_py: Python<'_>, result: Bound<'_, PyBytes>) {
+        // SAFETY: the interpreter's own object, which lives for ever.
+        let stop = unsafe { ffi::PyExc_StopIteration };
+        // SAFETY: both are live; a value that is neither a tuple nor an exception is taken for the argument.
+        unsafe { ffi::PyErr_SetObject(stop, result.as_ptr()) };
+    }
+
+    pub(crate) fn forget(_py: Python<'_>) {}
 }

@@ -19,36 +19,36 @@ use crate::ffi::{Unfilled, detached, recv_into_buffer, writable_buffer};
 /// Bytes from which on other threads may run Python while the kernel copies.
 ///
 /// Letting go of Python and taking it back costs about as much as copying 1 KiB, and with other threads at work far more.
-const DETACH_BYTES: usize = 64 * 1024;
-
-/// Reads, and lets go of Python meanwhile if that takes long.
-fn fill(
-    py: Python<'_>,
-    fd: BorrowedFd<'_>,
-    room: &mut [MaybeUninit<u8>],
-    offset: u64,
-) -> Option<usize> {
-    if room.len() < DETACH_BYTES {
-        return read_at_once(fd, room, offset);
-    }
-    detached(py, || read_at_once(fd, room, offset))
-}
+pub(super) const DETACH_BYTES: usize = 64 * 1024;
 
 /// Fills all of `room`, or up to the end of the file; `None` if that needs a wait.
-fn fill_all(
-    py: Python<'_>,
+#[inline]
+pub(super) fn read_full_at_once(
     fd: BorrowedFd<'_>,
     room: &mut [MaybeUninit<u8>],
     offset: u64,
 ) -> Option<usize> {
     let mut filled = 0;
     while filled < room.len() {
-        match fill(py, fd, &mut room[filled..], offset + filled as u64)? {
+        match read_at_once(fd, &mut room[filled..], offset + filled as u64)? {
             0 => break,
             count => filled += count,
         }
     }
     Some(filled)
+}
+
+/// The same, and lets go of Python meanwhile if that takes long.
+fn fill_all(
+    py: Python<'_>,
+    fd: BorrowedFd<'_>,
+    room: &mut [MaybeUninit<u8>],
+    offset: u64,
+) -> Option<usize> {
+    if room.len() < DETACH_BYTES {
+        return read_full_at_once(fd, room, offset);
+    }
+    detached(py, || read_full_at_once(fd, room, offset))
 }
 
 /// The bytes from `offset` on, fewer than `size` only at the end of the file; None if that needs a wait.

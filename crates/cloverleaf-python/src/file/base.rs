@@ -10,11 +10,12 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
-use super::at_once;
+use super::at_once::{self, DETACH_BYTES, read_full_at_once};
+use super::pread::pread;
 use super::request::Request;
 use super::work::{Work, is_direct};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Arguments, Content, Method, Owned, close_fd, own_fd, raw_fastcall};
+use crate::ffi::{Content, Method, Unfilled, close_fd, own_fd, raw_attached};
 
 /// What all objects of one open file share.
 #[derive(Debug)]
@@ -59,17 +60,60 @@ impl FileBase {
     /// `ValueError` if the file is closed.
     pub(super) fn fd(&self) -> PyResult<Arc<OwnedFd>> {
         let fd = self.slot().as_ref().map(Arc::clone);
-        fd.ok_or_else(|| PyValueError::new_err("I/O operation on closed file."))
+        fd.ok_or_else(closed)
     }
 
-    /// Counts an operation that takes no wait; `false` if others must run first.
-    fn may_go_on(&self) -> bool {
+    /// Counts an operation that takes no wait; `true` if others must run first, which the caller sees to.
+    #[inline]
+    fn pauses(&self) -> bool {
         let spent = self.shared.spent.load(Ordering::Relaxed);
-        let may = spent < OPERATIONS_BETWEEN_PAUSES;
-        if may {
-            self.shared.spent.store(spent + 1, Ordering::Relaxed);
+        let pauses = spent >= OPERATIONS_BETWEEN_PAUSES;
+        let spent = if pauses { 0 } else { spent + 1 };
+        self.shared.spent.store(spent, Ordering::Relaxed);
+        pauses
+    }
+
+    /// Reads from an offset on what is at hand.
+    ///
+    /// # Errors
+    /// `ValueError` if the file is closed; those of [`natural`]; `MemoryError`.
+    #[inline]
+    pub(super) fn pread<'py>(
+        &self,
+        py: Python<'py>,
+        size: &Bound<'py, PyAny>,
+        offset: &Bound<'py, PyAny>,
+    ) -> PyResult<AtOnce<'py>> {
+        let (size, offset) = (size_of(size)?, natural(offset)?);
+        if self.shared.is_direct || size > AT_ONCE_BYTES {
+            return self.fd().map(|_| AtOnce::Waits);
         }
-        may
+        if self.pauses() {
+            return self.fd().map(|_| AtOnce::OthersFirst);
+        }
+        let read = if size < DETACH_BYTES {
+            self.read_small(py, size, offset)?
+        } else {
+            at_once::read(py, self.fd()?.as_fd(), size, offset)?
+        };
+        Ok(read.map_or(AtOnce::Waits, AtOnce::Bytes))
+    }
+
+    /// Reads little, without a share in the descriptor: the lock keeps it open.
+    #[inline]
+    fn read_small<'py>(
+        &self,
+        py: Python<'py>,
+        size: usize,
+        offset: u64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let mut bytes = Unfilled::new(py, size)?;
+        let filled = {
+            let slot = self.slot();
+            let fd = slot.as_ref().ok_or_else(closed)?;
+            read_full_at_once(fd.as_fd(), bytes.room(), offset)
+        };
+        filled.map(|filled| bytes.cut(py, filled)).transpose()
     }
 
     fn request(
@@ -78,6 +122,21 @@ impl FileBase {
     ) -> PyResult<Request> {
         Ok(Request::new(work(slf.get().fd()?)))
     }
+}
+
+fn closed() -> PyErr {
+    PyValueError::new_err("I/O operation on closed file.")
+}
+
+/// What can be had of a read without a wait.
+#[derive(Debug)]
+pub(super) enum AtOnce<'py> {
+    /// All that was asked for, or up to the end of the file.
+    Bytes(Bound<'py, PyBytes>),
+    /// Nothing yet: enough was read in a row for now.
+    OthersFirst,
+    /// Nothing: it needs a wait.
+    Waits,
 }
 
 /// A number of bytes or an offset as the kernel takes it.
@@ -93,31 +152,14 @@ fn size_of(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     usize::try_from(natural(value)?).map_err(Into::into)
 }
 
-/// `_pread_at_once(size, offset)`: the bytes; None if they need a wait, or if others must run first.
-fn pread_at_once(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
-    let py = slf.py();
-    let (Some(size), Some(offset)) = (args.get(0), args.get(1)) else {
-        return Err(PyTypeError::new_err(
-            "_pread_at_once() was called with too few arguments",
-        ));
-    };
-    let (size, offset) = (size_of(&size)?, natural(&offset)?);
-    let this = slf.cast::<FileBase>()?.get();
-    let fd = this.fd()?;
-    let bytes = if !this.shared.is_direct && this.may_go_on() {
-        at_once::read(py, fd.as_fd(), size, offset)?
-    } else {
-        None
-    };
-    Ok(bytes.map_or_else(|| py.None().into_bound(py).into(), Into::into))
-}
-
-const METHODS: [Method; 1] = [Method {
-    name: c"_pread_at_once",
-    doc: c"_pread_at_once($self, size, offset, /)\n--\n\nThe bytes, or None if they need a wait, or if others must run \
-           first.",
-    kind: raw_fastcall!(pread_at_once),
-}];
+const METHODS: [Method; 1] = [
+    Method {
+        name: c"pread",
+        doc: c"pread($self, size, offset)\n--\n\nReturn `size` bytes from `offset` on, fewer only at the end of the \
+               file.\n\nThe position stays. What is still in a buffer is not looked at.",
+        kind: raw_attached!(pread),
+    },
+];
 
 /// Puts the methods on the class that are called without a detour.
 ///
@@ -152,11 +194,7 @@ impl FileBase {
 
     /// Counts an operation; whether others must run first, which the caller sees to.
     fn _pauses(&self) -> bool {
-        let pauses = !self.may_go_on();
-        if pauses {
-            self.shared.spent.store(0, Ordering::Relaxed);
-        }
-        pauses
+        self.pauses()
     }
 
     /// Closes the file now; operations that have begun end as if it were open.
@@ -219,7 +257,13 @@ impl FileBase {
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
-        Self::request(slf, |fd| Work::Read { fd, size, offset })
+        let is_direct = slf.get().shared.is_direct;
+        Self::request(slf, |fd| Work::Read {
+            fd,
+            size,
+            offset,
+            is_direct,
+        })
     }
 
     fn _warming(slf: &Bound<'_, Self>, size: usize, offset: u64) -> PyResult<Request> {
@@ -233,11 +277,13 @@ impl FileBase {
         offset: Option<u64>,
     ) -> PyResult<Request> {
         let data = Content::of(data);
+        let is_direct = slf.get().shared.is_direct;
         Self::request(slf, |fd| Work::Write {
             fd,
             data,
             start,
             offset,
+            is_direct,
         })
     }
 

@@ -35,6 +35,7 @@ pub(crate) enum Work {
         fd: Arc<OwnedFd>,
         size: usize,
         offset: Option<u64>,
+        is_direct: bool,
     },
     /// The same, with room for the bytes.
     Fill {
@@ -61,6 +62,7 @@ pub(crate) enum Work {
         data: Content,
         start: usize,
         offset: Option<u64>,
+        is_direct: bool,
     },
     /// An operation that a driver gave back.
     Operation(Op),
@@ -83,8 +85,8 @@ pub(crate) enum Work {
 pub(crate) enum Answer {
     /// Bytes, and how many of them.
     Bytes(Unfilled, usize),
-    /// Bytes that are to be copied.
-    Content(Vec<u8>),
+    /// Bytes that are to be copied, behind so many others.
+    Content(Vec<u8>, usize),
     /// A number.
     Count(usize),
     /// An open file.
@@ -101,7 +103,9 @@ impl Answer {
     pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Ok(match self {
             Self::Bytes(bytes, filled) => bytes.cut(py, filled)?.into_any(),
-            Self::Content(content) => bytes_from(py, &content).into_any(),
+            Self::Content(content, start) => {
+                bytes_from(py, content.get(start..).unwrap_or_default()).into_any()
+            }
             Self::Count(count) => PyInt::new(py, count).into_any(),
             Self::File(fd) => Bound::new(py, FileBase::from_fd(fd))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
@@ -115,7 +119,10 @@ impl Work {
     /// # Errors
     /// `MemoryError`.
     pub(crate) fn ready(self, py: Python<'_>) -> PyResult<Self> {
-        let Self::Read { fd, size, offset } = self else {
+        let Self::Read {
+            fd, size, offset, ..
+        } = self
+        else {
             return Ok(self);
         };
         let size = within_file(&fd, size, offset);
@@ -133,21 +140,33 @@ impl Work {
                 fd,
                 size,
                 offset: Some(offset),
-            } if size <= RING_BYTES && !is_direct(&fd) => Ok(Op::Read {
-                fd,
-                buffer: vec![0; size],
-                offset,
-            }),
+                is_direct,
+            } if size <= RING_BYTES => {
+                let (buffer, start) = room(size, is_direct);
+                Ok(Op::Read {
+                    fd,
+                    buffer,
+                    start,
+                    offset,
+                })
+            }
             Self::Write {
                 fd,
                 data,
-                start,
+                start: done,
                 offset: Some(offset),
-            } if data.as_bytes().len() - start <= RING_BYTES && !is_direct(&fd) => Ok(Op::Write {
-                fd,
-                buffer: data.as_bytes()[start..].to_vec(),
-                offset,
-            }),
+                is_direct,
+            } if data.as_bytes().len() - done <= RING_BYTES => {
+                let rest = &data.as_bytes()[done..];
+                let (mut buffer, start) = room(rest.len(), is_direct);
+                buffer[start..].copy_from_slice(rest);
+                Ok(Op::Write {
+                    fd,
+                    buffer,
+                    start,
+                    offset,
+                })
+            }
             Self::Sync {
                 fd,
                 only_data: false,
@@ -160,7 +179,9 @@ impl Work {
     pub(crate) fn perform(self) -> io::Result<Answer> {
         match self {
             Self::Open { path, flags, mode } => open(&path, flags, mode).map(Answer::File),
-            Self::Read { fd, size, offset } => {
+            Self::Read {
+                fd, size, offset, ..
+            } => {
                 // Without Python there is no room but our own; `ready` has made some where it matters.
                 let (fd, room) = (&*fd, vec![0; size]);
                 rest(fd, Vec::new(), room, offset.unwrap_or(0))
@@ -181,6 +202,7 @@ impl Work {
                 data,
                 start,
                 offset,
+                ..
             } => {
                 let rest = data.as_bytes().get(start..).unwrap_or_default();
                 write(&fd, rest, offset).map(Answer::Count)
@@ -229,15 +251,15 @@ fn rest(fd: &OwnedFd, mut head: Vec<u8>, mut room: Vec<u8>, offset: u64) -> io::
         }
     }
     head.extend_from_slice(&room[..filled]);
-    Ok(Answer::Content(head))
+    Ok(Answer::Content(head, 0))
 }
 
 fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
     match offset {
         Some(offset) if is_direct(fd) => {
-            let mut aligned = Aligned::new(bytes.len());
-            aligned.room().copy_from_slice(bytes);
-            write_full(fd.as_fd(), aligned.room(), offset)
+            let (mut memory, start) = room(bytes.len(), true);
+            memory[start..].copy_from_slice(bytes);
+            write_full(fd.as_fd(), &memory[start..], offset)
         }
         Some(offset) => write_full(fd.as_fd(), bytes, offset),
         None => Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?),
@@ -263,33 +285,26 @@ pub(super) fn is_direct(fd: &OwnedFd) -> bool {
     rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
 }
 
-/// Memory whose beginning every disk can transfer to.
-struct Aligned {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn new(len: usize) -> Self {
-        let memory = vec![0; len + DIRECT_ALIGNMENT];
-        let start = memory
-            .as_ptr()
-            .align_offset(DIRECT_ALIGNMENT)
-            .min(DIRECT_ALIGNMENT);
-        Self { memory, start, len }
+/// Memory for so many bytes, and where in it they begin: aligned, where every disk can transfer to, if that is asked for.
+pub(super) fn room(len: usize, is_aligned: bool) -> (Vec<u8>, usize) {
+    if !is_aligned {
+        return (vec![0; len], 0);
     }
-
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
-    }
+    let mut memory = vec![0; len + DIRECT_ALIGNMENT];
+    let start = memory
+        .as_ptr()
+        .align_offset(DIRECT_ALIGNMENT)
+        .min(DIRECT_ALIGNMENT);
+    // A shorter vector stays where it is.
+    memory.truncate(start + len);
+    (memory, start)
 }
 
 /// Reads once: what is short of what was asked for is the end of the file, as an offset in between is not aligned.
 fn read_direct(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<usize> {
-    let mut aligned = Aligned::new(target.len());
-    let count = retry_on_intr(|| rustix::io::pread(fd, aligned.room(), offset))?;
-    for (to, from) in target.iter_mut().zip(&aligned.room()[..count]) {
+    let (mut memory, start) = room(target.len(), true);
+    let count = retry_on_intr(|| rustix::io::pread(fd, &mut memory[start..], offset))?;
+    for (to, from) in target.iter_mut().zip(&memory[start..start + count]) {
         to.write(*from);
     }
     Ok(count)

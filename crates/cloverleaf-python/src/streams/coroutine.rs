@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::sync::TryLockError;
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -11,9 +11,11 @@ use pyo3::types::PyType;
 use super::feed::Feed;
 use super::reading::{CLASS, Phase, Reading};
 use super::waiter;
+use crate::coroutine::{Thrown, nothing, warn_unawaited};
 use crate::ffi::{
     Arguments, Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor,
-    attach_methods, attach_property, awaitable_slots, raw_fastcall, raw_noargs, raw_onename,
+    attach_methods, attach_property, awaitable_slots, forget_result, raw_fastcall, raw_noargs,
+    raw_onename,
 };
 
 impl Native for Reading {
@@ -21,6 +23,7 @@ impl Native for Reading {
     const SUBCLASSABLE: bool = false;
     const KEPT: usize = 256;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
+    const FREED: Option<fn(Python<'_>)> = Some(forget_result);
     const SLOTS: fn() -> Vec<TypeSlot> = awaitable_slots::<Self>;
 
     fn class() -> &'static NativeClass {
@@ -84,24 +87,6 @@ impl Drop for Reading {
     }
 }
 
-/// Warns, as of any coroutine, of one that was dropped before anybody had awaited it.
-#[cold]
-fn warn_unawaited(py: Python<'_>, name: &str) {
-    // An exception on its way through the code that dropped the object must arrive there unharmed.
-    let raised = PyErr::take(py);
-    let text = format!("coroutine '{name}' was never awaited");
-    let category = py.get_type::<PyRuntimeWarning>();
-    let warned = std::ffi::CString::new(text)
-        .map_err(PyErr::from)
-        .and_then(|text| PyErr::warn(py, &category, &text, 1));
-    if let Err(error) = warned {
-        error.write_unraisable(py, None);
-    }
-    if let Some(raised) = raised {
-        raised.restore(py);
-    }
-}
-
 /// `send`: the value is of no use to a read, as to any coroutine that waits for futures.
 fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
     if !value.is_none() && matches!(Reading::of(slf)?.state().phase, Phase::Created) {
@@ -120,24 +105,12 @@ fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
 /// `throw`: ends the read with an exception, unless asyncio's own coroutine does it.
 fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let py = slf.py();
-    let [kind, value, traceback] = args.bind("throw", ["typ", "val", "tb"], 1)?;
+    let thrown = Thrown::of(py, &args)?;
     let this = Reading::of(slf)?;
-    let none = py.None();
-    let none = none.bind(py).as_borrowed();
-    let (kind, value, traceback) = (
-        kind.unwrap_or(none),
-        value.unwrap_or(none),
-        traceback.unwrap_or(none),
-    );
     match this.run()? {
         Phase::Handed(coroutine) => {
             let coroutine = coroutine.into_bound(py);
-            let method = coroutine.getattr(intern!(py, "throw"))?;
-            let thrown = if value.is_none() && traceback.is_none() {
-                method.invoke((kind,))
-            } else {
-                method.invoke((kind, value, traceback))
-            };
+            let thrown = thrown.throw_into(&coroutine);
             let phase = match &thrown {
                 Ok(_) => Phase::Handed(coroutine.into()),
                 Err(_) => Phase::Finished,
@@ -146,32 +119,11 @@ fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
             thrown.map(Into::into)
         }
         phase => {
-            let error = exception(&kind, &value, &traceback);
+            let error = thrown.exception();
             this.end(py, phase);
             Err(error?)
         }
     }
-}
-
-/// The exception that the arguments of `throw` mean.
-fn exception(
-    kind: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-    traceback: &Bound<'_, PyAny>,
-) -> PyResult<PyErr> {
-    let made = if kind.is_instance_of::<PyBaseException>() {
-        kind.clone()
-    } else if value.is_instance(kind)? {
-        value.clone()
-    } else if value.is_none() {
-        kind.invoke0()?
-    } else {
-        kind.invoke((value,))?
-    };
-    if !traceback.is_none() {
-        made.setattr(intern!(made.py(), "__traceback__"), traceback)?;
-    }
-    Ok(PyErr::from_value(made))
 }
 
 /// `close`: ends a read that nobody waits for any more.
@@ -225,12 +177,6 @@ fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(pyo3::types::PyBool::new(slf.py(), is_running)
         .to_owned()
         .into())
-}
-
-/// What a coroutine without a frame of Python has none of.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of every property")]
-fn nothing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(slf.py().None().into_bound(slf.py()).into())
 }
 
 const METHODS: [Method; 3] = [

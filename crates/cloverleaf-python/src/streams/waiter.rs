@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::classes;
 use crate::event_loop::{create_future, is_plain, queue_callback};
@@ -19,6 +20,9 @@ use crate::ffi::{
     call_method, call_with_names, callable_slots, instance_dict, is_wakeup_of_task, stand_in_slots,
 };
 use crate::future;
+
+/// The names with which asyncio's tasks hand a context over.
+static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
 /// What is known of who waits.
 #[derive(Debug, Default)]
@@ -135,7 +139,7 @@ fn add_callback(
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = real.py();
-    let names = pyo3::types::PyTuple::new(py, [intern!(py, "context")])?;
+    let names = PyTuple::new(py, [intern!(py, "context")])?;
     let method = real.getattr(intern!(py, "add_done_callback"))?;
     call_with_names(&method, [callback, context], &names).map(drop)
 }
@@ -193,7 +197,7 @@ fn add_done_callback(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResul
     let py = slf.py();
     let this = Waiter::of(slf)?;
     if let (Some(callback), None) = (args.get(0), args.get(1))
-        && let Some(context) = args.only_context()
+        && let Some(context) = args.only_named(intern!(py, "context"), &CONTEXT)
         && is_wakeup_of_task(&callback)
     {
         let mut state = this.state();

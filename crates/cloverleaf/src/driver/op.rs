@@ -9,21 +9,25 @@ use rustix::io::{pread, pwrite};
 /// A request that owns its buffer and its descriptor until it ends.
 #[derive(Debug)]
 pub enum Op {
-    /// Fills `buffer` from `offset` on (`pread(2)`).
+    /// Fills `buffer` from `start` on with what is at `offset` (`pread(2)`).
     Read {
         /// The file.
         fd: Arc<OwnedFd>,
-        /// Where the bytes go; its length is how many are asked for.
+        /// Where the bytes go; what is behind `start` is how many are asked for.
         buffer: Vec<u8>,
+        /// Where in the buffer they begin: memory must be aligned for a file that goes past the page cache.
+        start: usize,
         /// Where in the file, in bytes.
         offset: u64,
     },
-    /// Writes `buffer` at `offset` (`pwrite(2)`).
+    /// Writes `buffer` from `start` on at `offset` (`pwrite(2)`).
     Write {
         /// The file.
         fd: Arc<OwnedFd>,
-        /// What is written.
+        /// What is written, behind `start`.
         buffer: Vec<u8>,
+        /// Where in the buffer it begins.
+        start: usize,
         /// Where in the file, in bytes.
         offset: u64,
     },
@@ -47,8 +51,18 @@ impl Op {
     /// Does the operation on this thread, which may block: for the pool, when a driver gives it back.
     pub fn perform(mut self) -> Completion {
         let result = match &mut self {
-            Self::Read { fd, buffer, offset } => pread(&*fd, buffer.as_mut_slice(), *offset),
-            Self::Write { fd, buffer, offset } => pwrite(&*fd, buffer, *offset),
+            Self::Read {
+                fd,
+                buffer,
+                start,
+                offset,
+            } => pread(&*fd, buffer.get_mut(*start..).unwrap_or_default(), *offset),
+            Self::Write {
+                fd,
+                buffer,
+                start,
+                offset,
+            } => pwrite(&*fd, buffer.get(*start..).unwrap_or_default(), *offset),
             Self::Sync { fd } => rustix::fs::fsync(&*fd).map(|()| 0),
         };
         Completion {

@@ -24,14 +24,24 @@ pub(super) struct InFlight {
 impl Ask for InFlight {
     fn request(&mut self) -> Request<'_> {
         match &mut self.op {
-            Op::Read { fd, buffer, offset } => Request::Read {
-                fd: (**fd).as_fd(),
+            Op::Read {
+                fd,
                 buffer,
+                start,
+                offset,
+            } => Request::Read {
+                fd: (**fd).as_fd(),
+                buffer: buffer.get_mut(*start..).unwrap_or_default(),
                 offset: *offset,
             },
-            Op::Write { fd, buffer, offset } => Request::Write {
-                fd: (**fd).as_fd(),
+            Op::Write {
+                fd,
                 buffer,
+                start,
+                offset,
+            } => Request::Write {
+                fd: (**fd).as_fd(),
+                buffer: buffer.get(*start..).unwrap_or_default(),
                 offset: *offset,
             },
             Op::Sync { fd } => Request::Sync { fd: (**fd).as_fd() },

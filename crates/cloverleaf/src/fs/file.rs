@@ -140,6 +140,7 @@ impl File {
         let op = Op::Read {
             fd: Arc::clone(&self.fd),
             buffer: tail,
+            start: 0,
             offset,
         };
         let (op, result) = operate(op).await;
@@ -208,6 +209,7 @@ impl File {
             let op = Op::Write {
                 fd: Arc::clone(&self.fd),
                 buffer: bytes,
+                start: 0,
                 offset: offset + head.len() as u64,
             };
             let (op, result) = operate(op).await;

@@ -1,0 +1,215 @@
+"""`pread` as a coroutine: it is native, and whoever drives it must not be able to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import gc
+import inspect
+import os
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.types import Loop
+
+CONTENT = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file with some content."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def test_it_is_a_coroutine(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        read: Any = file.pread(4, 1)
+        assert asyncio.iscoroutine(read)
+        assert inspect.isawaitable(read)
+        assert isinstance(read, collections.abc.Coroutine)
+        assert (read.cr_await, read.cr_running) == (None, False)
+        assert await read == CONTENT[1:5]
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await read
+        assert await asyncio.gather(file.pread(2, 0), file.pread(offset=2, size=2)) == [
+            CONTENT[:2],
+            CONTENT[2:4],
+        ]
+        assert await asyncio.wait_for(file.pread(3, 3), 5) == CONTENT[3:6]
+        assert str(inspect.signature(type(file).pread)) == "(self, /, size, offset)"
+
+
+async def test_it_reads_when_it_is_awaited(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "r+b", 0) as file:
+        early = file.pread(4, 0)
+        await file.pwrite(b"late", 0)
+        assert await early == b"late"
+        unread = file.pread(4, 0)
+    with pytest.raises(ValueError, match="I/O operation on closed file"):
+        await unread
+
+
+async def test_wrong_arguments(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        call: Any = file.pread
+        for arguments in ((), (1,), (1, 2, 3)):
+            with pytest.raises(TypeError, match="positional argument"):
+                call(*arguments)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'position'"):
+            call(1, position=2)
+        with pytest.raises(TypeError, match="multiple values for argument 'size'"):
+            call(1, size=2)
+
+
+async def test_it_can_be_thrown_into_and_closed_before_it_has_begun(
+    loop: Loop, path: Path
+) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        read = file.pread(4, 0)
+        with pytest.raises(ZeroDivisionError, match="thrown"):
+            read.throw(ZeroDivisionError("thrown"))
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            read.send(None)
+        read = file.pread(4, 0)
+        read.close()
+        read.close()
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await read
+        read = file.pread(4, 0)
+        with pytest.raises(TypeError, match="can't send non-None value to a just-started"):
+            read.send(1)
+        with pytest.raises(StopIteration) as stopped:
+            read.send(None)
+        assert stopped.value.value == CONTENT[:4]
+
+
+async def test_one_that_nobody_awaits_warns(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'File.pread' was never awaited"):
+            file.pread(4, 0)  # type: ignore[unused-coroutine]
+            gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await file.pread(4, 0)
+            gc.collect()
+
+
+async def test_nobody_but_the_caller_keeps_what_was_read(loop: Loop, path: Path) -> None:
+    alone = bytes(bytearray(5000))
+    async with cloverleaf.open(path, "rb", 0) as file:
+        for _ in range(200):
+            data = await file.pread(5000, 0)
+            assert sys.getrefcount(data) == sys.getrefcount(alone)
+
+
+async def test_an_end_that_somebody_keeps_stays_as_it_is(loop: Loop, path: Path) -> None:
+    def end(read: Any) -> StopIteration:
+        try:
+            next(read.__await__())
+        except StopIteration as stopped:
+            return stopped
+        raise AssertionError("the read waits")
+
+    async with cloverleaf.open(path, "rb", 0) as file:
+        ends = [end(file.pread(4, offset)) for offset in range(20)]
+        for offset, stopped in enumerate(ends):
+            assert stopped.value == CONTENT[offset : offset + 4]
+        kept = ends.pop()
+        kept.add_note("mine")
+        del stopped, ends
+        another = end(file.pread(4, 40))
+        assert (kept.value, another.value) == (CONTENT[19:23], CONTENT[40:44])
+        assert (another.__context__, another.__cause__, vars(another)) == (None, None, {})
+        # One that was raised, caught and let go of carries nothing on to the next.
+        del another
+        kept.value = "changed"
+        del kept
+        assert await file.pread(4, 8) == CONTENT[8:12]
+
+
+async def test_one_that_is_given_up_while_others_run_leaves_the_file_usable(
+    loop: Loop, path: Path
+) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+
+        async def read_many() -> None:
+            while True:
+                assert await file.pread(4, 16) == CONTENT[16:20]
+
+        task = asyncio.ensure_future(read_many())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(200):
+            assert await file.pread(4, 4) == CONTENT[4:8]
+
+
+async def test_it_waits_for_a_disk_as_any_coroutine_waits(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "cold"
+    path.write_bytes(CONTENT)
+    async with cloverleaf.open(path, "rb", 0) as file:
+        os.fsync(file.fileno())
+
+        async def cold(offset: int) -> bytes:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return await file.pread(4096, offset)
+
+        for _ in range(20):
+            task = asyncio.ensure_future(cold(4096))
+            await asyncio.sleep(0)
+            task.cancel()
+            given_up = await asyncio.gather(task, return_exceptions=True)
+            assert given_up == [CONTENT[4096:8192]] or isinstance(
+                given_up[0], asyncio.CancelledError
+            )
+            assert await cold(8192) == CONTENT[8192:12288]
+
+
+async def test_two_cannot_await_the_same_read(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        while True:
+            read: Any = file.pread(1, 0)
+            iterator = read.__await__()
+            try:
+                next(iterator)
+            except StopIteration:
+                continue
+            break
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            read.__await__()
+        read.close()
+
+
+async def test_files_of_several_loops_in_several_threads(loop: Loop, path: Path) -> None:
+    failures: list[BaseException] = []
+
+    async def read_many() -> None:
+        async with cloverleaf.open(path, "rb", 0) as file:
+            for number in range(2000):
+                offset = number % 1000
+                assert await file.pread(16, offset) == CONTENT[offset : offset + 16]
+
+    def run() -> None:
+        try:
+            cloverleaf.run(read_many())
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    await read_many()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert failures == []
