@@ -22,11 +22,14 @@ __all__ = [
     "TimerHandle",
     "attach_hot_methods",
     "content_at_once",
+    "give_back_attributes",
     "open_at_once",
     "opening",
+    "prepare_reader",
     "set_ssl_transport_class",
     "set_stream_classes",
     "set_transport_class",
+    "streams_are_intact",
 ]
 
 _Ts = TypeVarTuple("_Ts")
@@ -295,10 +298,16 @@ def set_transport_class(
         StreamTransportBase | DatagramTransportBase | ReadPipeTransportBase | WritePipeTransportBase
     ],
 ) -> None: ...
+def give_back_attributes(reader: asyncio.StreamReader) -> None: ...
+def prepare_reader(reader: asyncio.StreamReader) -> None: ...
+def streams_are_intact() -> bool: ...
 def set_ssl_transport_class(cls: type[SSLTransportBase]) -> None: ...
 def set_stream_classes(
     reader: tuple[type[asyncio.StreamReader], type[asyncio.StreamReader], list[str]],
     protocol: tuple[
         type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
     ],
+    writer: tuple[type[asyncio.StreamWriter], type[asyncio.StreamWriter], list[str]],
+    event_loop: tuple[type[Loop], list[str]],
+    done: asyncio.Future[None],
 ) -> None: ...

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ._base import LoopBase
 from ._cloverleaf import Clients
 from ._releases import SERVERS_CLOSE_CLIENTS
+from ._streams import making_ours
 from ._tls import TLSOptions
 
 
@@ -143,7 +144,7 @@ class Server(asyncio.AbstractServer):
         if self._sockets is None:
             raise RuntimeError(f"server {self!r} is closed")
         self._serving = True
-        factory = self._protocol_factory
+        factory = making_ours(self._protocol_factory)
         if self._tls is not None:
             factory = self._tls.factory(self._loop, factory)
         for sock in self._sockets:

@@ -1,23 +1,119 @@
-"""asyncio's stream reader and protocol, with hot methods of the native half.
+"""asyncio's stream classes, with hot methods of the native half.
 
-asyncio's own functions make a stream's reader and protocol. A transport of ours that is given such
-a protocol makes them instances of these classes, unless a program has changed asyncio's: then
-theirs are the methods that run. Neither class adds a field.
+A server's streams are made of these classes at once, by asyncio's own code. What else asyncio's
+functions make, a transport of ours that is given such a protocol makes instances of these classes.
+Neither is done if a program has changed asyncio's: then theirs are the methods that run. No class
+adds a field: what a reader has by its `__init__` is kept by the native half, which has properties
+for it.
 """
 
 import asyncio
 import asyncio.streams
-from types import FunctionType
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any, TypeVar, cast
 
 from . import _cloverleaf
+
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
+
+
+def _become(reader: asyncio.StreamReader, cls: type) -> None:
+    """Make a reader one of another class, with its attributes where asyncio's methods look."""
+    _cloverleaf.give_back_attributes(reader)
+    vars(object)["__class__"].__set__(reader, cls)
 
 
 class StreamReader(asyncio.StreamReader):
     """An `asyncio.StreamReader` that is fed and read natively."""
 
+    __class__ = property(type, _become)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Keep natively what asyncio's method sets."""
+        _cloverleaf.prepare_reader(self)
+        asyncio.StreamReader.__init__(self, *args, **kwargs)
+
+
+class Nowhere:
+    """The loop of a future that belongs to none."""
+
+    def get_debug(self) -> bool:
+        """Say that nothing is to be remembered."""
+        return False
+
 
 class StreamReaderProtocol(asyncio.StreamReaderProtocol):
     """An `asyncio.StreamReaderProtocol` that feeds its reader natively."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Do as asyncio's method does, with a writer of ours for a server's callback."""
+        if _are_still_asyncios():
+            _connection_made(self, transport)
+        else:
+            super().connection_made(transport)
+
+
+class StreamWriter(asyncio.StreamWriter):
+    """An `asyncio.StreamWriter` that is drained natively."""
+
+
+# asyncio's own code, for which our classes are asyncio's.
+_GLOBALS = {
+    **vars(asyncio.streams),
+    "StreamReader": StreamReader,
+    "StreamReaderProtocol": StreamReaderProtocol,
+    "StreamWriter": StreamWriter,
+}
+_ASYNCIOS = (asyncio.StreamReader, asyncio.StreamReaderProtocol, asyncio.StreamWriter)
+_ASYNCIOS_CONNECTION_MADE = asyncio.StreamReaderProtocol.connection_made
+
+
+def _with_ours(function: FunctionType) -> FunctionType:
+    """A function of asyncio's that makes objects of our classes."""
+    return FunctionType(
+        function.__code__, _GLOBALS, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+_connection_made = _with_ours(cast(FunctionType, _ASYNCIOS_CONNECTION_MADE))
+
+
+def _are_still_asyncios() -> bool:
+    """Whether nobody has changed what asyncio makes streams of, nor what makes them."""
+    streams = asyncio.streams
+    return (
+        (streams.StreamReader, streams.StreamReaderProtocol, streams.StreamWriter) == _ASYNCIOS
+        and asyncio.StreamReaderProtocol.connection_made is _ASYNCIOS_CONNECTION_MADE
+        and _cloverleaf.streams_are_intact()
+    )
+
+
+def _factories_of(starting: Callable[..., object]) -> Iterator[CodeType]:
+    """The code of the functions by which asyncio's servers of streams make their protocols."""
+    code = getattr(starting, "__code__", None)
+    for constant in getattr(code, "co_consts", ()):
+        if isinstance(constant, CodeType) and constant.co_name == "factory":
+            yield constant
+
+
+_FACTORIES = [
+    *_factories_of(asyncio.start_server),
+    *_factories_of(getattr(asyncio, "start_unix_server", asyncio.start_server)),
+]
+
+
+def making_ours(factory: Callable[[], _P]) -> Callable[[], _P]:
+    """A factory that makes streams of our classes at once, if this is one that makes asyncio's."""
+    code = getattr(factory, "__code__", None)
+    if not any(code is each for each in _FACTORIES):
+        return factory
+    ours = cast(Callable[[], _P], _with_ours(cast(FunctionType, factory)))
+
+    def make() -> _P:
+        return ours() if _are_still_asyncios() else factory()
+
+    return make
 
 
 # The methods that have native versions, and those that these do not call although asyncio's do.
@@ -27,10 +123,14 @@ _READER = [
     "readuntil",
     "readexactly",
     "read",
+    "exception",
     "_wakeup_waiter",
     "_wait_for_data",
 ]
 _PROTOCOL = ["data_received", "_drain_helper"]
+_WRITER = ["drain"]
+# The loop's methods by which asyncio's futures are made and wake their tasks.
+_LOOP = ["create_future", "call_soon"]
 
 
 def _are_asyncios(cls: type, names: list[str]) -> bool:
@@ -42,10 +142,22 @@ def _are_asyncios(cls: type, names: list[str]) -> bool:
     )
 
 
-def set_classes() -> None:
-    """Let transports use these classes, unless asyncio's have been changed already."""
+def set_classes(loop: type[_cloverleaf.Loop]) -> None:
+    """Let transports of these loops use the classes, unless asyncio's have been changed already."""
     reader, protocol = asyncio.StreamReader, asyncio.StreamReaderProtocol
-    if _are_asyncios(reader, _READER) and _are_asyncios(protocol, _PROTOCOL):
+    writer = asyncio.StreamWriter
+    are_asyncios = [
+        _are_asyncios(reader, _READER),
+        _are_asyncios(protocol, _PROTOCOL),
+        _are_asyncios(writer, _WRITER),
+    ]
+    if all(are_asyncios):
+        done: asyncio.Future[None] = asyncio.Future(loop=cast(asyncio.AbstractEventLoop, Nowhere()))
+        done.set_result(None)
         _cloverleaf.set_stream_classes(
-            (StreamReader, reader, _READER), (StreamReaderProtocol, protocol, _PROTOCOL)
+            (StreamReader, reader, _READER),
+            (StreamReaderProtocol, protocol, _PROTOCOL),
+            (StreamWriter, writer, _WRITER),
+            (loop, _LOOP),
+            done,
         )

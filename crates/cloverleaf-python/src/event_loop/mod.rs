@@ -20,7 +20,7 @@ mod watch;
 pub(crate) use endpoints::transport_socket;
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
-pub(crate) use schedule::create_future;
+pub(crate) use schedule::{create_future, is_plain, queue_callback};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

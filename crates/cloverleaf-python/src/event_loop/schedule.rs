@@ -193,6 +193,34 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     Ok(handle.into())
 }
 
+/// Queues a callback with one argument, in this context, as `call_soon` of a loop whose debug mode is off would.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+#[inline]
+pub(crate) fn queue_callback(
+    event_loop: &Bound<'_, PyAny>,
+    callback: Owned,
+    arg: Owned,
+    context: Owned,
+) -> PyResult<()> {
+    let this = Loop::of(event_loop)?;
+    this.check_open()?;
+    let handle = handle::new_queued_handle(event_loop, callback, arg, context)?;
+    if this.is_running_now() {
+        return this.push_open(Job::Callback(handle.into()));
+    }
+    reveal(&handle);
+    this.push_open(Job::Callback(handle.into()))
+}
+
+/// Whether nothing about a loop keeps [`queue_callback`] from being what its `call_soon` does: it is of the final class, and not in
+/// debug mode.
+#[inline]
+pub(crate) fn is_plain(event_loop: &Bound<'_, PyAny>) -> bool {
+    super::FINAL.is_exactly(event_loop) && !Loop::of(event_loop).is_ok_and(Loop::debug)
+}
+
 fn call_soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     soon(slf, args, CALL_SOON)
 }

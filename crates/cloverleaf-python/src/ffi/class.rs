@@ -34,6 +34,8 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const BASE_FIELDS: usize = 0;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
+    /// Where in the value the function is by which its objects are called, if they can be.
+    const CALLED_AT: Option<usize> = None;
     /// What is done when an object's value has been dropped.
     const FREED: Option<fn(Python<'_>)> = None;
     /// Slots of the type beside those that every native type has.
@@ -102,13 +104,20 @@ impl NativeClass {
             slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
         }
         slots.extend((T::SLOTS)());
+        let callable = match T::CALLED_AT {
+            Some(place) => {
+                slots.push(slot(ffi::Py_tp_members, called_at(offset + place)));
+                ffi::Py_TPFLAGS_HAVE_VECTORCALL
+            }
+            None => 0,
+        };
         slots.push(slot(0, ptr::null_mut()));
         let subclassable = if T::SUBCLASSABLE {
             ffi::Py_TPFLAGS_BASETYPE
         } else {
             0
         };
-        let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable;
+        let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | subclassable | callable;
         let mut spec = ffi::PyType_Spec {
             name: T::NAME.as_ptr(),
             basicsize: c_int::try_from(base_size.max(offset + size_of::<T>()))
@@ -308,6 +317,20 @@ impl NativeClass {
 
 pub(super) const fn slot(slot: c_int, pfunc: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot, pfunc }
+}
+
+/// The members that tell the interpreter where to find the function by which an object is called. The type may keep the
+/// pointer, so they are never freed.
+fn called_at(offset: usize) -> *mut c_void {
+    let end = ffi::PyMemberDef::default();
+    let member = ffi::PyMemberDef {
+        name: c"__vectorcalloffset__".as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: ffi::Py_ssize_t::try_from(offset).unwrap_or(0),
+        flags: ffi::Py_READONLY,
+        doc: ptr::null(),
+    };
+    Box::leak(Box::new([member, end])).as_mut_ptr().cast()
 }
 
 unsafe extern "C" fn refuse_new(

@@ -18,17 +18,38 @@ use super::object::Owned;
 pub(crate) type Answer = PyResult<Owned>;
 
 #[inline]
-fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+pub(super) fn answer(body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
     Python::attach(|py| answer_attached(py, body))
 }
 
 #[inline]
-fn answer_attached(py: Python<'_>, body: impl FnOnce(Python<'_>) -> Answer) -> *mut ffi::PyObject {
+pub(super) fn answer_attached(
+    py: Python<'_>,
+    body: impl FnOnce(Python<'_>) -> Answer,
+) -> *mut ffi::PyObject {
     match catch_unwind(AssertUnwindSafe(|| body(py))) {
         Ok(Ok(object)) => object.into_raw(),
         Ok(Err(error)) => raise(py, error),
         Err(panic) => raise(py, panicked(&*panic)),
     }
+}
+
+/// The same for a change, which has no result.
+#[inline]
+pub(super) fn change(
+    py: Python<'_>,
+    body: impl FnOnce(Python<'_>) -> PyResult<()>,
+) -> std::ffi::c_int {
+    let done = answer_attached(py, |py| {
+        body(py)?;
+        Ok(py.None().into_bound(py).into())
+    });
+    if done.is_null() {
+        return -1;
+    }
+    // SAFETY: the reference is the one that was made above.
+    unsafe { ffi::Py_DECREF(done) };
+    0
 }
 
 #[cold]
@@ -286,6 +307,62 @@ pub(crate) fn attach_property(
     // SAFETY: the call gave a new reference, or null with an exception set.
     let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
     class.setattr(in_text(name), descriptor)
+}
+
+/// What changes an attribute; None deletes it.
+pub(crate) type Setter = fn(&Bound<'_, PyAny>, Option<&Bound<'_, PyAny>>) -> PyResult<()>;
+
+/// Puts an attribute that is kept elsewhere on a type.
+///
+/// # Errors
+/// What building the property raises.
+pub(crate) fn attach_attribute(
+    class: &Bound<'_, PyType>,
+    name: &'static CStr,
+    access: (Getter, Setter),
+) -> PyResult<()> {
+    // The descriptor keeps pointers to both, so neither is ever freed.
+    let access = Box::leak(Box::new(access));
+    let definition = Box::leak(Box::new(ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(attribute_getter),
+        set: Some(attribute_setter),
+        doc: std::ptr::null(),
+        closure: std::ptr::from_mut(access).cast(),
+    }));
+    // SAFETY: the type is live, and the definition lives for ever.
+    let descriptor = unsafe { ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition) };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), descriptor) }?;
+    class.setattr(in_text(name), descriptor)
+}
+
+unsafe extern "C" fn attribute_getter(
+    slf: *mut ffi::PyObject,
+    closure: *mut std::ffi::c_void,
+) -> *mut ffi::PyObject {
+    // SAFETY: `attach_attribute` stored such a pair there, which lives for ever.
+    let (get, _) = unsafe { *closure.cast::<(Getter, Setter)>() };
+    // SAFETY: the interpreter calls this as a property's getter.
+    unsafe { call_noargs(slf, get) }
+}
+
+unsafe extern "C" fn attribute_setter(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    closure: *mut std::ffi::c_void,
+) -> std::ffi::c_int {
+    // SAFETY: `attach_attribute` stored such a pair there, which lives for ever.
+    let (_, set) = unsafe { *closure.cast::<(Getter, Setter)>() };
+    Python::attach(|py| {
+        change(py, |py| {
+            // SAFETY: the interpreter passes a live object.
+            let slf = unsafe { Borrowed::from_ptr(py, slf) };
+            // SAFETY: a live object, or null to delete the attribute.
+            let value = unsafe { Borrowed::from_ptr_or_opt(py, value) };
+            set(&slf, value.as_deref())
+        })
+    })
 }
 
 /// The definition of a property that can only be read.

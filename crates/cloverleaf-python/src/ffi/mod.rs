@@ -11,6 +11,7 @@ mod awaitable;
 mod buffer;
 mod bytearray;
 mod call;
+mod callable;
 mod class;
 mod close;
 mod content;
@@ -25,9 +26,11 @@ mod object;
 mod plain;
 mod private;
 mod socket;
+mod stand_in;
 mod state;
 mod stop;
 mod visit;
+mod wakeup;
 
 /// Whether Python is 3.13 or newer.
 pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
@@ -45,6 +48,7 @@ pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
     Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
 };
+pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
@@ -54,16 +58,18 @@ pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{
-    Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall, raw_keywords,
-    raw_noargs, raw_onename,
+    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename,
 };
 pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, Slots, reveal, without_context};
+pub(crate) use private::{Private, Slots, has_no_others, reveal, without_context};
 pub(crate) use socket::Socket;
-pub(crate) use state::{class_version, first_attributes, instance_dict};
+pub(crate) use stand_in::{StandIn, stand_in_slots};
+pub(crate) use state::{class_version, instance_dict, replace_instance_dict};
 pub(crate) use stop::forget_result;
 pub(crate) use visit::{Visitor, traverse_with};
+pub(crate) use wakeup::is_wakeup_of_task;
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {

@@ -171,3 +171,10 @@ fn may_be_shared(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is live.
     cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
+
+/// Whether an object has no other owners than the one who asks and so many more.
+#[inline]
+pub(crate) fn has_no_others(object: &Bound<'_, PyAny>, more: isize) -> bool {
+    // SAFETY: the object is live.
+    !cfg!(Py_GIL_DISABLED) && unsafe { ffi::Py_REFCNT(object.as_ptr()) } <= more + 1
+}

@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyDict, PyString, PyType};
-use pyo3::{Borrowed, ffi};
+use pyo3::types::{PyDict, PyType};
 
 /// The attributes of an instance: its `__dict__`.
 ///
@@ -19,44 +18,21 @@ pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'
     Ok(dict.cast_into::<PyDict>()?)
 }
 
-/// The first `N` attributes of an instance, if they have these names in this order, which is then that of its `__init__`;
-/// and whether it has more.
+/// Gives an instance other attributes instead of those that it has.
 ///
-/// One walk over them takes a fraction of as many look-ups.
-#[inline]
-pub(crate) fn first_attributes<'py, const N: usize>(
-    dict: &Bound<'py, PyDict>,
-    names: [&Bound<'py, PyString>; N],
-) -> Option<([Bound<'py, PyAny>; N], bool)> {
-    if cfg!(Py_GIL_DISABLED) {
-        return with_critical_section(dict, || walk(dict, names));
+/// # Errors
+/// `AttributeError` if it can have none.
+pub(crate) fn replace_instance_dict(
+    object: &Bound<'_, PyAny>,
+    dict: &Bound<'_, PyDict>,
+) -> PyResult<()> {
+    let context = std::ptr::null_mut();
+    // SAFETY: both are live and the thread is attached; no context is asked for.
+    let set = unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), context) };
+    if set != 0 {
+        return Err(PyErr::fetch(object.py()));
     }
-    walk(dict, names)
-}
-
-fn walk<'py, const N: usize>(
-    dict: &Bound<'py, PyDict>,
-    names: [&Bound<'py, PyString>; N],
-) -> Option<([Bound<'py, PyAny>; N], bool)> {
-    let mut place = 0;
-    let mut values = [const { None }; N];
-    for (value, name) in values.iter_mut().zip(names) {
-        let mut key = std::ptr::null_mut();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: the dict is live, nothing changes it during the walk, and the places for the answers are ours.
-        let is_there = unsafe {
-            ffi::PyDict_Next(dict.as_ptr(), &raw mut place, &raw mut key, &raw mut found)
-        };
-        if is_there == 0 || key != name.as_ptr() {
-            return None;
-        }
-        // SAFETY: the dict holds the value, so it is live.
-        *value = Some(unsafe { Borrowed::from_ptr(dict.py(), found) }.to_owned());
-    }
-    Some((
-        values.map(|value| value.expect("invariant: each was found")),
-        dict.len() > N,
-    ))
+    Ok(())
 }
 
 /// The number that the interpreter has given to a class as it is now, with its bases: it changes when any of their

@@ -137,6 +137,25 @@ impl Inline {
 }
 
 impl Handle {
+    /// A handle for a callback with one argument, in this context.
+    #[inline]
+    pub(super) fn of_one(
+        event_loop: &Bound<'_, PyAny>,
+        callback: Owned,
+        arg: Owned,
+        context: Owned,
+    ) -> Self {
+        let args = Inline {
+            args: [Some(arg), None, None],
+            in_tuple: false,
+        };
+        let context = CallContext {
+            context,
+            is_copy: false,
+        };
+        Self::holding(event_loop, callback, args, context, Guard::none())
+    }
+
     /// A handle for a callback with these arguments, in this context.
     #[inline]
     pub(super) fn new(
@@ -146,11 +165,22 @@ impl Handle {
         context: CallContext,
         guard: Guard,
     ) -> Self {
+        Self::holding(event_loop, callback.into(), args, context, guard)
+    }
+
+    #[inline]
+    fn holding(
+        event_loop: &Bound<'_, PyAny>,
+        callback: Owned,
+        args: Inline,
+        context: CallContext,
+        guard: Guard,
+    ) -> Self {
         let [first, second, third] = args.args.map(Slot::new);
         Self {
             held: Held {
                 first,
-                callback: Slot::new(Some(callback.into())),
+                callback: Slot::new(Some(callback)),
                 second,
                 context: Slot::new(Some(context.context)),
                 event_loop: Slot::new(Some(event_loop.clone().into())),

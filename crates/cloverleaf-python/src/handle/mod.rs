@@ -143,6 +143,22 @@ pub(crate) fn new_handle<'py>(
     HANDLE.instantiate_private(py, handle)
 }
 
+/// A new handle for a callback with one argument, to be queued by the caller, who [reveals](crate::ffi::reveal) it
+/// unless the loop runs.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn new_queued_handle<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    callback: Owned,
+    arg: Owned,
+    context: Owned,
+) -> PyResult<Bound<'py, PyAny>> {
+    let handle = Handle::of_one(event_loop, callback, arg, context);
+    HANDLE.instantiate_private(event_loop.py(), handle)
+}
+
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.
 ///
 /// # Errors

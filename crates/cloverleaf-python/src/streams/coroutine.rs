@@ -8,8 +8,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::fields::Fields;
+use super::feed::Feed;
 use super::reading::{CLASS, Phase, Reading};
+use super::waiter;
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
 use crate::ffi::{
     Arguments, Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor,
@@ -37,8 +38,13 @@ impl Native for Reading {
             // In use, so not garbage; what is not shown is kept.
             Err(TryLockError::WouldBlock) => return,
         };
-        if let Phase::Waiting(object) | Phase::Handed(object) = &state.phase {
-            visitor.object(object);
+        match &state.phase {
+            Phase::Waiting(wait) => {
+                visitor.object(&wait.feed);
+                visitor.object(&wait.waiter);
+            }
+            Phase::Handed(coroutine) => visitor.object(coroutine),
+            Phase::Created | Phase::Running | Phase::Finished => {}
         }
     }
 
@@ -114,7 +120,7 @@ fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         phase => {
             let error = thrown.exception();
-            this.end(py, phase)?;
+            this.end(py, phase);
             Err(error?)
         }
     }
@@ -131,7 +137,7 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
                 drop(this.replace(Phase::Finished));
                 closed?;
             }
-            phase => this.end(py, phase)?,
+            phase => this.end(py, phase),
         }
     }
     Ok(py.None().into_bound(py).into())
@@ -139,16 +145,14 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 impl Reading {
     /// Ends a read without a result: the reader may be waited for again.
-    fn end(&self, py: Python<'_>, phase: Phase) -> PyResult<()> {
-        let result = match &phase {
-            Phase::Waiting(_) => {
-                Fields::of(&self.reader.bind(py)).and_then(|f| f.clear(intern!(py, "_waiter")))
-            }
-            Phase::Created | Phase::Handed(_) | Phase::Running | Phase::Finished => Ok(()),
-        };
+    fn end(&self, py: Python<'_>, phase: Phase) {
+        if let Phase::Waiting(wait) = &phase {
+            let feed = wait.feed.bind(py);
+            let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
+            drop(old);
+        }
         drop(phase);
         drop(self.replace(Phase::Finished));
-        result
     }
 }
 
@@ -156,10 +160,15 @@ impl Reading {
 fn awaited(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let awaited = match &Reading::of(slf)?.state().phase {
-        Phase::Waiting(object) | Phase::Handed(object) => Some(object.clone_ref(py)),
+        Phase::Waiting(wait) => Some((wait.waiter.clone_ref(py), true)),
+        Phase::Handed(coroutine) => Some((coroutine.clone_ref(py), false)),
         Phase::Created | Phase::Running | Phase::Finished => None,
     };
-    Ok(awaited.unwrap_or_else(|| py.None().into_bound(py).into()))
+    match awaited {
+        Some((waiter, true)) => waiter::shown(&waiter.into_bound(py)),
+        Some((coroutine, false)) => Ok(coroutine),
+        None => Ok(py.None().into_bound(py).into()),
+    }
 }
 
 /// `cr_running`.

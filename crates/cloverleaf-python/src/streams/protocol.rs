@@ -5,10 +5,11 @@ use std::ffi::CStr;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyWeakrefReference;
+use pyo3::types::{PyBytes, PyWeakrefReference};
 
-use super::classes;
 use super::fields::Fields;
+use super::reader;
+use super::{CLASSES, classes};
 use crate::ffi::{
     Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor, awaitable_slots,
     call_method, raw_noargs, raw_onename,
@@ -63,6 +64,53 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Hands bytes to a protocol.
+///
+/// # Errors
+/// What it raises.
+#[inline]
+pub(crate) fn deliver(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+    if receive(protocol, data)? {
+        return Ok(());
+    }
+    call_method(protocol, intern!(data.py(), "data_received"), [data]).map(drop)
+}
+
+/// Hands what came to the reader of a protocol of ours, by whose `data_received` it would come there.
+///
+/// `false`, with nothing done, if that method must be called: the protocol is another one, or a program has changed it,
+/// or its reader.
+///
+/// # Errors
+/// What the method would raise.
+#[inline]
+fn receive(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<bool> {
+    let py = protocol.py();
+    let Some(classes) = CLASSES.get(py) else {
+        return Ok(false);
+    };
+    if !protocol.get_type().is(&classes.own_protocol) || !classes.are_intact(py)? {
+        return Ok(false);
+    }
+    let fields = Fields::of(protocol)?;
+    if fields.dict().contains(intern!(py, "data_received"))? {
+        return Ok(false);
+    }
+    let Some(reference) = fields.find(intern!(py, "_stream_reader_wr"))? else {
+        return Ok(false);
+    };
+    let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else {
+        return Ok(false);
+    };
+    let Some(reader) = reference.upgrade() else {
+        return Ok(false);
+    };
+    if !reader.get_type().is(&classes.own_reader) {
+        return Ok(false);
+    }
+    reader::feed_unless_replaced(&reader, data)
+}
+
 /// `data_received`: what came goes to the reader, as long as somebody has it.
 fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
@@ -81,14 +129,31 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
     Ok(py.None().into_bound(py).into())
 }
 
+/// Whether `_drain_helper` of a protocol of ours, which nobody has replaced, would have nothing to wait for.
+///
+/// # Errors
+/// `AttributeError` if somebody has deleted what it looks at.
+pub(super) fn may_write(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = protocol.py();
+    let classes = classes(py);
+    if !protocol.get_type().is(&classes.own_protocol) || !classes.are_intact(py)? {
+        return Ok(false);
+    }
+    let fields = Fields::of(protocol)?;
+    Ok(!fields.dict().contains(intern!(py, "_drain_helper"))? && !has_to_wait(&fields)?)
+}
+
+fn has_to_wait(fields: &Fields<'_>) -> PyResult<bool> {
+    let py = fields.dict().py();
+    Ok(fields.is_true(intern!(py, "_paused"))?
+        || fields.is_true(intern!(py, "_connection_lost"))?)
+}
+
 /// `_drain_helper`: done at once, unless the transport has asked for a pause or is gone.
 fn drain_helper(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let classes = classes(py);
-    let fields = Fields::of(slf)?;
-    let has_to_wait = fields.is_true(intern!(py, "_paused"))?
-        || fields.is_true(intern!(py, "_connection_lost"))?;
-    if !has_to_wait
+    if !has_to_wait(&Fields::of(slf)?)?
         && classes.protocol.is_intact(py)?
         && let Some(done) = DONE.get(py)
     {

@@ -6,10 +6,10 @@ use pyo3::types::{PyBytes, PyInt, PyString};
 use pyo3::{Borrowed, intern};
 
 use super::classes;
-use super::fields::{Fields, ReaderFields};
+use super::feed::{Feed, feed_of};
 use super::reading::{self, What};
-use crate::ffi::{Arguments, Method, Owned, Reach, append, raw_fastcall, raw_noargs, raw_onename};
-use crate::future;
+use super::waiter;
+use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
 use crate::original::original;
 
 /// asyncio's own method of this name, bound to the reader.
@@ -20,15 +20,19 @@ pub(super) fn asyncios<'py>(
     slf: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    original(&classes(slf.py()).own_reader, slf, name)
+    let own = &classes(slf.py()).own_reader;
+    if !slf.is_instance(own.bind(slf.py()))? {
+        // A program has made it one of another class meanwhile.
+        return slf.getattr(name);
+    }
+    original(own, slf, name)
 }
 
 /// `feed_data`.
 fn feed_data(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     if let Ok(bytes) = data.cast_exact::<PyBytes>()
-        && classes(py).reader.is_intact(py)?
-        && feed(slf, bytes)?
+        && feed(slf, bytes, &[])?
     {
         return Ok(py.None().into_bound(py).into());
     }
@@ -36,44 +40,78 @@ fn feed_data(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned>
     Ok(feed.invoke((data,))?.into())
 }
 
-/// `false`, with nothing changed, if only asyncio's method knows what to do.
-fn feed(slf: &Bound<'_, PyAny>, bytes: &Bound<'_, PyBytes>) -> PyResult<bool> {
+/// Feeds a reader, unless a program has given it a `feed_data` of its own: then nothing is changed, and the answer is
+/// `false`.
+///
+/// # Errors
+/// What `feed_data` raises.
+#[inline]
+pub(super) fn feed_unless_replaced(
+    slf: &Bound<'_, PyAny>,
+    bytes: &Bound<'_, PyBytes>,
+) -> PyResult<bool> {
+    feed(slf, bytes, &[intern!(slf.py(), "feed_data")])
+}
+
+/// `feed_data`; `false`, with nothing changed, if only asyncio's method knows what to do, or the reader has a method
+/// among `by` of its own.
+///
+/// # Errors
+/// `BufferError` while somebody has a view of the buffer; what waking who waits raises, and pausing the transport.
+#[inline]
+fn feed(
+    slf: &Bound<'_, PyAny>,
+    bytes: &Bound<'_, PyBytes>,
+    by: &[&Bound<'_, PyString>],
+) -> PyResult<bool> {
     let py = slf.py();
-    let Some(fields) = ReaderFields::of(slf)? else {
+    if bytes.as_bytes().is_empty() || !classes(py).reader.is_intact(py)? {
+        return Ok(false);
+    }
+    let Some((object, fields)) = feed_of(slf)? else {
         return Ok(false);
     };
-    let bytes = bytes.as_bytes();
-    if bytes.is_empty()
-        || fields.eof.is_truthy()?
-        || fields.has_own(&[intern!(py, "_wakeup_waiter")])?
-    {
+    let Some(feed) = Feed::of(&object) else {
+        return Ok(false);
+    };
+    if fields.has_beside(&[intern!(py, "_wakeup_waiter")])? || fields.has_beside(by)? {
         return Ok(false);
     }
-    append(&fields.buffer, bytes)?;
-    if !fields.waiter.is_none() {
-        fields.own.clear(intern!(py, "_waiter"))?;
-        future::set_result(&fields.waiter, py.None().bind(py))?;
+    let Some(added) = feed.add(bytes)? else {
+        return Ok(false);
+    };
+    if let Some(waiter) = added.waiter {
+        waiter::wake(&waiter.into_bound(py))?;
     }
-    if fields.buffer.len() > fields.limit.saturating_mul(2) {
-        pause(slf)?;
+    if added.is_full {
+        pause(py, feed)?;
     }
     Ok(true)
 }
 
 /// Asks the transport to wait, now that more has come than the reader wants to hold.
 #[cold]
-fn pause(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = slf.py();
-    let fields = Fields::of(slf)?;
-    let transport = fields.get(intern!(py, "_transport"))?;
-    if transport.is_none() || fields.is_true(intern!(py, "_paused"))? {
-        return Ok(());
-    }
-    match transport.reach0(intern!(py, "pause_reading")) {
-        Ok(_) => fields.set_bool(intern!(py, "_paused"), true),
+fn pause(py: Python<'_>, feed: &Feed) -> PyResult<()> {
+    let transport = {
+        let known = feed.known();
+        match &known.transport {
+            Some(transport) if !known.paused => transport.clone_ref(py),
+            Some(_) | None => return Ok(()),
+        }
+    };
+    match transport
+        .into_bound(py)
+        .reach0(intern!(py, "pause_reading"))
+    {
+        Ok(_) => {
+            feed.known().paused = true;
+            Ok(())
+        }
         // It cannot, so it is not asked again.
         Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-            fields.clear(intern!(py, "_transport"))
+            let old = feed.known().transport.take();
+            drop(old);
+            Ok(())
         }
         Err(error) => Err(error),
     }
@@ -122,6 +160,19 @@ fn readexactly(slf: &Bound<'_, PyAny>, number: &Bound<'_, PyAny>) -> PyResult<Ow
     }
 }
 
+/// `exception`: what has broken the connection.
+fn exception(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    if classes(py).reader.is_intact(py)?
+        && let Some((object, _)) = feed_of(slf)?
+        && let Some(feed) = Feed::of(&object)
+    {
+        let exception = feed.known().exception.as_ref().map(|e| e.clone_ref(py));
+        return Ok(exception.unwrap_or_else(|| py.None().into_bound(py).into()));
+    }
+    Ok(asyncios(slf, intern!(py, "exception"))?.invoke0()?.into())
+}
+
 /// asyncio's own coroutine.
 fn by_asyncio<'py>(
     slf: &Bound<'py, PyAny>,
@@ -131,11 +182,16 @@ fn by_asyncio<'py>(
     Ok(asyncios(slf, name)?.invoke((argument,))?.into())
 }
 
-pub(super) const METHODS: [Method; 5] = [
+pub(super) const METHODS: [Method; 6] = [
     Method {
         name: c"feed_data",
         doc: c"feed_data($self, data)\n--\n\nAdd what came, and wake who waits for it.",
         kind: raw_onename!(feed_data, "StreamReader.feed_data", "data"),
+    },
+    Method {
+        name: c"exception",
+        doc: c"exception($self, /)\n--\n\nThe error that has ended the stream, or None.",
+        kind: raw_noargs!(exception),
     },
     Method {
         name: c"readline",

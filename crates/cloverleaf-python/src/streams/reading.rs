@@ -1,4 +1,4 @@
-//! One read of a stream reader: what its coroutine would do, without a frame of Python.
+//! One read of a stream reader, or one `drain()` of a writer: what its coroutine would do, without a frame of Python.
 //!
 //! It takes what it finds in the reader's buffer, or waits as asyncio's coroutine would, by the reader's `_waiter`. What
 //! is neither, such as the end of the stream, an error or too long a line, is left to asyncio's own coroutine, which
@@ -12,12 +12,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::classes;
-use super::fields::{Fields, ReaderFields};
+use super::feed::{Feed, Part, Taken, feed_of};
 use super::reader::asyncios;
-use crate::ffi::{NativeClass, Owned, Reach, Step, call_method, drop_front, look_at, resume_other};
-use crate::future;
+use super::waiter;
+use super::writer;
+use crate::ffi::{NativeClass, Owned, Reach, Step, resume_other};
 
-/// How much is read.
+/// What is done.
 #[derive(Debug)]
 pub(super) enum What {
     /// Up to the end of a line.
@@ -28,6 +29,8 @@ pub(super) enum What {
     Exactly(usize),
     /// What there is, up to so many bytes, at least one.
     UpTo(usize),
+    /// Nothing: a writer waits until it may write again.
+    Drain,
 }
 
 /// How far a read has come.
@@ -35,14 +38,22 @@ pub(super) enum What {
 pub(super) enum Phase {
     /// Nobody has awaited it.
     Created,
-    /// It waits for this future, the reader's `_waiter`.
-    Waiting(Owned),
+    /// It waits for the reader's `_waiter`.
+    Waiting(Wait),
     /// asyncio's own coroutine does it.
     Handed(Owned),
     /// It is being resumed.
     Running,
     /// It has its result or its exception.
     Finished,
+}
+
+/// What a read waits for.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// What the reader knows.
+    pub(super) feed: Owned,
+    pub(super) waiter: Owned,
 }
 
 #[derive(Debug)]
@@ -55,22 +66,13 @@ pub(super) struct State {
 /// A read.
 #[derive(Debug)]
 pub(super) struct Reading {
+    /// The reader; the writer, if it is drained.
     pub(super) reader: Owned,
     pub(super) what: What,
     pub(super) state: Mutex<State>,
 }
 
 pub(super) static CLASS: NativeClass = NativeClass::new();
-
-/// What a read finds when it looks.
-enum Found<'py> {
-    /// What it was looking for.
-    Bytes(Bound<'py, PyBytes>),
-    /// Not yet enough.
-    TooLittle,
-    /// What asyncio's own coroutine must deal with.
-    Unusual,
-}
 
 /// A new read, which begins when it is awaited.
 ///
@@ -108,6 +110,7 @@ impl Reading {
             What::Until(_) => "StreamReader.readuntil",
             What::Exactly(_) => "StreamReader.readexactly",
             What::UpTo(_) => "StreamReader.read",
+            What::Drain => "StreamWriter.drain",
         }
     }
 
@@ -168,22 +171,34 @@ impl Reading {
         let reader = self.reader.bind(py);
         match phase {
             Phase::Handed(coroutine) => go_on_with(coroutine.into_bound(py)),
-            Phase::Waiting(future) => {
-                Fields::of(&reader)?.clear(intern!(py, "_waiter"))?;
-                heard(&future.into_bound(py))?;
-                match ReaderFields::of(&reader)? {
-                    Some(fields) => self.go_on(&reader, &fields),
-                    None => self.hand_over(&reader),
+            Phase::Waiting(wait) => {
+                let over = waiter::is_over(&wait.waiter.bind(py));
+                if let Ok(false) = over {
+                    return Ok((Step::Waits(wait.waiter.clone_ref(py)), Phase::Waiting(wait)));
                 }
+                let feed = wait.feed.into_bound(py);
+                let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
+                drop(old);
+                over?;
+                self.go_on(&reader, &feed)
+            }
+            Phase::Created | Phase::Running | Phase::Finished
+                if matches!(self.what, What::Drain) =>
+            {
+                if writer::is_drained(&reader)? {
+                    let none = py.None().into_bound(py);
+                    return Ok((Step::Done(none.into()), Phase::Finished));
+                }
+                self.hand_over(&reader)
             }
             Phase::Created | Phase::Running | Phase::Finished => {
                 if classes(py).reader.is_intact(py)?
-                    && let Some(fields) = ReaderFields::of(&reader)?
-                    && fields.exception.is_none()
+                    && let Some((feed, fields)) = feed_of(&reader)?
+                    && Feed::of(&feed).is_some_and(|feed| feed.known().exception.is_none())
                     && !fields
-                        .has_own(&[intern!(py, "readuntil"), intern!(py, "_wait_for_data")])?
+                        .has_beside(&[intern!(py, "readuntil"), intern!(py, "_wait_for_data")])?
                 {
-                    self.go_on(&reader, &fields)
+                    self.go_on(&reader, &feed)
                 } else {
                     self.hand_over(&reader)
                 }
@@ -194,99 +209,109 @@ impl Reading {
     fn go_on<'py>(
         &self,
         reader: &Bound<'py, PyAny>,
-        fields: &ReaderFields<'py>,
+        object: &Bound<'py, PyAny>,
     ) -> PyResult<(Step, Phase)> {
-        match self.find(fields)? {
-            Found::Bytes(bytes) => {
-                if fields.paused.is_truthy()? {
+        let Some(feed) = Feed::of(object) else {
+            return self.hand_over(reader);
+        };
+        match self.find(reader.py(), feed)? {
+            Taken::Bytes(bytes) => {
+                if feed.known().paused {
                     reader.reach0(intern!(reader.py(), "_maybe_resume_transport"))?;
                 }
                 Ok((Step::Done(bytes.into()), Phase::Finished))
             }
-            Found::TooLittle => self.wait(reader, fields),
-            Found::Unusual => self.hand_over(reader),
+            Taken::TooLittle => self.wait(reader, (object, feed)),
+            Taken::Unusual => self.hand_over(reader),
         }
     }
 
-    fn find<'py>(&self, fields: &ReaderFields<'py>) -> PyResult<Found<'py>> {
-        let py = fields.buffer.py();
+    #[inline]
+    fn find<'py>(&self, py: Python<'py>, feed: &Feed) -> PyResult<Taken<'py>> {
         match &self.what {
-            What::Line => self.find_separator(fields, b"\n"),
+            What::Line => self.find_separator(py, feed, b"\n"),
             What::Until(separator) => match separator.bind(py).cast::<PyBytes>() {
-                Ok(separator) => self.find_separator(fields, separator.as_bytes()),
-                Err(_) => Ok(Found::Unusual),
+                Ok(separator) => self.find_separator(py, feed, separator.as_bytes()),
+                Err(_) => Ok(Taken::Unusual),
             },
-            What::Exactly(count) => {
-                let bytes = look_at(&fields.buffer, |bytes| {
-                    bytes.get(..*count).map(|bytes| PyBytes::new(py, bytes))
-                });
-                found(fields, bytes)
-            }
-            What::UpTo(most) => {
-                let bytes = look_at(&fields.buffer, |bytes| {
-                    let count = bytes.len().min(*most);
-                    (count > 0).then(|| PyBytes::new(py, &bytes[..count]))
-                });
-                found(fields, bytes)
-            }
+            What::Exactly(count) => feed.take(py, |bytes, _| {
+                if bytes.len() < *count {
+                    Part::More
+                } else {
+                    Part::First(*count)
+                }
+            }),
+            What::Drain => Ok(Taken::Unusual),
+            What::UpTo(most) => feed.take(py, |bytes, _| match bytes.len().min(*most) {
+                0 => Part::More,
+                count => Part::First(count),
+            }),
         }
     }
 
     fn find_separator<'py>(
         &self,
-        fields: &ReaderFields<'py>,
+        py: Python<'py>,
+        feed: &Feed,
         separator: &[u8],
-    ) -> PyResult<Found<'py>> {
-        let py = fields.buffer.py();
-        let from = self.state().searched;
-        let (searched, bytes) = look_at(&fields.buffer, |bytes| {
+    ) -> PyResult<Taken<'py>> {
+        feed.take(py, |bytes, limit| {
+            let mut state = self.state();
+            let from = state.searched;
             match position(bytes.get(from..).unwrap_or_default(), separator) {
-                Some(place) => {
-                    let start = from + place;
-                    let bytes = &bytes[..start + separator.len()];
-                    (
-                        start,
-                        (start <= fields.limit).then(|| PyBytes::new(py, bytes)),
-                    )
+                Some(place) if from + place > limit => Part::Unusual,
+                Some(place) => Part::First(from + place + separator.len()),
+                None => {
+                    state.searched = (bytes.len() + 1).saturating_sub(separator.len());
+                    if state.searched > limit {
+                        Part::Unusual
+                    } else {
+                        Part::More
+                    }
                 }
-                None => ((bytes.len() + 1).saturating_sub(separator.len()), None),
             }
-        });
-        if searched > fields.limit {
-            return Ok(Found::Unusual);
-        }
-        if bytes.is_none() {
-            self.state().searched = searched;
-        }
-        found(fields, bytes)
+        })
     }
 
     /// Waits for more, as asyncio's `_wait_for_data` does.
     fn wait<'py>(
         &self,
         reader: &Bound<'py, PyAny>,
-        fields: &ReaderFields<'py>,
+        (object, feed): (&Bound<'py, PyAny>, &Feed),
     ) -> PyResult<(Step, Phase)> {
         let py = reader.py();
-        if !fields.waiter.is_none() {
-            // asyncio's own coroutine says so.
-            return self.hand_over(reader);
-        }
-        if !fields.exception.is_none() {
+        let (event_loop, exception, transport) = {
+            let mut known = feed.known();
+            if known.waiter.is_some() {
+                drop(known);
+                // asyncio's own coroutine says so.
+                return self.hand_over(reader);
+            }
+            let exception = known.exception.as_ref().map(|error| error.clone_ref(py));
+            let transport = known.transport.as_ref().filter(|_| known.paused);
+            let transport = transport.map(|transport| transport.clone_ref(py));
+            if exception.is_none() && transport.is_some() {
+                known.paused = false;
+            }
+            (known.event_loop.clone_ref(py), exception, transport)
+        };
+        if let Some(exception) = exception {
             // The connection broke after this read was woken and before it could look: nothing will come any more.
-            return Err(PyErr::from_value(fields.exception.clone()));
+            return Err(PyErr::from_value(exception.into_bound(py)));
         }
-        if fields.paused.is_truthy()? {
-            fields.own.set_bool(intern!(py, "_paused"), false)?;
-            fields.transport.reach0(intern!(py, "resume_reading"))?;
+        if let Some(transport) = transport {
+            transport
+                .into_bound(py)
+                .reach0(intern!(py, "resume_reading"))?;
         }
-        let future = call_method(&fields.event_loop, intern!(py, "create_future"), [])?;
-        fields.own.set(intern!(py, "_waiter"), &future)?;
-        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        Ok((
-            Step::Waits(future.clone().into()),
-            Phase::Waiting(future.into()),
-        ))
+        let waiter = waiter::yielded(&event_loop.into_bound(py))?;
+        let old = feed.known().waiter.replace(waiter.clone_ref(py));
+        drop(old);
+        let wait = Wait {
+            feed: object.clone().into(),
+            waiter: waiter.clone_ref(py),
+        };
+        Ok((Step::Waits(waiter), Phase::Waiting(wait)))
     }
 
     /// Begins anew as asyncio's own coroutine.
@@ -302,23 +327,9 @@ impl Reading {
                 asyncios(reader, intern!(py, "readexactly"))?.invoke((*count,))?
             }
             What::UpTo(most) => asyncios(reader, intern!(py, "read"))?.invoke((*most,))?,
+            What::Drain => writer::drain_by_asyncio(reader)?,
         };
         go_on_with(coroutine)
-    }
-}
-
-/// Cuts what was found off the buffer; nothing was found at the end of the stream, or there may come more.
-fn found<'py>(
-    fields: &ReaderFields<'py>,
-    bytes: Option<Bound<'py, PyBytes>>,
-) -> PyResult<Found<'py>> {
-    match bytes {
-        Some(bytes) => {
-            drop_front(&fields.buffer, bytes.as_bytes().len())?;
-            Ok(Found::Bytes(bytes))
-        }
-        None if fields.eof.is_truthy()? => Ok(Found::Unusual),
-        None => Ok(Found::TooLittle),
     }
 }
 
@@ -326,16 +337,6 @@ fn position(bytes: &[u8], separator: &[u8]) -> Option<usize> {
     match separator {
         [byte] => memchr::memchr(*byte, bytes),
         _ => memchr::memmem::find(bytes, separator),
-    }
-}
-
-/// What a future that was waited for tells; an exception, if that is what it was given.
-fn heard(future: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    match call_method(future, intern!(py, "result"), []) {
-        Ok(_) => Ok(()),
-        Err(error) if future::is_done(future)? => Err(error),
-        Err(_) => Err(PyRuntimeError::new_err("await wasn't used with future")),
     }
 }
 

@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use super::class::TlsTransport;
 use super::state::{State, Told};
 use super::{flow, handshake, outgoing, shutdown};
-use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs, raw_onename};
-use crate::report;
+use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
 use crate::transport::{boolean, none};
+use crate::{report, streams};
 
 fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
@@ -152,7 +152,7 @@ fn read_bytes(
     let py = slf.py();
     let read = this.records()?.read_all(py)?;
     if let Some(data) = read.data {
-        call_method(protocol, intern!(py, "data_received"), [&data])?;
+        streams::deliver(protocol, &data)?;
     }
     if let Some(error) = read.failure {
         return Err(error);

@@ -24,7 +24,7 @@ use crate::ffi::{
     Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, raw_noargs, recv_into_buffer,
     recv_into_bytes, with_context,
 };
-use crate::report;
+use crate::{report, streams};
 
 /// Serves an event of a transport: what came first, then room to send.
 ///
@@ -174,8 +174,8 @@ pub(super) fn deliver(
     let Some(protocol) = protocol else {
         return Ok(());
     };
-    match call_method(&protocol.bind(py), intern!(py, "data_received"), [data]) {
-        Ok(_) => Ok(()),
+    match streams::deliver(&protocol.bind(py), data) {
+        Ok(()) => Ok(()),
         Err(error) if kind == Kind::ReadPipe => Err(error),
         Err(error) => close::fatal_error(
             slf,

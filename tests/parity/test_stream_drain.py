@@ -1,0 +1,205 @@
+"""`drain()` of the writers that a server's callback and `open_connection` give."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import socket
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from .harness.links import tcp_pair
+from .harness.turns import until
+from .harness.types import Loop
+
+Served = tuple[Any, Any, socket.socket]
+
+
+@asynccontextmanager
+async def served(side: str) -> AsyncIterator[Served]:
+    """A stream's reader and writer on this side, and the plain socket at its other end."""
+    if side == "client":
+        ours, peer = tcp_pair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        with peer:
+            yield reader, writer, peer
+            writer.transport.abort()
+        return
+    connected: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: Any, writer: Any) -> None:
+        connected.set_result((reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as peer:
+        reader, writer = await connected
+        yield reader, writer, peer
+        writer.transport.abort()
+    server.close()
+
+
+both_sides = pytest.mark.parametrize("side", ["client", "server"])
+
+
+async def turns(loop: Loop, awaitable: Any) -> int:
+    """How many turns of the loop an awaitable takes."""
+    count = 0
+    task = asyncio.ensure_future(awaitable)
+    while not task.done():
+        await asyncio.sleep(0)
+        count += 1
+    task.result()
+    return count
+
+
+@both_sides
+async def test_a_drain_with_nothing_to_wait_for_takes_no_turn(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, peer):
+        writer.write(b"x")
+        assert await writer.drain() is None
+        assert await turns(loop, asyncio.sleep(0)) - await turns(loop, writer.drain()) == 1
+        peer.settimeout(10)
+        assert peer.recv(1) == b"x"
+
+
+@both_sides
+async def test_a_drain_waits_for_room(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, peer):
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(b"x" * (16 << 20))
+        drain: Any = loop.create_task(writer.drain())
+        await until(lambda: drain._fut_waiter is not None)
+        assert not drain.done()
+        other = loop.create_task(writer.drain())
+        other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+        await loop.run_in_executor(None, receive, peer, 16 << 20)
+        assert await drain is None
+
+
+def receive(peer: socket.socket, count: int) -> None:
+    """Receive so many bytes."""
+    peer.settimeout(30)
+    while count > 0:
+        count -= len(peer.recv(min(count, 1 << 20)))
+
+
+@both_sides
+async def test_a_drain_of_what_is_closing_lets_others_run(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, _):
+        writer.close()
+        ran: list[int] = []
+        loop.call_soon(ran.append, 1)
+        try:
+            await writer.drain()
+        except ConnectionResetError as error:
+            assert str(error) == "Connection lost"  # noqa: PT017
+        assert ran
+
+
+@both_sides
+async def test_a_drain_tells_of_the_error_of_the_reader(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, _):
+        reader.set_exception(ValueError("broken"))
+        with pytest.raises(ValueError, match=r"^broken$"):
+            await writer.drain()
+
+
+@both_sides
+async def test_a_drain_looks_when_it_is_awaited(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, _):
+        drain = writer.drain()
+        reader.set_exception(ValueError("late"))
+        with pytest.raises(ValueError, match=r"^late$"):
+            await drain
+
+
+@both_sides
+async def test_a_drain_after_the_end_is_refused(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, _):
+        writer.transport.abort()
+        await until(reader.at_eof)
+        with pytest.raises(ConnectionResetError, match=r"^Connection lost$"):
+            await writer.drain()
+
+
+@both_sides
+async def test_a_drain_is_a_coroutine(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, _):
+        drain: Any = writer.drain()
+        assert inspect.isawaitable(drain)
+        assert asyncio.iscoroutine(drain)
+        assert getattr(drain, "__name__", None) == "drain"
+        assert getattr(drain, "__qualname__", None) == "StreamWriter.drain"
+        await drain
+        with pytest.raises(RuntimeError, match=r"^cannot reuse already awaited coroutine$"):
+            await drain
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            writer.drain()
+            gc.collect()
+        texts = [str(warning.message) for warning in caught]
+        assert "coroutine 'StreamWriter.drain' was never awaited" in texts
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("writer", "drain"),
+        ("reader", "exception"),
+        ("protocol", "_drain_helper"),
+        ("transport", "is_closing"),
+    ],
+)
+@pytest.mark.parametrize("where", ["class", "object"])
+async def test_a_replaced_method_of_a_drain_is_called(
+    loop: Loop, owner: str, name: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes: dict[str, Any] = {
+        "writer": asyncio.StreamWriter,
+        "reader": asyncio.StreamReader,
+        "protocol": asyncio.StreamReaderProtocol,
+    }
+    async with served("server") as (reader, writer, _):
+        objects = {
+            "writer": writer,
+            "reader": reader,
+            "protocol": writer._protocol,
+            "transport": writer.transport,
+        }
+        target = objects[owner] if where == "object" else classes.get(owner, type(objects[owner]))
+        called: list[str] = []
+        original = getattr(target, name)
+
+        def replaced(*args: Any) -> Any:
+            called.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(target, name, replaced)
+        await writer.drain()
+        assert called
+        async with served("server") as (_, later, _):
+            called.clear()
+            await later.drain()
+            assert bool(called) == (where == "class")
+        monkeypatch.undo()
+
+
+async def test_a_writer_is_asyncios(loop: Loop) -> None:
+    async with served("server") as (reader, writer, peer):
+        assert isinstance(writer, asyncio.StreamWriter)
+        assert type(writer).__name__ == "StreamWriter"
+        assert repr(writer).startswith("<StreamWriter transport=")
+        protocol: Any = writer.transport.get_protocol()
+        assert protocol._client_connected_cb.__name__ == "serve"
+        writer.writelines([b"a", b"b"])
+        await writer.drain()
+        peer.settimeout(10)
+        assert peer.recv(2) == b"ab"
+        assert await reader.read(0) == b""
