@@ -59,6 +59,12 @@ def test_names_are_unique_and_patterns_find_them() -> None:
     assert registry.matching(["no such thing"]) == []
 
 
+def test_the_curve_is_measured_only_when_asked_for() -> None:
+    assert registry.matching(["curve-*"]) == []
+    found = registry.matching(["curve-connections-10000"], registry.CURVE)
+    assert [registry.by_name(each.name) for each in found] == found != []
+
+
 def test_a_failure_shows_in_the_table_and_with_its_reason_and_results_read_back(
     tmp_path: Path,
 ) -> None:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -73,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tolerance", type=float, default=0.1, help="what is no change (default: 0.1)")
     add("--python", default=sys.executable, help="the CPython for both: PGO and LTO, please")
     add("--venvs", type=Path, default=ROOT / "benchmarks" / ".compare", help="for environments")
+    add("--no-build", action="store_true", help="measure what the environments hold already")
     add("--load", type=Path, metavar="BINARY", help="a load generator that is built already")
     add("--pin", choices=("split", "same", "none"), default="split", help="loops and load on cores")
     add("--output", type=Path, metavar="FILE", help="save everything as JSON")
@@ -108,9 +108,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def install(options: argparse.Namespace, which: str) -> Path:
-    """Builds a commit into an environment of its own; returns its interpreter."""
+    """Builds a commit into an environment of its own, if it must; returns its interpreter."""
     commit: str = getattr(options, which)
     python = environment.virtual_environment(options.python, options.venvs / which)
+    if options.no_build:
+        return python
     with tempfile.TemporaryDirectory(prefix="cloverleaf-compare-") as directory:
         tree = Path(directory) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), commit)
@@ -131,13 +133,16 @@ def git(*words: str) -> None:
 
 
 def compare(benches: list[Bench], workload: Workload, rounds: int, window_ms: int) -> Change:
-    """Measures one workload on both, turn about, each in one process for all rounds."""
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(Session(bench, OURS, workload)) for bench in benches]
-        times: list[list[float]] = [[], []]
-        for number in range(rounds):
-            for which in (0, 1) if number % 2 == 0 else (1, 0):
-                times[which].append(cpu_us(sessions[which].measure(window_ms)))
+    """Measures one workload on both, turn about.
+
+    Each time in a new process: where a process has its memory makes it quicker or slower by up to a
+    fifth for as long as it lives, and then all its rounds would agree on a change that is none.
+    """
+    times: list[list[float]] = [[], []]
+    for number in range(rounds):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            with Session(benches[which], OURS, workload) as session:
+                times[which].append(cpu_us(session.measure(window_ms)))
     return change(workload.name, *times)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pin", choices=("split", "same", "none"), default="split", help="loops and load on cores")
     add("--no-prime", action="store_true", help="leave the C library's allocator as it starts")
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "local", help="for files")
+    add("--curve", action="store_true", help="1 to 10,000 connections, 1 to 64 deep, and no more")
     add("--list", action="store_true", help="name the workloads, and stop")
     return options
 
@@ -46,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmarks; 0 when everything asked for was measured or is known to be lacking."""
     options = parser().parse_args(arguments)
-    workloads = registry.matching(options.only)
+    pool = registry.CURVE if options.curve else registry.WORKLOADS
+    workloads = registry.matching(options.only, pool)
     if options.list:
         sys.stdout.writelines(f"{each.name:28} {each.title}\n" for each in workloads)
         return 0
@@ -70,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Bench]:
     """Everything that precedes the first measurement."""
+    allow_descriptors()
     # First of all: what we build ourselves below is no reason to distrust the machine.
     found = machine.machine()
     if options.no_install:
@@ -101,6 +105,12 @@ def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Benc
     versions = environment.versions(python, loops, problems)
     os.sched_setaffinity(0, cores.load)
     return Results(when, found, built, versions, settings), bench
+
+
+def allow_descriptors() -> None:
+    """Lets this process and its children have as many descriptors as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def publish(results: Results, directory: Path) -> None:

@@ -36,6 +36,9 @@ class Traffic:
     lines: bool = False
     body: str = ""
     most: int | None = None
+    #: What another generator does meanwhile. The latency is that of this traffic, the CPU time and
+    #: the operations are those of both.
+    beside: Traffic | None = None
 
     def arguments(self, address: str) -> list[str]:
         """The generator's command line against a server at `address`."""

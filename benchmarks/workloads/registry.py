@@ -9,9 +9,11 @@ from benchmarks.workloads import (
     callbacks,
     connections,
     coroutines,
+    curve,
     datagrams,
     echo,
     executor,
+    fairness,
     files,
     loops,
     names,
@@ -32,6 +34,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *tls.WORKLOADS,
     *datagrams.WORKLOADS,
     *web.WORKLOADS,
+    *fairness.WORKLOADS,
     *callbacks.WORKLOADS,
     *timers.WORKLOADS,
     *coroutines.WORKLOADS,
@@ -43,21 +46,24 @@ WORKLOADS: tuple[Workload, ...] = (
     *loops.WORKLOADS,
 )
 
+#: Measured only when asked for.
+CURVE: tuple[Workload, ...] = curve.WORKLOADS
+
 
 def by_name(name: str) -> Workload:
     """The workload of that exact name."""
-    for workload in WORKLOADS:
+    for workload in (*WORKLOADS, *CURVE):
         if workload.name == name:
             return workload
     raise KeyError(f"no workload is named {name!r}")
 
 
-def matching(patterns: list[str]) -> list[Workload]:
+def matching(patterns: list[str], workloads: tuple[Workload, ...] = WORKLOADS) -> list[Workload]:
     """The workloads whose name matches one of the patterns, or contains it; all without any."""
     if not patterns:
-        return list(WORKLOADS)
+        return list(workloads)
     return [
         workload
-        for workload in WORKLOADS
+        for workload in workloads
         if any(fnmatchcase(workload.name, p) or p in workload.name for p in patterns)
     ]

@@ -16,9 +16,30 @@ _is_closed = _cloverleaf.Loop.is_closed
 class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
     """The native loop, before any of its Python parts is added."""
 
+    # The process that the loop is for; zero until `__init__` has come far enough.
+    _process: int
+
+    # Those of all parts, since only one of a class's bases may have any. While nobody gives a loop
+    # another attribute, it has no dictionary, and Python calls its methods without looking there.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_are_shut_down",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_is_shut_down",
+        "_former_origin_depth",
+        "_process",
+        "_signal_handlers",
+        "_signal_sockets",
+        "_threads",
+        "slow_callback_duration",
+    )
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the native loop; the arguments belong to a subclass's own `__init__`."""
-        return super().__new__(cls)
+        loop = super().__new__(cls)
+        loop._process = 0
+        return loop
 
     @property
     def _closed(self) -> bool:  # private, and yet read by programs

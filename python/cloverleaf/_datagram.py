@@ -59,6 +59,9 @@ class Datagrams(SocketOperations):
             protocol = protocol_factory()
             met = self.create_future()
             transport = self._make_datagram_transport(endpoint, protocol, peer, met)
+            if sock is not None:
+                # Tells the transport that the program knows its socket.
+                transport.get_extra_info("socket")
         except BaseException:
             if sock is None:
                 endpoint.close()

@@ -6,10 +6,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from ._running import Running
-from ._threads import Threads
+
+if TYPE_CHECKING:
+    from ._threads import Threads
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -22,12 +24,14 @@ class Executing(Running):
         super().__init__()
         self._default_executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._executor_is_shut_down = False
+        # The default executor, if it is the one that we have made.
+        self._threads: Threads | None = None
 
     def close(self) -> None:
         """Close the loop, and let go of the default executor without waiting for its work."""
         super().close()
         self._executor_is_shut_down = True
-        executor, self._default_executor = self._default_executor, None
+        executor, self._default_executor, self._threads = self._default_executor, None, None
         if executor is not None:
             executor.shutdown(wait=False)
 
@@ -46,9 +50,12 @@ class Executing(Running):
                 raise RuntimeError("Executor shutdown has been called")
             executor = self._default_executor
             if executor is None:
-                executor = self._default_executor = Threads()
-        if type(executor) is Threads:
-            return executor.call(self, func, args)
+                # With what it needs of the library, a millisecond that the import is spared.
+                from ._threads import Threads
+
+                executor = self._default_executor = self._threads = Threads()
+        if executor is self._threads is not None:
+            return self._threads.call(self, func, args)
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
 
     def set_default_executor(self, executor: concurrent.futures.Executor) -> None:

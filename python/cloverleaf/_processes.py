@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from ._debug import Debugging
 from ._log import logger
 from ._pipes import Pipes
-from ._subprocess import SubprocessTransport
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _PIPE = subprocess.PIPE
@@ -89,7 +88,12 @@ class Processes(Pipes, Debugging):
         if self.get_debug():
             # The arguments stay out of the log: there may be passwords among them.
             logger.debug("%s%s", doing, _describe_files(*files))
-        transport = SubprocessTransport(self, protocol, command, files, keywords)
+        # Most programs start none.
+        from ._starting import start_process
+        from ._subprocess import SubprocessTransport
+
+        proc = await start_process(self, command, files, keywords)
+        transport = SubprocessTransport(self, protocol, proc, command, files)
         await transport._connect()
         if self.get_debug():
             logger.info("%s: %r", doing, transport)

@@ -23,9 +23,6 @@ _T = TypeVar("_T")
 class Running(Debugging, Reporting, Tasks):
     """`run_forever`, `run_until_complete`, `close` and `shutdown_asyncgens`."""
 
-    # A class attribute, so that `__del__` also works when `__init__` did not.
-    _process = 0
-
     def __init__(self) -> None:
         super().__init__()
         self._process = os.getpid()

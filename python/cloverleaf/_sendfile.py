@@ -12,7 +12,7 @@ import socket
 from asyncio.constants import SENDFILE_FALLBACK_READBUFFER_SIZE, _SendfileMode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from . import _cloverleaf
 from ._releases import SENDFILE_ALWAYS_MOVES
@@ -23,10 +23,8 @@ _TRANSPORT_FALLBACK_BYTES = 16 * 1024
 _LARGEST_PIECE = 2**62
 
 
-class _WayOut(Protocol):
-    """One attempt to send a piece of a file; None if there was no room."""
-
-    def __call__(self, file: int, offset: int, count: int, /) -> int | None: ...
+# One attempt to send a piece of a file, by its number, offset and count; None if there was no room.
+_WayOut: TypeAlias = Callable[[int, int, int], int | None]
 
 
 class Sendfile(SocketOperations):

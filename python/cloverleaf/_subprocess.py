@@ -1,8 +1,8 @@
 """`SubprocessTransport`: a child process, its pipes and its end, as one transport.
 
-`subprocess.Popen` starts the child. Its pipes become pipe transports, and the native half reaps it
-and calls `_ended`, on whatever thread the loop runs. A child that is gone takes no signal, even if
-its number is somebody else's by now.
+`subprocess.Popen` has started the child. Its pipes become pipe transports, and the native half
+reaps it and calls `_ended`, on whatever thread the loop runs. A child that is gone takes no signal,
+even if its number is somebody else's by now.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self,
         loop: Pipes,
         protocol: asyncio.BaseProtocol,
+        proc: "subprocess.Popen[bytes]",
         command: Any,
         files: tuple[Any, Any, Any],
-        keywords: dict[str, Any],
     ) -> None:
         extra: dict[str, Any] = {}
         super().__init__(extra)
@@ -60,15 +60,12 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._pipes: dict[int, PipeProtocol | None] = {
             fd: None for fd, file in enumerate(files) if file == subprocess.PIPE
         }
-        stdin, stdout, stderr = files
-        self._proc = subprocess.Popen(
-            command, stdin=stdin, stdout=stdout, stderr=stderr, text=False, **keywords
-        )
+        self._proc = proc
         self._closed = False
         self._loop = loop
         self._protocol = protocol
-        self._pid = self._proc.pid
-        extra["subprocess"] = self._proc
+        self._pid = proc.pid
+        extra["subprocess"] = proc
         if loop.get_debug():
             program = command if isinstance(command, (bytes, str)) else command[0]
             logger.debug("process %r created: pid %s", program, self._pid)

@@ -7,7 +7,7 @@ by putting one between its transport and its protocol.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._base import LoopBase
 
@@ -40,14 +40,30 @@ def refuse_timeouts_without_tls(
         raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
 
 
-class TLSOptions(NamedTuple):
+class TLSOptions:
     """How connections are to be encrypted."""
 
-    context: Any
-    server_side: bool
-    server_hostname: str | None
-    handshake_timeout: float | None
-    shutdown_timeout: float | None
+    __slots__ = (
+        "context",
+        "handshake_timeout",
+        "server_hostname",
+        "server_side",
+        "shutdown_timeout",
+    )
+
+    def __init__(
+        self,
+        context: Any,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout: float | None,
+        shutdown_timeout: float | None,
+    ) -> None:
+        self.context = context
+        self.server_side = server_side
+        self.server_hostname = server_hostname
+        self.handshake_timeout = handshake_timeout
+        self.shutdown_timeout = shutdown_timeout
 
     def transport(
         self,

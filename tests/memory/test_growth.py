@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cloverleaf
-from parity.harness.turns import turn
+from parity.harness.crowds import COUNT, Member, clients
+from parity.harness.turns import turn, until
 from parity.harness.types import Loop, NewLoop
 
 PAGE = 4096
@@ -233,3 +234,49 @@ def read_all(peer: socket.socket) -> None:
             pass
     except BlockingIOError:
         return
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_loop_that_sleeps_gives_the_memory_of_a_burst_back(loop: Loop, method: str) -> None:
+    def burst(count: int) -> None:
+        for _ in range(count):
+            if method == "call_soon":
+                loop.call_soon(int)
+            else:
+                loop.call_later(0, int)
+        turn(loop)
+        turn(loop)
+
+    def sleep() -> None:
+        loop.call_later(1e-4, loop.stop)
+        loop.run_forever()
+
+    # Each callback has two blocks: its handle and its context. Those of so many may be kept.
+    burst(16 * 1024)
+    most = sys.getallocatedblocks() + 1000
+    burst(50_000)
+    while sys.getallocatedblocks() > most:  # the test's deadline ends a vain wait
+        sleep()
+
+
+def test_connections_that_end_with_data_unread_leave_nothing(loop: Loop) -> None:
+    async def serve() -> None:
+        async with clients(loop) as many:
+            first = many.members[0]
+
+            def pause_all(_: Member) -> None:
+                for member in many.members:
+                    member.transport.pause_reading()
+
+            first.answer = pause_all
+            many.ask(question=bytes(1000))
+            await until(lambda: first.data)
+            for member in many.members[::2]:
+                member.transport.resume_reading()
+            await until(lambda: all(member.data for member in many.members[::2]))
+
+    async def work() -> None:
+        for _ in range(20):
+            await serve()
+
+    assert_no_growth(lambda: loop.run_until_complete(work()), 20 * COUNT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 import pytest
@@ -49,6 +50,33 @@ def test_run_takes_a_loop_factory(program: Program) -> None:
         cloverleaf.run(main(), loop_factory=Own)
     """)
     assert out == "Own"
+
+
+def test_a_loop_has_a_dictionary_only_if_it_is_given_an_attribute(loop: Loop) -> None:
+    """With one, Python calls the loop's methods more slowly."""
+    own = getattr(loop, "_signal_handlers")  # noqa: B009 - not of asyncio's abstract class
+
+    def dictionaries() -> list[object]:
+        return [held for held in gc.get_referents(loop) if type(held) is dict and held is not own]
+
+    async def main() -> None:
+        loop.set_exception_handler(None)
+        loop.slow_callback_duration = 0.2
+        loop.call_later(0, int)
+        await loop.run_in_executor(None, int)
+        reader, writer = await asyncio.open_connection(*(await serve()))
+        await reader.read()
+        writer.close()
+
+    async def serve() -> tuple[str, int]:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        return host, port
+
+    loop.run_until_complete(main())
+    assert dictionaries() == []
+    loop.attribute = 1  # type: ignore[attr-defined]
+    assert vars(loop) == {"attribute": 1}
 
 
 if sys.version_info < (3, 16):  # policies are to go in 3.16

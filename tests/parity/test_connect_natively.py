@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from .harness.turns import turns
 from .harness.types import Loop
 
 
@@ -51,6 +52,23 @@ async def test_a_refusal_names_the_address(loop: Loop, host: str) -> None:
     with sock, pytest.raises(ConnectionRefusedError) as caught:
         await loop.create_connection(Quiet, host, port, family=socket.AF_INET)
     assert caught.value.args[1] == f"Connect call failed ('127.0.0.1', {port})"
+
+
+async def test_a_listener_with_a_full_backlog_is_waited_for(loop: Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        host, port = listener.getsockname()
+        # The kernel takes one connection more than the backlog says.
+        with socket.create_connection((host, port)):
+            connecting = loop.create_task(loop.create_connection(Quiet, host, port))
+            await turns(10)
+            assert not connecting.done()
+            first, _ = listener.accept()
+            first.close()
+            transport, _ = await connecting
+            second, address = listener.accept()
+            with second:
+                assert transport.get_extra_info("sockname") == address
+            transport.close()
 
 
 async def test_an_unreachable_address_is_refused_at_once(loop: Loop) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 from .harness.complaints import Complaints
+from .harness.program import Program
 from .harness.turns import turn
 from .harness.types import Loop, NewLoop
 
@@ -266,3 +267,27 @@ def test_a_subclass_in_python_may_override_and_extend(loop: Loop) -> None:
         assert isinstance(counting, type(loop))
     finally:
         counting.close()
+
+
+def test_a_loop_with_a_thousand_quiet_connections_sleeps_through(program: Program) -> None:
+    """No thread of the process wakes up until the timer that ends the rest."""
+    out = program.output("""
+        import asyncio, resource, socket
+        CONNECTIONS, REST = 1000, 0.5
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+        loop = new_event_loop()
+        held = []
+        async def connect():
+            for _ in range(CONNECTIONS):
+                ours, peer = socket.socketpair()
+                ours.setblocking(False)
+                held.append((await loop.create_connection(asyncio.Protocol, sock=ours), peer))
+        loop.run_until_complete(connect())
+        loop.call_later(REST, loop.stop)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        loop.run_forever()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before)
+    """)
+    # asyncio rounds its sleep to milliseconds, so it may wake up a moment early and sleep again.
+    assert 1 <= int(out) <= 2

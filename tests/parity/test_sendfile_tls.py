@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,9 @@ async def test_without_fallback_it_is_an_error(loop: Loop, tmp_path: Path) -> No
 async def test_a_file_waits_as_the_protocol_would(loop: Loop, tmp_path: Path) -> None:
     async with tls_ends(loop) as ends:
         transport = ends.client.transport
+        for end in (transport, ends.server.transport):
+            # Much would go before anything waits, in pieces that a thread reads beside a busy loop.
+            little(end.get_extra_info("socket"))
         ends.server.transport.pause_reading()
         with file_of(tmp_path, BIG) as file:
             sending = loop.create_task(loop.sendfile(transport, file))
@@ -60,3 +64,9 @@ async def test_a_file_waits_as_the_protocol_would(loop: Loop, tmp_path: Path) ->
             ends.server.transport.resume_reading()
             assert await ends.server.received(len(BIG)) == BIG
             assert await sending == len(BIG)
+
+
+def little(sock: socket.socket) -> None:
+    """Make the kernel hold little of what is on its way."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 16)

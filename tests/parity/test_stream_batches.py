@@ -1,17 +1,17 @@
-"""When answers of many connections are sent together: where a ring was asked for and is there."""
+"""When many connections are served by one call: where a ring was asked for and is there."""
 
 from __future__ import annotations
 
+import fcntl
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
-import cloverleaf
-
-from .harness.crowds import Member, crowd, exactly, waiting
+from .harness.backends import loop_on
+from .harness.crowds import Answer, Member, clients, crowd, exactly, waiting
 from .harness.program import Program
 from .harness.types import Loop
 
@@ -54,20 +54,6 @@ except OSError as error:
 else:
     loop.run_until_complete(main())
 """
-
-
-@contextmanager
-def loop_on(backend: str) -> Iterator[cloverleaf.EventLoop]:
-    """Give a loop with this backend."""
-    try:
-        loop = cloverleaf.new_event_loop(backend=backend)  # type: ignore[arg-type]
-    except OSError as error:
-        assert backend == "io_uring"
-        pytest.skip(str(error))
-    try:
-        yield loop
-    finally:
-        loop.close()
 
 
 async def waits_seen(loop: Loop, laps: int) -> int:
@@ -119,3 +105,60 @@ def test_a_ring_that_is_refused_later_loses_no_answer(program: Program) -> None:
         if out.startswith("no ring:"):
             pytest.skip(out)
         assert out == "all laps"
+
+
+def not_read(peer: socket.socket | None) -> int:
+    """Return how many bytes, the kernel's own included, wait at the other end of a Unix socket."""
+    assert peer is not None
+    waiting = bytearray(4)
+    fcntl.ioctl(peer, termios.TIOCOUTQ, waiting)
+    return int.from_bytes(waiting, sys.byteorder)
+
+
+async def taken_before_told(loop: Loop, prepare: Answer, questions: list[bytes]) -> bool:
+    """Tell whether the last question had left the kernel for some before they were told."""
+    async with clients(loop, socket.AF_UNIX) as many:
+        taken: list[bool] = []
+
+        def look(_: Member) -> None:
+            unread = [member for member in many.members if not member.data]
+            taken.extend(not_read(member.peer) == 0 for member in unread)
+
+        for member in many.members:
+            prepare(member)
+        for question in questions:
+            taken.clear()
+            many.ask(look, question)
+            for member in many.members:
+                assert await member.received(len(question)) == question
+        return any(taken)
+
+
+@pytest.mark.only("cloverleaf")
+def test_what_came_for_all_is_taken_before_the_first_is_told_where_a_ring_was_asked_for() -> None:
+    with loop_on("io_uring") as loop:
+        assert loop.run_until_complete(taken_before_told(loop, repr, [b"small"]))
+        assert loop.run_until_complete(taken_before_told(loop, repr, [b"small", b"small again"]))
+
+
+@pytest.mark.only("cloverleaf")
+def test_nothing_is_taken_before_its_turn_where_it_was_not() -> None:
+    for backend in ("auto", "epoll"):
+        with loop_on(backend) as loop:
+            assert not loop.run_until_complete(taken_before_told(loop, repr, [b"small"]))
+
+
+@pytest.mark.only("cloverleaf")
+def test_a_socket_that_somebody_has_seen_is_read_when_its_turn_has_come() -> None:
+    def see(member: Member) -> None:
+        member.transport.get_extra_info("socket")
+
+    with loop_on("io_uring") as loop:
+        assert not loop.run_until_complete(taken_before_told(loop, see, [b"small"]))
+
+
+@pytest.mark.only("cloverleaf")
+def test_large_messages_are_read_in_place_when_their_turn_has_come() -> None:
+    with loop_on("io_uring") as loop:
+        large = [b"large" * 1000] * 2
+        assert not loop.run_until_complete(taken_before_told(loop, repr, large))

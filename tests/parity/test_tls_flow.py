@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,41 @@ async def test_much_data_arrives_in_order(loop: Loop) -> None:
         ends.server.transport.write(BIG)
         assert await ends.server.received(len(BIG)) == BIG
         assert await ends.client.received(len(BIG)) == BIG
+
+
+@pytest.mark.parametrize(
+    # asyncio loses what it reads into a copy of a bytearray.
+    "receiver",
+    [Recorder, pytest.param(Buffered, marks=pytest.mark.only("cloverleaf"))],
+)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_records_may_come_in_any_pieces(
+    loop: Loop, receiver: Any, version: ssl.TLSVersion
+) -> None:
+    context = client_context()
+    context.maximum_version = version
+    async with tls_linked(loop, receiver, context) as (ours, peer):
+        for turn, size in enumerate([1, 16384, 16385, 5, 40_000, 100_000, 16384, 3, 131_072, 1]):
+            # Records of a few sizes, cut and joined wherever it may be.
+            data = BIG[turn : turn + size]
+            for start in range(0, size, 7000 + turn * 3000):
+                peer.tls.write(data[start : start + 7000 + turn * 3000])
+            records = peer.outgoing.read()
+            for start in range(0, len(records), 9001 * (turn + 1)):
+                await loop.sock_sendall(peer.sock, records[start : start + 9001 * (turn + 1)])
+                await turns(3)
+            assert await ours.received(size) == data
+        assert ours.made.result().get_read_buffer_size() == 0
+
+
+async def test_a_record_comes_byte_by_byte(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        for word in (b"slow", b"slower"):
+            peer.tls.write(word)
+            for byte in peer.outgoing.read():
+                await loop.sock_sendall(peer.sock, bytes([byte]))
+                await turns(3)
+        assert await ours.received(10) == b"slowslower"
 
 
 async def test_writing_is_paused_and_resumed_through_both_layers(loop: Loop) -> None:

@@ -57,10 +57,15 @@ impl Held {
     pub(crate) fn begin_turn(&mut self, ready: usize) {
         // A panic may have ended the last turn in the midst of an event.
         self.served = 0;
-        self.together = ready >= limits::READY_FOR_SENDS;
+        self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
             self.ended = Clock::monotonic().now();
         }
+    }
+
+    /// What comes for the next events has been received: the time of the first of them begins now.
+    pub(crate) fn begin_events(&mut self) {
+        self.ended = Clock::monotonic().now();
     }
 
     /// Whether what is held may stay so until the next event has been served, too.
@@ -96,7 +101,7 @@ impl Held {
 
     /// Whether as much is held as goes in one call.
     const fn is_full(&self) -> bool {
-        self.transports.len() >= limits::SENDS_PER_CALL || self.bytes >= limits::BATCH_BYTES
+        self.transports.len() >= limits::SOCKETS_PER_CALL || self.bytes >= limits::BATCH_BYTES
     }
 
     /// The moment of a write of so many bytes.

@@ -17,6 +17,7 @@ mod original;
 mod owner;
 mod report;
 mod source;
+mod start;
 mod state;
 mod streams;
 mod tls;
@@ -31,11 +32,13 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // interpreter's end, where it would find none.
     Python::initialize();
     report::prepare(module.py())?;
+    ffi::learn_contexts(module.py())?;
     handle::add_to(module)?;
     event_loop::add_to(module)?;
     transport::add_to(module)?;
     tls::add_to(module)?;
     streams::add_to(module)?;
     clients::add_to(module)?;
-    file::add_to(module)
+    file::add_to(module)?;
+    start::add_to(module)
 }

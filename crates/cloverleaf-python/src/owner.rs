@@ -83,13 +83,20 @@ impl<T> OwnerCell<T> {
     /// [`Refused::Foreign`] if another thread owns the value, [`Refused::Borrowed`] if this one does already.
     pub(crate) fn own(&self) -> Result<Ownership<'_>, Refused> {
         let me = thread_ident();
-        match self
-            .owner
-            .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)
-        {
-            Ok(_) => Ok(Ownership { owner: &self.owner }),
-            Err(owner) if owner == me => Err(Refused::Borrowed),
-            Err(_) => Err(Refused::Foreign),
+        // Looked at first: another thread's call to a loop that runs costs no exchange.
+        let owner = match self.owner.load(Ordering::Relaxed) {
+            NOBODY => self
+                .owner
+                .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)
+                .unwrap_or_else(|owner| owner),
+            owner => owner,
+        };
+        if owner == NOBODY {
+            Ok(Ownership { owner: &self.owner })
+        } else if owner == me {
+            Err(Refused::Borrowed)
+        } else {
+            Err(Refused::Foreign)
         }
     }
 

@@ -29,10 +29,14 @@ pub(crate) struct LoopState {
     pub(crate) transports: HashMap<RawFd, Token>,
     /// Lent to one receive at a time; made at the first.
     buffer: Vec<u8>,
+    /// Likewise, to the receives of many connections in one call.
+    rooms: Vec<u8>,
     /// Likewise, to the receive of many datagrams.
     batch: DatagramBatch,
     /// Room for what the driver has reported; empty between two turns.
     events: Vec<Event>,
+    /// Sources that the next turn finds readable, also if the driver does not report it.
+    reported: Vec<Token>,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
@@ -62,8 +66,10 @@ impl LoopState {
             watches: HashMap::new(),
             transports: HashMap::new(),
             buffer: Vec::new(),
+            rooms: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
+            reported: Vec::new(),
             held: Held::default(),
             attached: 0,
             quiet: 0,
@@ -244,7 +250,7 @@ impl LoopState {
     #[inline]
     pub(crate) fn collect(&mut self, py: Python<'_>) {
         self.scheduler.collect_injected();
-        let readable = if self.reactor.has_events() {
+        let readable = if self.reactor.has_events() || !self.reported.is_empty() {
             self.collect_events(py)
         } else {
             0
@@ -253,15 +259,24 @@ impl LoopState {
         self.scheduler.collect_due();
     }
 
-    /// Turns events into jobs; how many of them may be answered together, if the driver can send so.
+    /// Turns events into jobs; how many of them may be served together, if the driver can do that.
     fn collect_events(&mut self, py: Python<'_>) -> usize {
         let Self {
             scheduler,
             reactor,
             events,
+            reported,
             ..
         } = self;
         reactor.swap_events(events);
+        for token in reported.drain(..) {
+            let is_reported = events.iter().any(
+                |event| matches!(event, Event::Ready(of, heard) if *of == token && heard.contains(Interest::READ)),
+            );
+            if !is_reported {
+                events.push(Event::Ready(token, Interest::READ));
+            }
+        }
         let mut readable = 0;
         for event in events.drain(..) {
             let (token, interest) = match event {
@@ -284,7 +299,7 @@ impl LoopState {
                 None => {}
             }
         }
-        if reactor.driver().may_send() {
+        if reactor.driver().may_batch() {
             readable
         } else {
             0
@@ -320,9 +335,9 @@ impl LoopState {
         self.reactor.driver().is_forked()
     }
 
-    /// Whether [`send`](Self::send) may send anything.
-    pub(crate) fn may_send(&self) -> bool {
-        self.reactor.driver().may_send()
+    /// Whether many sockets can be sent to, or received from, in one call.
+    pub(crate) fn may_batch(&self) -> bool {
+        self.reactor.driver().may_batch()
     }
 
     /// Sends small pieces through many sockets in one call; see [`Hybrid::send`].
@@ -334,10 +349,39 @@ impl LoopState {
         self.reactor.driver_mut().send(outgoing, answers);
     }
 
+    /// Lets the next turn find a source readable, whatever the kernel says.
+    pub(crate) fn report(&mut self, token: Token) {
+        self.reported.push(token);
+    }
+
+    /// For how long the loop may sleep; `None` if for ever.
+    pub(crate) fn sleep_limit(&mut self) -> Option<Duration> {
+        if !self.reported.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.scheduler.sleep_limit()
+    }
+
+    /// What it takes to receive from many sockets in one call: the driver, its sources, and rooms for what comes.
+    pub(crate) fn for_receives<'a>(
+        &'a mut self,
+    ) -> (
+        &'a mut Hybrid,
+        impl Fn(Token) -> Option<&'a Source>,
+        &'a mut [u8],
+    ) {
+        if self.rooms.is_empty() {
+            self.rooms = vec![0; limits::SOCKETS_PER_CALL * limits::ROOM_STRIDE_BYTES];
+        }
+        let (driver, source) = self.reactor.driver_and_sources();
+        (driver, source, &mut self.rooms)
+    }
+
     /// Gives back what the kernel lent. The loop is of no use any more.
     pub(crate) fn close_driver(&mut self) {
         self.reactor.driver_mut().close();
         self.buffer = Vec::new();
+        self.rooms = Vec::new();
         self.batch = DatagramBatch::new();
     }
 

@@ -78,6 +78,7 @@ mod registry;
 mod resolve;
 mod scheduler;
 mod signals;
+mod start;
 mod sys;
 mod task;
 mod timers;
@@ -97,13 +98,14 @@ pub use event_loop::{
 pub use injector::Injector;
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
-    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, recv_datagram, send_datagram,
-    send_datagrams,
+    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, recv_datagram,
+    send_datagram, send_datagrams, send_segments,
 };
 pub use reactor::Reactor;
 pub use registry::Registry;
 pub use resolve::{Query, ResolveError, Resolved, literal, lookup};
 pub use scheduler::Scheduler;
 pub use signals::{Signal, signal};
+pub use start::{Obstacle, Program, Started, Starting};
 pub use task::JoinError;
 pub use timers::{TimerKey, Timers};

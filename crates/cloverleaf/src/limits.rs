@@ -58,15 +58,26 @@ pub const HELD_BYTES: usize = 64 * 1024;
 /// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
 pub const LONGEST_HOLD_MICROS: u64 = 50;
 
-/// Sockets ready in one turn from which on their answers go in one call, where the user has asked for that.
+/// Sockets ready in one turn from which on their receives, and their answers, go in one call, where the user has asked
+/// for that.
 ///
 /// Below, a ring costs more than it saves.
-pub const READY_FOR_SENDS: usize = 3;
+pub const READY_FOR_ONE_CALL: usize = 3;
 
-/// Sends that go in one call at most, each through another socket.
+/// Sockets through which one call sends at most, or from which it receives.
 ///
 /// More would save next to nothing, and let the first of them wait longer.
-pub const SENDS_PER_CALL: usize = 64;
+pub const SOCKETS_PER_CALL: usize = 64;
+
+/// Bytes that one socket receives at most in a call for many.
+///
+/// What is copied out of a room rather than received in place; who has received as much before is read on its own.
+pub const ROOM_BYTES: usize = DIRECT_READ_BYTES;
+
+/// Bytes from the beginning of one such room to that of the next.
+///
+/// Rooms that all began at a multiple of a page would share a few lines of the processor's cache.
+pub const ROOM_STRIDE_BYTES: usize = ROOM_BYTES + SLOT_STAGGER_BYTES;
 
 /// Bytes that are held at most, by all transports of a loop, to go in one call.
 ///
@@ -81,6 +92,14 @@ pub const PIECES_PER_SEND: usize = 1024;
 /// Most of what a call for many saves is saved by then, and a peer that sends without a pause holds the others up for
 /// a fraction of a millisecond.
 pub const DATAGRAMS_PER_CALL: usize = 64;
+
+/// Datagrams of one size to one peer from which on they go as one that the kernel cuts, where it does.
+///
+/// Below, asking whether it does costs more than that saves.
+pub const DATAGRAMS_TO_CUT: usize = 4;
+
+/// Bytes that go as one datagram to be cut: a little less than the longest datagram, whose headers count, too.
+pub const BYTES_TO_CUT: usize = 60 * 1024;
 
 /// Bytes of the longest datagram of an IP socket: the length field of IP has 16 bits.
 pub const LONGEST_IP_DATAGRAM_BYTES: usize = 64 * 1024;
@@ -111,6 +130,14 @@ pub const ACCEPTS_PER_TURN: usize = 128;
 ///
 /// Below this, sweeping costs more than the memory that it gives back.
 pub const DEAD_TIMERS_KEPT: usize = 64;
+
+/// Timers that are taken from the heap one by one, though more are due: the first ones, and one of so many in the heap.
+///
+/// One costs about as much as a look at so many entries; so picking all others out of the whole heap costs in
+/// proportion to those that were due.
+pub const DUE_ONE_BY_ONE: usize = 32;
+/// See [`DUE_ONE_BY_ONE`].
+pub const DUE_OF_HEAP: usize = 64;
 
 /// Longest sleep of a driver, in seconds: a day, as asyncio's own limit.
 ///
@@ -206,3 +233,9 @@ pub const OPERATIONS_BETWEEN_PAUSES: u32 = 64;
 
 /// To which multiple memory must begin for `O_DIRECT`: a page, which every file system is content with.
 pub const DIRECT_ALIGNMENT: usize = 4096;
+
+/// How often a child tries again, a millisecond apart, to execute a program that somebody has open for writing.
+///
+/// Another child of this process may have a copy of the descriptor with which the program was written, until it has
+/// executed its own; with many children on a busy machine that takes tens of milliseconds. Nobody but the child waits.
+pub const BUSY_PROGRAM_TRIES: u32 = 50;

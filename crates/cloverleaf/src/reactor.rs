@@ -38,6 +38,14 @@ impl<D: Driver, S> Reactor<D, S> {
         &mut self.driver
     }
 
+    /// The driver, to be changed while sources are looked up.
+    pub fn driver_and_sources<'a>(
+        &'a mut self,
+    ) -> (&'a mut D, impl Fn(Token) -> Option<&'a S> + use<'a, D, S>) {
+        let registry = &self.registry;
+        (&mut self.driver, move |token| registry.get(token))
+    }
+
     /// Ends the driver's sleep from any thread.
     pub fn waker(&self) -> Waker {
         self.driver.waker()

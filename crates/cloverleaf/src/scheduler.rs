@@ -116,15 +116,12 @@ impl<J> Scheduler<J> {
     #[inline]
     pub fn collect_due(&mut self) {
         if !self.timers.is_empty() {
-            self.pop_due();
+            self.take_due();
         }
     }
 
-    fn pop_due(&mut self) {
-        let now = self.clock.now();
-        while let Some(job) = self.timers.pop_due(now) {
-            self.ready.push_back(job);
-        }
+    fn take_due(&mut self) {
+        self.timers.take_due(self.clock.now(), &mut self.ready);
     }
 
     /// The next job of a run phase. The phase takes as many as were [ready](Self::ready_len) when it began.

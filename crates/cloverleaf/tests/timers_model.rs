@@ -9,7 +9,10 @@ enum Step {
     Insert(u64),
     /// Cancels one of all timers that there ever were.
     Cancel(prop::sample::Index),
-    Advance(u64),
+    /// More than are taken from the heap one by one.
+    InsertMany(Vec<u64>),
+    /// Takes those that are due by then one by one, or all at once.
+    Advance(u64, bool),
     TakeAll,
 }
 
@@ -17,7 +20,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0_u64..50).prop_map(Step::Insert),
         6 => any::<prop::sample::Index>().prop_map(Step::Cancel),
-        3 => (0_u64..20).prop_map(Step::Advance),
+        1 => prop::collection::vec(0_u64..50, 33..40).prop_map(Step::InsertMany),
+        4 => (0_u64..20, any::<bool>()).prop_map(|(by, at_once)| Step::Advance(by, at_once)),
         1 => Just(Step::TakeAll),
     ]
 }
@@ -52,18 +56,29 @@ fn take(step: &Step, model: &mut Model, timers: &mut Timers<usize>, keys: &mut V
             model.waiting.push((deadline, keys.len()));
             keys.push(timers.insert(Time::from_nanos(deadline), keys.len()));
         }
+        Step::InsertMany(delays) => {
+            for delay in delays {
+                take(&Step::Insert(*delay), model, timers, keys);
+            }
+        }
         Step::Cancel(_) if keys.is_empty() => {}
         Step::Cancel(index) => {
             let age = index.index(keys.len());
             assert_eq!(timers.cancel(keys[age]), model.remove(age));
             assert_eq!(timers.get(keys[age]), None);
         }
-        Step::Advance(by) => {
+        Step::Advance(by, at_once) => {
             model.now += *by;
-            while let Some(age) = model.pop_due() {
-                assert_eq!(timers.pop_due(Time::from_nanos(model.now)), Some(age));
+            let now = Time::from_nanos(model.now);
+            let expected: Vec<_> = std::iter::from_fn(|| model.pop_due()).collect();
+            let mut due = Vec::new();
+            if *at_once {
+                timers.take_due(now, &mut due);
+            } else {
+                due.extend(std::iter::from_fn(|| timers.pop_due(now)));
             }
-            assert_eq!(timers.pop_due(Time::from_nanos(model.now)), None);
+            assert_eq!(due, expected);
+            assert_eq!(timers.pop_due(now), None);
         }
         Step::TakeAll => {
             let mut taken = timers.take_all();

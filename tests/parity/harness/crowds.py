@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from .links import linked, tcp_pair
+from .links import end, linked, tcp_pair
 from .protocols import Recorder
 from .turns import until
 from .types import Loop
@@ -37,12 +40,12 @@ class Crowd:
     members: list[Member]
     peers: list[socket.socket]
 
-    def ask(self, answer: Answer | None = None) -> None:
+    def ask(self, answer: Answer | None = None, question: bytes = b"?") -> None:
         """Make all of them ready in one turn; the first is the first to be told."""
         for member, peer in zip(self.members, self.peers, strict=True):
             if answer is not None:
                 member.answer = answer
-            peer.sendall(b"?")
+            peer.sendall(question)
 
     async def asked(self) -> None:
         """Wait until all have been told."""
@@ -66,6 +69,43 @@ async def crowd(
             member.peer = peer
             peers.append(peer)
         yield Crowd(members, peers)
+
+
+@asynccontextmanager
+async def clients(loop: Loop, family: int = socket.AF_INET) -> AsyncIterator[Crowd]:
+    """Give many connections to a server: nobody but the loop knows the sockets at this end."""
+    members: list[Member] = []
+    peers: list[socket.socket] = []
+
+    def accepted() -> Member:
+        members.append(Member(loop))
+        return members[-1]
+
+    with tempfile.TemporaryDirectory() as folder:
+        server: asyncio.Server
+        if family == socket.AF_UNIX:
+            server = await loop.create_unix_server(accepted, Path(folder) / "s")
+        else:
+            server = await loop.create_server(accepted, "127.0.0.1", 0)
+        try:
+            for number in range(COUNT):
+                peer = socket.socket(family)
+                peers.append(peer)
+                peer.settimeout(5)
+                peer.connect(server.sockets[0].getsockname())
+                await until(lambda: len(members) > number)  # noqa: B023 - called in this lap only
+                await members[-1].made
+                members[-1].peer = peer
+            # All of them read, now.
+            await asyncio.sleep(0)
+            yield Crowd(members, peers)
+        finally:
+            server.close()
+            for member in members:
+                end(member.transport, member)
+            await asyncio.gather(*(member.lost for member in members))
+            for peer in peers:
+                peer.close()
 
 
 def exactly(peer: socket.socket, count: int) -> bytes:

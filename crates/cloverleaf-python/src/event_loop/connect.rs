@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyInt, PyString, PyTuple};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with, sockopt};
 
@@ -36,9 +37,11 @@ pub(crate) struct Connecting {
 struct Attempt {
     socket: OwnedFd,
     token: Token,
+    /// What the driver reports: room to write as long as it is connecting.
+    registered: Interest,
 }
 
-/// A connected socket, of which the driver reports that it can be written.
+/// A connected socket.
 #[derive(Debug)]
 pub(crate) struct Connected {
     /// The socket.
@@ -149,6 +152,11 @@ fn connect<'py>(
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(errno) => return Err(errno_error(py, errno)),
     }
+    let registered = if remote.ip().is_loopback() && is_there(&socket) {
+        Interest::NONE
+    } else {
+        Interest::WRITE
+    };
     let connecting = Connecting {
         event_loop: slf.clone().into_any().unbind(),
         address: address.unbind(),
@@ -160,15 +168,34 @@ fn connect<'py>(
     let object = Owned::from(connecting.clone().into_any());
     let told = this.state().with(|state| {
         let token = state.add_source(socket.as_raw_fd(), object, serve);
-        let told = state.set_interest(socket.as_fd(), token, Interest::NONE, Interest::WRITE);
-        *connecting.get().attempt() = Some(Attempt { socket, token });
+        let told = state.set_interest(socket.as_fd(), token, Interest::NONE, registered);
+        *connecting.get().attempt() = Some(Attempt {
+            socket,
+            token,
+            registered,
+        });
         told
     })?;
     if let Err(error) = told {
         drop(connecting.get().take(py)?);
         return Err(os_error(py, &error));
     }
+    if registered.is_none() {
+        future::set_result(connecting.get().future.bind(py), py.None().bind(py))?;
+    }
     Ok(connecting)
+}
+
+/// Whether a connection is there already, as one within this machine mostly is when `connect(2)` returns, though that
+/// says "in progress". A failure is left to be heard of.
+fn is_there(socket: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let answered = poll(&mut asked, Some(&now));
+    matches!(answered, Ok(1)) && asked[0].revents() == PollFlags::OUT
 }
 
 fn open(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
@@ -209,7 +236,7 @@ impl Connecting {
             socket: attempt.socket,
             remote: self.remote,
             token: attempt.token,
-            registered: Interest::WRITE,
+            registered: attempt.registered,
         })
     }
 }
@@ -253,7 +280,8 @@ impl Connecting {
 
     /// Gives the attempt up; nothing happens if a transport has taken it over.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(attempt) = self.take(py)? {
+        let attempt = self.take(py)?;
+        if let Some(attempt) = attempt.filter(|attempt| !attempt.registered.is_none()) {
             let event_loop = self.event_loop.bind(py);
             Loop::of(event_loop)?
                 .state()

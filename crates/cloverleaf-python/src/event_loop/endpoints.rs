@@ -40,7 +40,7 @@ pub(super) fn make_stream_transport<'py>(
     if started.is_err() {
         let left = slf.get().state().with(|state| {
             let left = state.remove_source(number, token);
-            if left.is_some() {
+            if left.is_some() && !made.registered.is_none() {
                 // Closed with the endpoint, before the transport had taken its place.
                 state.note_forgotten();
             }

@@ -366,6 +366,15 @@ impl Loop {
         crate::child::watch(slf, pid, callback)
     }
 
+    fn _watch_start(
+        slf: &Bound<'_, Self>,
+        starting: Py<crate::start::Starting>,
+        callback: Py<PyAny>,
+    ) -> PyResult<()> {
+        slf.get().check_open()?;
+        crate::start::watch(slf, starting, callback)
+    }
+
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of asyncio's own constructor"

@@ -147,10 +147,32 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
     Ok(true)
 }
 
+/// The handles of a shorter queue are in the processor's cache.
+const LONG: usize = 1024;
+/// How many jobs before its turn a handle is fetched into the processor's cache; its context half as many before. In that
+/// time, 1 µs, memory answers.
+const FETCHED_AHEAD: usize = 16;
+
+/// Has the processor fetch what later jobs need. Handles of a long queue, and of timers above all, lie anywhere.
+#[inline]
+fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
+    if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD) {
+        handle.fetch();
+    }
+    if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD / 2)
+        && let Some(handle) = AnyHandle::of(&handle.bind(py))
+    {
+        handle.fetch_context();
+    }
+}
+
 #[inline]
 fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
     while let Some(job) = batch.jobs.pop_front() {
+        if batch.jobs.len() > LONG {
+            fetch_ahead(slf.py(), &batch.jobs);
+        }
         run_job(slf, this, job)?;
         if this.closed.load(Ordering::Relaxed) {
             // By a forked child, in the midst of its parent's turn.
@@ -160,10 +182,12 @@ fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The same in a turn whose answers are sent together: they are, before anything but another such event is served.
+/// The same in a turn of many events: what came is received together, and the answers are sent together, before anything
+/// but another such event is served.
 #[cold]
 fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
+    let mut seen_to: usize = 0;
     while let Some(next) = batch.jobs.front() {
         let must_send = this
             .state()
@@ -171,6 +195,11 @@ fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
         if must_send {
             transport::flush_all(slf)?;
         }
+        // What tools look on at is received as asyncio receives it.
+        if seen_to == 0 && !this.onlookers.have_tools() {
+            seen_to = transport::receive_together(slf.py(), this, &batch.jobs)?;
+        }
+        seen_to = seen_to.saturating_sub(1);
         let Some(job) = batch.jobs.pop_front() else {
             break;
         };
@@ -195,8 +224,10 @@ fn brings_an_answer(py: Python<'_>, state: &LoopState, job: &Job) -> bool {
 
 #[inline]
 fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
-    let limit = state.scheduler.sleep_limit();
+    let limit = state.sleep_limit();
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
+        // No Python code runs, and what is freed holds nothing.
+        handle::give_back(py);
         let result = detached(py, || state.wait(limit));
         injector.after_sleep();
         return result;

@@ -9,7 +9,9 @@ use pyo3::types::{PyBool, PyFloat, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::Loop;
-use crate::ffi::{Arguments, Method, Owned, Reach, copy_context, raw_attached, raw_noargs, reveal};
+use crate::ffi::{
+    Arguments, CallContext, Method, Owned, Reach, copy_context, raw_attached, raw_noargs, reveal,
+};
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
 
@@ -56,6 +58,9 @@ impl Signature {
     }
 }
 
+/// The names with which asyncio's tasks and futures hand a context over.
+static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
 /// The arguments of a call, but for those of the callback.
 struct Request<'a, 'py> {
     first: Option<Borrowed<'a, 'py, PyAny>>,
@@ -75,7 +80,7 @@ impl<'a, 'py> Request<'a, 'py> {
                     context: None,
                 });
             }
-            if let Some(context) = args.only_named(intern!(py, "context")) {
+            if let Some(context) = args.only_named(intern!(py, "context"), &CONTEXT) {
                 return Ok(Self {
                     first,
                     callback,
@@ -121,11 +126,15 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     #[inline]
-    fn context(&self, py: Python<'py>) -> PyResult<Owned> {
-        match self.context {
-            Some(context) => Ok(context.into()),
-            None => copy_context(py),
-        }
+    fn context(&self, py: Python<'py>) -> PyResult<CallContext> {
+        let context = match self.context {
+            Some(context) => context.into(),
+            None => copy_context(py)?,
+        };
+        Ok(CallContext {
+            context,
+            is_copy: self.context.is_none(),
+        })
     }
 }
 

@@ -72,17 +72,21 @@ pub(super) unsafe fn call_borrowed(
     unsafe { Bound::from_owned_ptr_or_err(py, result) }
 }
 
-/// A copy of the current context, as `contextvars.copy_context()` makes it.
+/// Calls with these arguments, without a tuple.
 ///
 /// # Errors
-/// `MemoryError`.
+/// What it raises.
 #[inline]
-pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
-    // SAFETY: the thread is attached, as `py` proves.
-    let context = unsafe { ffi::PyContext_CopyCurrent() };
-    // SAFETY: the call gave a new reference, or null with an exception set.
-    let context = unsafe { Bound::from_owned_ptr_or_err(py, context) }?;
-    Ok(context.into())
+pub(crate) fn call_with<'py, const N: usize>(
+    callable: Borrowed<'_, 'py, PyAny>,
+    args: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = args.map(Bound::as_ptr);
+    // SAFETY: the callable and the arguments are held by the caller, and a `Bound` proves that the thread is attached.
+    let result =
+        unsafe { guarded::vectorcall(callable.as_ptr(), args.as_ptr(), N, std::ptr::null_mut()) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
 /// Runs `inside` with this context entered, as `Context.run` does.

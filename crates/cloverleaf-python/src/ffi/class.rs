@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::fields::has_fields;
-use super::freelist::{FreeList, nesting};
+use super::freelist::{FreeList, GIVEN_BACK, nesting};
 use super::visit::Visitor;
 
 /// Words at the start of every object: its count and its type.
@@ -259,6 +259,18 @@ impl NativeClass {
         true
     }
 
+    /// Frees some of the objects that are kept, if they are many more than a loop needs that has little to do.
+    pub(crate) fn give_back(&self, _py: Python<'_>) {
+        for object in std::iter::from_fn(|| self.kept.take_excess()).take(GIVEN_BACK) {
+            // SAFETY: the object is live; the thread is attached, as `_py` proves.
+            let class = unsafe { ffi::Py_TYPE(object) };
+            // SAFETY: nobody knows of the object, its value was dropped, and its base's fields are empty.
+            unsafe { free_memory(object, class) };
+            // SAFETY: this was the object's reference to its type.
+            unsafe { ffi::Py_DECREF(class.cast()) };
+        }
+    }
+
     /// The value in an object, if it is one of this type.
     #[inline]
     pub(crate) fn get<'a, T: Native>(&self, object: &'a Bound<'_, PyAny>) -> Option<&'a T> {
@@ -410,16 +422,24 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
         unsafe { ffi::PyObject_Init(object, its_class) };
         class.kept.keep(object);
     } else {
-        // SAFETY: the type's own way to free its objects.
-        let free = unsafe { (*its_class).tp_free };
-        if let Some(free) = free {
-            // SAFETY: nothing of the object is used after this.
-            unsafe { free(object.cast()) };
-        }
+        // SAFETY: nothing of the object is used after this.
+        unsafe { free_memory(object, its_class) };
     }
     // SAFETY: an object of a heap type holds a reference to its type, ours to give back as the first native
     // deallocator in the chain.
     unsafe { ffi::Py_DECREF(its_class.cast()) };
+}
+
+/// Frees an object in its type's own way.
+///
+/// # Safety
+/// The object is of this type and not tracked, and nobody uses it any more.
+unsafe fn free_memory(object: *mut ffi::PyObject, class: *mut ffi::PyTypeObject) {
+    // SAFETY: a type is live for as long as an object of it.
+    if let Some(free) = unsafe { (*class).tp_free } {
+        // SAFETY: as the caller promises.
+        unsafe { free(object.cast()) };
+    }
 }
 
 /// Whether weak references lead to an object, or may lead there.

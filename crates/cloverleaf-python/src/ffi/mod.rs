@@ -4,6 +4,7 @@
 //! or a `Bound` as proof.
 #![expect(unsafe_code, reason = "this is the fence")]
 
+mod arguments;
 mod attach;
 mod audit;
 mod awaitable;
@@ -13,7 +14,9 @@ mod call;
 mod class;
 mod close;
 mod content;
+mod context;
 mod fields;
+mod fill;
 mod freelist;
 mod guarded;
 mod known;
@@ -31,6 +34,7 @@ pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
 /// Whether Python is 3.15 or newer.
 pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
+pub(crate) use arguments::Arguments;
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
 pub(crate) use audit::audit_event;
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
@@ -39,16 +43,19 @@ pub(crate) use buffer::{
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with_names, copy_context, with_context,
+    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
+pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
 pub(crate) use fields::AfterFields;
+pub(crate) use fill::fill_bytes;
+pub(crate) use freelist::MOST_KEPT;
 pub(crate) use known::Known;
 pub(crate) use method::{
-    Arguments, Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall,
-    raw_keywords, raw_noargs, raw_onename,
+    Method, MethodKind, attach_methods, attach_property, raw_attached, raw_fastcall, raw_keywords,
+    raw_noargs, raw_onename,
 };
 pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use plain::plain_socket_fd;

@@ -34,6 +34,12 @@ impl Owned {
         Self(self.0)
     }
 
+    /// Has the processor fetch the memory of the object, which will be used soon.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        fetch(self.0.as_ptr());
+    }
+
     /// Whether both are references to the same object.
     #[inline]
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -150,11 +156,33 @@ impl Slot {
         !self.0.load(Ordering::Relaxed).is_null()
     }
 
+    /// Has the processor fetch the memory of what is here, which will be used soon.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        fetch(self.peek());
+    }
+
     /// What is here, for the collector, which has stopped every other thread.
     pub(super) fn peek(&self) -> *mut ffi::PyObject {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Has the processor fetch the memory of an object, from the collector's words before it to what most objects have
+/// behind their header. The address need not be valid.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn fetch(object: *mut ffi::PyObject) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for offset in [-16, 48, 112] {
+        let line = object.cast::<i8>().wrapping_offset(offset);
+        // SAFETY: fetching is allowed with any address, and changes nothing but the time that a later access takes.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const fn fetch(_object: *mut ffi::PyObject) {}
 
 impl Drop for Slot {
     #[inline]

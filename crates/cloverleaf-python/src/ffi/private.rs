@@ -16,6 +16,7 @@ use pyo3::{Borrowed, ffi};
 
 use super::call::{INLINE_ARGS, call_borrowed, with_context};
 use super::class::{Native, NativeClass, has_weak_references};
+use super::context::keep_context;
 use super::object::Slot;
 
 /// An object with one reference, which is this, that nobody else finds: no weak reference leads there, nor does the
@@ -34,6 +35,8 @@ pub(crate) struct Slots<'a> {
     pub(crate) callback: &'a Slot,
     pub(crate) args: [&'a Slot; INLINE_ARGS],
     pub(crate) in_tuple: bool,
+    /// Whether the context is a copy that was made for this call.
+    pub(crate) in_copy: bool,
 }
 
 impl NativeClass {
@@ -87,7 +90,8 @@ impl<'py, T: Native> Private<'py, T> {
         }
     }
 
-    /// Calls what lies in these slots of the value.
+    /// Calls what lies in these slots of the value, whose context goes when the call succeeds, if it is a
+    /// copy.
     ///
     /// # Errors
     /// What the call raises.
@@ -110,7 +114,14 @@ impl<'py, T: Native> Private<'py, T> {
             // reference and keeps it to itself. So they hold what they hold through the call.
             let called = unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) };
             called.map(drop)
-        })
+        })?;
+        // It was entered, so it is a context. Others' contexts are not kept: there may be any number.
+        if slots.in_copy
+            && let Some(context) = slots.context.take(&self.object)
+        {
+            keep_context(context);
+        }
+        Ok(())
     }
 
     /// Makes the object known again.

@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::Guard;
-use crate::ffi::{AfterFields, Call, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor};
+use crate::ffi::{
+    AfterFields, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor,
+};
 
 /// The references of a handle, in the order of asyncio's fields, which Python sorts by name: `_args`, `_callback`,
 /// `_cancelled`, `_context`, `_loop`, `_repr`, `_source_traceback`.
@@ -35,6 +37,8 @@ pub(super) struct Rest {
     third: Slot,
     pub(super) guard: Guard,
     in_tuple: bool,
+    /// Whether the context is a copy that was made for this call.
+    in_copy: bool,
     pub(super) cancelled: AtomicBool,
 }
 
@@ -139,7 +143,7 @@ impl Handle {
         event_loop: &Bound<'_, PyAny>,
         callback: Borrowed<'_, '_, PyAny>,
         args: Inline,
-        context: Owned,
+        context: CallContext,
         guard: Guard,
     ) -> Self {
         let [first, second, third] = args.args.map(Slot::new);
@@ -148,7 +152,7 @@ impl Handle {
                 first,
                 callback: Slot::new(Some(callback.into())),
                 second,
-                context: Slot::new(Some(context)),
+                context: Slot::new(Some(context.context)),
                 event_loop: Slot::new(Some(event_loop.clone().into())),
                 repr: Slot::empty(),
                 source_traceback: Slot::empty(),
@@ -158,6 +162,7 @@ impl Handle {
                 third,
                 guard,
                 in_tuple: args.in_tuple,
+                in_copy: context.is_copy,
                 cancelled: AtomicBool::new(false),
             },
         }
@@ -206,6 +211,7 @@ impl<'a> Parts<'a> {
             callback: &self.held.callback,
             args: self.args(),
             in_tuple: self.rest.in_tuple,
+            in_copy: self.rest.in_copy,
         }
     }
 

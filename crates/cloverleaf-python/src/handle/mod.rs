@@ -22,14 +22,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
-use crate::ffi::{Arguments, Native, NativeClass, Owned, Reach, Visitor, copy_context};
+use crate::ffi::{
+    Arguments, CallContext, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor, copy_context,
+    give_contexts_back,
+};
 use held::{HasParts, Inline, Parts};
-
-/// Handles of a kind that are kept for reuse: 2 MiB of them, and no more than were alive at once.
-///
-/// A thread that calls `call_soon_threadsafe` as fast as it can queues tens of thousands before it must let the loop
-/// have the GIL, and memory that is given back after each such burst must be asked for again at the next.
-const KEPT: usize = 16 * 1024;
 
 static HANDLE: NativeClass = NativeClass::new();
 static TIMER_HANDLE: NativeClass = NativeClass::new();
@@ -37,7 +34,7 @@ static TIMER_HANDLE: NativeClass = NativeClass::new();
 impl Native for Handle {
     const NAME: &'static CStr = c"cloverleaf.Handle";
     const SUBCLASSABLE: bool = false;
-    const KEPT: usize = KEPT;
+    const KEPT: usize = MOST_KEPT;
     const BASE_FIELDS: usize = held::HANDLE_FIELDS;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
 
@@ -57,7 +54,7 @@ impl Native for Handle {
 impl Native for TimerHandle {
     const NAME: &'static CStr = c"cloverleaf.TimerHandle";
     const SUBCLASSABLE: bool = false;
-    const KEPT: usize = KEPT;
+    const KEPT: usize = MOST_KEPT;
     const BASE_FIELDS: usize = held::TIMER_FIELDS;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
 
@@ -107,6 +104,12 @@ impl<'a> AnyHandle<'a> {
         }
     }
 
+    /// Has the processor fetch the memory of its context, which will be used soon.
+    #[inline]
+    pub(crate) fn fetch_context(self) {
+        self.parts().held.context.fetch();
+    }
+
     /// Whether it will not run any more.
     #[inline]
     pub(crate) fn is_cancelled(self) -> bool {
@@ -131,7 +134,7 @@ pub(crate) fn new_handle<'py>(
     event_loop: &Bound<'py, PyAny>,
     callback: Borrowed<'_, 'py, PyAny>,
     args: &Arguments<'_, 'py>,
-    context: Owned,
+    context: CallContext,
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
@@ -166,6 +169,10 @@ pub(crate) fn new_bound_handle_in<'py>(
     let py = event_loop.py();
     let args = Inline::new(py, args.iter_borrowed())?;
     let callback = callback.as_borrowed();
+    let context = CallContext {
+        context,
+        is_copy: false,
+    };
     let handle = Handle::new(event_loop, callback, args, context, Guard::none());
     remember_origin(event_loop, HANDLE.instantiate(py, handle)?)
 }
@@ -181,7 +188,7 @@ pub(crate) fn new_timer_handle<'py>(
     when: f64,
     callback: Borrowed<'_, 'py, PyAny>,
     args: &Arguments<'_, 'py>,
-    context: Owned,
+    context: CallContext,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let args = Inline::new(py, args.rest(2))?;
@@ -198,6 +205,14 @@ pub(crate) fn set_timer_key(object: &Bound<'_, PyAny>, key: TimerKey) {
         timer.slot.store(slot, Ordering::Relaxed);
         timer.scheduled.store(true, Ordering::Relaxed);
     }
+}
+
+/// Gives memory back that was of many handles: for a loop that is about to sleep.
+#[inline]
+pub(crate) fn give_back(py: Python<'_>) {
+    HANDLE.give_back(py);
+    TIMER_HANDLE.give_back(py);
+    give_contexts_back(py);
 }
 
 /// When a timer is due; never earlier than its `when()`.

@@ -10,19 +10,14 @@ use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs};
 use crate::report;
 use crate::transport::{boolean, marks_of, none};
 
-fn unsent(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<usize> {
-    let backlog = this.with(|connection| connection.backlog.len());
-    Ok(backlog + this.unsent(slf.py())?)
-}
-
-/// Tells the protocol to pause or to go on writing, if it must know.
+/// Tells the protocol to pause or to go on writing, if it must know, when so many bytes of records wait.
 ///
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-pub(super) fn control_writing(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn control_writing(slf: &Bound<'_, PyAny>, unsent: usize) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
-    let waiting = unsent(slf, this)?;
     let turn = this.with(|connection| {
+        let waiting = connection.backlog.len() + unsent;
         let turn = connection
             .outgoing_marks
             .turn(waiting, connection.writing_paused);
@@ -121,8 +116,9 @@ pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_write_buffer_limits", OUTGOING_MARKS.high)?;
-    TlsTransport::of(slf)?.with(|connection| connection.outgoing_marks = Marks { low, high });
-    control_writing(slf)?;
+    let this = TlsTransport::of(slf)?;
+    this.with(|connection| connection.outgoing_marks = Marks { low, high });
+    control_writing(slf, this.unsent(slf.py())?)?;
     Ok(none(slf.py()))
 }
 
@@ -144,7 +140,8 @@ fn get_read_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let size = unsent(slf, TlsTransport::of(slf)?)?;
+    let this = TlsTransport::of(slf)?;
+    let size = this.with(|connection| connection.backlog.len()) + this.unsent(slf.py())?;
     Ok(PyInt::new(slf.py(), size).into())
 }
 

@@ -11,6 +11,7 @@ mod handshake;
 mod incoming;
 mod info;
 mod outgoing;
+mod reading;
 mod records;
 mod shutdown;
 mod state;

@@ -152,7 +152,7 @@ pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             break;
         };
         this.with(|connection| connection.backlog.consume(count));
-        if this.unsent(py)? >= DEFERRED_BYTES {
+        if this.records()?.made() >= DEFERRED_BYTES {
             hand_over(slf, this)?;
         }
     }
@@ -161,11 +161,16 @@ pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// Sends the records that there are: at once, or at the end of the event that is being served.
 fn settle(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
-    if this.with(|connection| connection.in_event) && this.unsent(slf.py())? < DEFERRED_BYTES {
-        this.with(|connection| connection.is_deferred = true);
-        return Ok(());
-    }
-    flush(slf)
+    let is_deferred = this.with(|connection| {
+        let made = connection
+            .records
+            .as_ref()
+            .map_or(0, |records| records.made());
+        let is_deferred = connection.in_event && made < DEFERRED_BYTES;
+        connection.is_deferred |= is_deferred;
+        is_deferred
+    });
+    if is_deferred { Ok(()) } else { flush(slf) }
 }
 
 /// Hands all records to the inner transport, and tells the protocol to pause or to go on if it must know.
@@ -174,15 +179,18 @@ fn settle(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
 /// What the inner transport raises, and what no handler may have.
 pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
-    hand_over(slf, this)?;
-    flow::control_writing(slf)
+    if hand_over(slf, this)? {
+        flow::control_writing(slf, 0)
+    } else {
+        flow::control_writing(slf, this.unsent(slf.py())?)
+    }
 }
 
-/// Hands all records to the inner transport, unless it is full.
+/// Hands all records to the inner transport, unless it is full; whether it has them.
 ///
 /// # Errors
 /// What the inner transport raises.
-pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
     let py = slf.py();
     let (inner, records) = this.with(|connection| {
         let is_free = !connection.inner_writing_paused;
@@ -191,13 +199,13 @@ pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult
         (inner, connection.records.clone())
     });
     let (Some(inner), Some(records)) = (inner, records) else {
-        return Ok(());
+        return Ok(false);
     };
     let records = records.take(py)?;
     if !records.as_bytes().is_empty() {
         call_method(&inner, intern!(py, "write"), [&records])?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The inner transport has too much to send already.

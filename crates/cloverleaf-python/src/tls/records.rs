@@ -1,15 +1,26 @@
 //! Records to and from `ssl.SSLObject` and its two memory BIOs, by methods that are looked up once per connection.
+//!
+//! `SSLObject.read` and `write` are Python functions that hand their arguments to methods written in C, and do nothing
+//! else. Those are called directly, unless the object is of another class or somebody has replaced the functions.
 
-use pyo3::exceptions::PyRuntimeError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
 
-use crate::ffi::{Owned, Reach, Visitor};
+use crate::ffi::{Owned, Reach, Visitor, call_with};
+use crate::original::Original;
 
 /// The payload of the largest record that TLS knows: what one read can give at most.
-const RECORD_BYTES: usize = 16 * 1024;
+pub(super) const RECORD_BYTES: usize = 16 * 1024;
+
+/// What a record may have beside its payload, as a rule.
+pub(super) const OVERHEAD_BYTES: usize = 64;
+
+/// The length of a record's header; its last two bytes say how long the rest is.
+const HEADER_BYTES: usize = 5;
 
 /// What an attempt has come to.
 #[derive(Debug)]
@@ -27,18 +38,31 @@ pub(super) struct Records {
     incoming: Owned,
     outgoing: Owned,
     do_handshake: Owned,
-    read: Owned,
+    pub(super) read: Owned,
     write: Owned,
     unwrap: Owned,
     feed: Owned,
     take: Owned,
+    /// `RECORD_BYTES` as Python has it.
+    pub(super) most: Owned,
+    /// `read` and `write` are those in C, so nobody else sees what they are called with.
+    pub(super) is_direct: bool,
+    /// Bytes that have come since all that came had been read; never less than there are.
+    pub(super) fed: AtomicUsize,
+    /// The object may have the beginning of a record.
+    pub(super) is_partial: AtomicBool,
+    /// What has come is one whole record.
+    is_one: AtomicBool,
+    /// About how many bytes of records have been made since they were taken last.
+    made: AtomicUsize,
 }
 
+static ORIGINAL: PyOnceLock<Original> = PyOnceLock::new();
 static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Tells "not yet" from an error.
-fn step(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Step<Owned>> {
+pub(super) fn step(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Step<Owned>> {
     let error = match result {
         Ok(value) => return Ok(Step::Done(value.into())),
         Err(error) => error,
@@ -84,10 +108,18 @@ impl Records {
             (&incoming, &outgoing),
             Some(&names),
         )?;
+        let inside = inside(&object)?;
+        let engine = inside.as_ref().unwrap_or(&object);
         Ok(Self {
             do_handshake: object.getattr(intern!(py, "do_handshake"))?.into(),
-            read: object.getattr(intern!(py, "read"))?.into(),
-            write: object.getattr(intern!(py, "write"))?.into(),
+            read: engine.getattr(intern!(py, "read"))?.into(),
+            write: engine.getattr(intern!(py, "write"))?.into(),
+            is_direct: inside.is_some(),
+            most: PyInt::new(py, RECORD_BYTES).into(),
+            fed: AtomicUsize::new(0),
+            is_partial: AtomicBool::new(true),
+            is_one: AtomicBool::new(false),
+            made: AtomicUsize::new(0),
             unwrap: object.getattr(intern!(py, "unwrap"))?.into(),
             feed: incoming.getattr(intern!(py, "write"))?.into(),
             take: outgoing.getattr(intern!(py, "read"))?.into(),
@@ -107,7 +139,32 @@ impl Records {
     /// # Errors
     /// `TypeError` if it is not bytes-like, `MemoryError`.
     pub(super) fn feed(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.feed.bind(data.py()).invoke((data,)).map(drop)
+        call_with(self.feed.bind(data.py()), [data])?;
+        let is_first = self.fed.load(Ordering::Relaxed) == 0;
+        let starts_anew = is_first && !self.is_partial.load(Ordering::Relaxed);
+        let (len, is_one) = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => (bytes.as_bytes().len(), is_one_record(bytes.as_bytes())),
+            Err(_) => (pending(&self.incoming, data.py())?, false),
+        };
+        self.fed.fetch_add(len, Ordering::Relaxed);
+        self.is_one.store(starts_anew && is_one, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes that all that came has been read, the last of it as a whole record or as the beginning of one.
+    pub(super) fn note_drained(&self, is_partial: bool) {
+        self.fed.store(0, Ordering::Relaxed);
+        self.is_partial.store(is_partial, Ordering::Relaxed);
+        self.is_one.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether all that came has been read, after a record was.
+    pub(super) fn is_drained(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_drained = self.is_one.load(Ordering::Relaxed) || self.unread(py)? == 0;
+        if is_drained {
+            self.note_drained(false);
+        }
+        Ok(is_drained)
     }
 
     /// How many of the peer's bytes have not been looked at.
@@ -115,6 +172,9 @@ impl Records {
     /// # Errors
     /// None in practice.
     pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.fed.load(Ordering::Relaxed) == 0 {
+            return Ok(0);
+        }
         pending(&self.incoming, py)
     }
 
@@ -126,11 +186,17 @@ impl Records {
         pending(&self.outgoing, py)
     }
 
+    /// About how many bytes of records [`write`](Self::write) has made since they were taken.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
     /// Takes all bytes that there are for the peer.
     ///
     /// # Errors
     /// `MemoryError`.
     pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.made.store(0, Ordering::Relaxed);
         Ok(self.take.bind(py).invoke0()?.cast_into::<PyBytes>()?)
     }
 
@@ -156,100 +222,13 @@ impl Records {
     /// `ssl.SSLError`.
     pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Step<usize>> {
         let py = data.py();
-        match step(py, self.write.bind(py).invoke((data,)))? {
-            Step::Done(count) => Ok(Step::Done(count.bind(py).extract()?)),
-            Step::Again => Ok(Step::Again),
-        }
-    }
-
-    /// Reads what there is, record by record.
-    ///
-    /// # Errors
-    /// `ssl.SSLError` of the first record; that of a later one comes with what was read before it.
-    pub(super) fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Plain<'py>> {
-        let read = self.read.bind(py);
-        let mut pieces: Vec<Bound<'py, PyBytes>> = Vec::new();
-        let mut is_end = false;
-        let mut failure = None;
-        loop {
-            let piece = match step(py, read.invoke((RECORD_BYTES,))) {
-                Ok(Step::Done(piece)) => piece,
-                Ok(Step::Again) => break,
-                Err(error) if pieces.is_empty() => return Err(error),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            };
-            let piece = piece.into_bound(py).cast_into::<PyBytes>()?;
-            if piece.as_bytes().is_empty() {
-                is_end = true;
-                break;
-            }
-            pieces.push(piece);
-            // A record is never longer than one read. So nothing is left, and nobody has to raise to say so.
-            if self.unread(py)? == 0 {
-                break;
-            }
-        }
-        let data = match pieces.len() {
-            0 => None,
-            1 => pieces.pop(),
-            _ => Some(joined(py, &pieces)?),
+        let count: usize = match step(py, call_with(self.write.bind(py), [data]))? {
+            Step::Done(count) => count.bind(py).extract()?,
+            Step::Again => return Ok(Step::Again),
         };
-        Ok(Plain {
-            data,
-            is_end,
-            failure,
-        })
-    }
-
-    /// Fills a buffer with what there is.
-    ///
-    /// # Errors
-    /// `TypeError` or `BufferError` if it is no writable buffer, `RuntimeError` if it is empty, `ssl.SSLError`.
-    pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>) -> PyResult<Filled> {
-        let py = buffer.py();
-        let view = bytes_view(buffer)?;
-        let room = view.len()?;
-        if room == 0 {
-            return Err(PyRuntimeError::new_err(
-                "get_buffer() returned an empty buffer",
-            ));
-        }
-        let read = self.read.bind(py);
-        let mut filled = Filled {
-            count: 0,
-            is_end: false,
-            is_full: false,
-        };
-        while filled.count < room {
-            let wanted = room - filled.count;
-            let rest = part(&view, filled.count, room)?;
-            let attempt = match step(py, read.invoke((wanted, rest))) {
-                Ok(attempt) => attempt,
-                // What came before a broken record is the protocol's; the next read fails in the same way.
-                Err(_) if filled.count > 0 => {
-                    filled.is_full = true;
-                    return Ok(filled);
-                }
-                Err(error) => return Err(error),
-            };
-            let Step::Done(count) = attempt else {
-                return Ok(filled);
-            };
-            let count: usize = count.bind(py).extract()?;
-            if count == 0 {
-                filled.is_end = true;
-                return Ok(filled);
-            }
-            filled.count += count;
-            if count < wanted && self.unread(py)? == 0 {
-                return Ok(filled);
-            }
-        }
-        filled.is_full = true;
-        Ok(filled)
+        let made = count + (count / RECORD_BYTES + 1) * OVERHEAD_BYTES;
+        self.made.fetch_add(made, Ordering::Relaxed);
+        Ok(Step::Done(count))
     }
 
     /// Shows the collector every object that is held.
@@ -264,41 +243,38 @@ impl Records {
             &self.unwrap,
             &self.feed,
             &self.take,
+            &self.most,
         ] {
             visitor.object(object);
         }
     }
 }
 
-/// What was read.
-#[derive(Debug)]
-pub(super) struct Plain<'py> {
-    /// The bytes, if there are any.
-    pub(super) data: Option<Bound<'py, PyBytes>>,
-    /// The peer has said goodbye behind them.
-    pub(super) is_end: bool,
-    /// What is wrong with the record behind them.
-    pub(super) failure: Option<PyErr>,
+/// Whether these bytes, at the beginning of a record, are that record and nothing else.
+fn is_one_record(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return false;
+    };
+    let rest = u16::from_be_bytes([header[3], header[4]]);
+    bytes.len() == HEADER_BYTES + usize::from(rest)
 }
 
-/// How a buffer was filled.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Filled {
-    /// How many bytes it holds.
-    pub(super) count: usize,
-    /// The peer has said goodbye behind them.
-    pub(super) is_end: bool,
-    /// There may be more than has found room.
-    pub(super) is_full: bool,
+/// What does the work in an `ssl.SSLObject`, if its `read` and `write` do nothing but call it.
+fn inside<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = object.py();
+    let original = ORIGINAL.get_or_try_init(py, || {
+        let class = py.import(intern!(py, "ssl"))?.getattr("SSLObject")?;
+        let names = PyList::new(py, ["read", "write"])?;
+        Original::new(&class.cast_into::<PyType>()?, &names)
+    })?;
+    if !original.is_class_of(object) || !original.is_intact(py)? {
+        return Ok(None);
+    }
+    object.getattr_opt(intern!(py, "_sslobj"))
 }
 
 fn pending(bio: &Owned, py: Python<'_>) -> PyResult<usize> {
     bio.bind(py).getattr(intern!(py, "pending"))?.extract()
-}
-
-fn joined<'py>(py: Python<'py>, pieces: &[Bound<'py, PyBytes>]) -> PyResult<Bound<'py, PyBytes>> {
-    let whole = PyBytes::new(py, b"").reach(intern!(py, "join"), (pieces,))?;
-    Ok(whole.cast_into::<PyBytes>()?)
 }
 
 /// A view of an object's bytes, of which parts can be taken without a copy.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
-use super::{held, sendfile};
+use super::{early, held, sendfile};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, with_context};
@@ -167,7 +167,7 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let event_loop = this.event_loop(py);
-    let (endpoint, token, protocol, server, contexts) = this.with(|stream| {
+    let (endpoint, early, token, protocol, server, contexts) = this.with(|stream| {
         stream.phase = Phase::Closed;
         stream.queue.clear();
         stream.unpolled = None;
@@ -176,6 +176,7 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
                 let remains = stream.endpoint.remains(py);
                 std::mem::replace(&mut stream.endpoint, remains)
             },
+            stream.early.take(),
             stream.token.take(),
             stream.protocol.take(),
             stream.server.take(),
@@ -190,7 +191,8 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
         let fd = endpoint.registered_number();
         forget_source(Loop::of(&event_loop)?, fd, token);
     }
-    drop((protocol, contexts));
+    early::close_unread(py, this, &endpoint, early.as_ref());
+    drop((early, protocol, contexts));
     Ok((endpoint, server))
 }
 

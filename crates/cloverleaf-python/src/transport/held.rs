@@ -86,16 +86,16 @@ fn after_offer(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome)
 pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
-    let (mut transports, is_forked, may_send) = this
+    let (mut transports, is_forked, may_batch) = this
         .state()
-        .with(|state| (state.held.take(), state.is_forked(), state.may_send()))?;
+        .with(|state| (state.held.take(), state.is_forked(), state.may_batch()))?;
     if is_forked {
         for transport in transports {
             StreamTransport::of(&transport.bind(py))?.with(Stream::forget_held);
         }
         return Ok(());
     }
-    let rests = if may_send && transports.len() >= limits::READY_FOR_SENDS {
+    let rests = if may_batch && transports.len() >= limits::READY_FOR_ONE_CALL {
         send_together(py, this, &transports)
     } else {
         Vec::new()
@@ -198,7 +198,7 @@ impl Stream {
 
 /// Whether this is the socket's answer, which it gives only once. A ring has errors of its own, upon which the plain way
 /// tries again.
-const fn is_final(errno: Errno) -> bool {
+pub(super) const fn is_final(errno: Errno) -> bool {
     !matches!(
         errno,
         Errno::AGAIN

@@ -2,6 +2,7 @@
 
 mod close;
 mod datagram;
+mod early;
 mod endpoint;
 mod extra;
 mod flow;
@@ -17,6 +18,7 @@ mod unpolled;
 mod write;
 
 pub(crate) use datagram::{Correspondents, start as start_datagrams};
+pub(crate) use early::receive_together;
 pub(crate) use endpoint::{Endpoint, Peer, send_without_delay};
 pub(crate) use flow::marks_of;
 pub(crate) use held::flush_all;

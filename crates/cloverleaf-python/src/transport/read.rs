@@ -13,9 +13,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt};
 use rustix::io::Errno;
 
+use super::early::Early;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
-use super::{close, pipe, unpolled, write};
+use super::{close, early, pipe, unpolled, write};
 use crate::allocator::largest_direct_read;
 use crate::error::errno_error;
 use crate::event_loop::Loop;
@@ -50,6 +51,7 @@ struct Reading {
     context: Owned,
     is_buffered: bool,
     last_read: usize,
+    has_early: bool,
 }
 
 fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -65,11 +67,15 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             context,
             is_buffered: stream.is_buffered,
             last_read: stream.last_read,
+            has_early: stream.early.is_some(),
         })
     });
     let Some(reading) = reading else {
         return Ok(());
     };
+    if reading.has_early {
+        early::forget_if_forked(py, this)?;
+    }
     with_context(py, reading.context.bind(py), || {
         if reading.is_buffered {
             read_into_protocol(slf, this, reading.kind)
@@ -125,11 +131,15 @@ fn read_bytes(
 ) -> PyResult<()> {
     let py = slf.py();
     // The descriptor stays open: only this thread, which is busy here, closes it.
-    let fd = this.with(|stream| stream.endpoint.number());
+    let (fd, early) = this.with(|stream| (stream.endpoint.number(), stream.early.take()));
     if fd < 0 {
         return Ok(());
     }
-    let received = receive(py, this, kind, borrow_fd(fd), last_read)?;
+    let received = match early {
+        None => receive(py, this, kind, borrow_fd(fd), last_read)?,
+        Some(Early::Data(data)) => Ok(data.into_bound(py).cast_into::<PyBytes>()?),
+        Some(Early::Failed(errno)) => Err(errno),
+    };
     let data = match received {
         Ok(data) => data,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
@@ -226,14 +236,22 @@ fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind
     };
     // The protocol may have closed the transport while it was asked for a buffer.
     let received = this.with(|stream| {
-        let fd = if stream.phase == Phase::Open {
-            stream.endpoint.fd()
-        } else {
-            None
-        };
-        fd.map(|fd| recv_into_buffer(py, &mut buffer, |room| kind.receive(fd, room)))
+        if stream.phase != Phase::Open {
+            return None;
+        }
+        if let Some(received) = stream.fill_early(py, &mut buffer) {
+            return Some(received);
+        }
+        let fd = stream.endpoint.fd()?;
+        let received = recv_into_buffer(py, &mut buffer, |room| kind.receive(fd, room));
+        Some((received, None))
     });
     drop(buffer);
+    let (received, early) = received.unzip();
+    if early.flatten().is_some() {
+        // There may be more of it.
+        early::announce(slf, this)?;
+    }
     let count = match received {
         Some(Ok(count)) => count,
         None | Some(Err(Errno::AGAIN | Errno::INTR)) => return Ok(()),
@@ -320,6 +338,7 @@ fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     drop((old, context));
     if changed {
         this.update_interest(slf)?;
+        early::announce(slf, this)?;
         report::note(&this.event_loop(py), slf, "debug", "%r resumes reading")?;
     }
     Ok(super::info::none(py))

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 
+use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
 use super::flow::Limits;
 use super::kind::Kind;
@@ -79,6 +80,8 @@ pub(super) struct Stream {
     pub(super) sending: Option<Sending>,
     /// Writes after the connection was lost.
     pub(super) lost_writes: u32,
+    /// What was received for it together with others, and the protocol has not been told of yet.
+    pub(super) early: Option<Early>,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: usize,
     /// The context of all callbacks, from Python 3.15 on; before, each kind has its own.
@@ -404,6 +407,7 @@ impl StreamTransport {
             protocol_paused: false,
             sending: None,
             lost_writes: 0,
+            early: None,
             last_read: 0,
             context: company
                 .context

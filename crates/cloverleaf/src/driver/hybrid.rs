@@ -8,29 +8,31 @@ use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::backend::{Backend, InUse};
 use super::ring::Ring;
 use super::{Driver, Epoll, Event, Interest, Op, Token};
 use crate::limits::RING_RETRY_MS;
-use crate::sys::Sends;
+use crate::sys::SmallCalls;
 
 /// The driver of every loop that does not ask for another: epoll, and a ring once an operation needs it.
 #[derive(Debug)]
 pub struct Hybrid {
     /// Before the epoll that watches it.
     ring: Ring,
-    sends: Batcher,
+    small_calls: Batcher,
     epoll: Epoll,
 }
 
-/// A ring for the sends of a turn, which there may be.
+/// A ring for the small calls of a turn, which there may be.
 #[derive(Debug)]
 enum Batcher {
     /// It is made when it is needed.
     Untried,
-    /// Nobody has asked for it, or the kernel does not do it: sends go one by one.
+    /// Nobody has asked for it, or the kernel does not do it: they go one by one.
     Unwanted,
-    Made(Box<Sends>),
+    Made(Box<SmallCalls>),
 }
 
 impl Hybrid {
@@ -41,7 +43,7 @@ impl Hybrid {
     pub fn new(backend: Backend) -> io::Result<Self> {
         let mut driver = Self {
             ring: Ring::Untried,
-            sends: Batcher::Unwanted,
+            small_calls: Batcher::Unwanted,
             epoll: Epoll::new()?,
         };
         driver.choose(backend)?;
@@ -54,7 +56,7 @@ impl Hybrid {
     /// If a ring is demanded, the error with which the kernel refuses it.
     pub fn choose(&mut self, backend: Backend) -> io::Result<()> {
         self.ring.choose(backend);
-        self.sends = match backend {
+        self.small_calls = match backend {
             Backend::IoUring => Batcher::Untried,
             Backend::Auto | Backend::Epoll => Batcher::Unwanted,
         };
@@ -83,9 +85,10 @@ impl Hybrid {
         self.epoll.is_forked()
     }
 
-    /// Whether [`send`](Self::send) may send anything: only where [`Backend::IoUring`] was asked for.
-    pub fn may_send(&self) -> bool {
-        !matches!(self.sends, Batcher::Unwanted)
+    /// Whether [`send`](Self::send) and [`receive`](Self::receive) may do anything: only where [`Backend::IoUring`] was
+    /// asked for.
+    pub fn may_batch(&self) -> bool {
+        !matches!(self.small_calls, Batcher::Unwanted)
     }
 
     /// Sends small pieces through many sockets in one call, each as far as its socket has room now, and appends the
@@ -96,15 +99,30 @@ impl Hybrid {
         outgoing: &[(BorrowedFd<'_>, &[u8])],
         answers: &mut Vec<io::Result<usize>>,
     ) {
-        if matches!(self.sends, Batcher::Untried) {
-            self.sends =
-                Sends::new().map_or(Batcher::Unwanted, |sends| Batcher::Made(Box::new(sends)));
+        self.batch(|calls| calls.send(outgoing, answers));
+    }
+
+    /// Receives what many sockets have now in one call, up to `limits::ROOM_BYTES` each, to the beginning of each
+    /// `limits::ROOM_STRIDE_BYTES` of `rooms`, and appends the answers, in order. What has no answer was not tried.
+    pub fn receive(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+        rooms: &mut [u8],
+        answers: &mut Vec<io::Result<usize>>,
+    ) {
+        self.batch(|calls| calls.receive(sockets, rooms, answers));
+    }
+
+    /// Makes the ring if it is wanted, uses it, and does without it from then on if that fails.
+    fn batch(&mut self, call: impl FnOnce(&mut SmallCalls) -> Result<(), Errno>) {
+        if matches!(self.small_calls, Batcher::Untried) {
+            self.small_calls =
+                SmallCalls::new().map_or(Batcher::Unwanted, |calls| Batcher::Made(Box::new(calls)));
         }
-        let Batcher::Made(sends) = &mut self.sends else {
-            return;
-        };
-        if sends.send(outgoing, answers).is_err() {
-            self.sends = Batcher::Unwanted;
+        if let Batcher::Made(calls) = &mut self.small_calls
+            && call(calls).is_err()
+        {
+            self.small_calls = Batcher::Unwanted;
         }
     }
 
@@ -112,7 +130,7 @@ impl Hybrid {
     /// their ends are not reported any more.
     pub fn close(&mut self) {
         self.ring.close();
-        self.sends = Batcher::Unwanted;
+        self.small_calls = Batcher::Unwanted;
         self.epoll.close();
     }
 }

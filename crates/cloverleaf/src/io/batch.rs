@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recvfrom, sendto};
 
 use super::address::{Address, unix_address_of};
 use crate::limits::{DATAGRAM_BATCH_BYTES, DATAGRAMS_PER_CALL, SLOT_STAGGER_BYTES};
-use crate::sys::{Received, recvmmsg, sendmmsg};
+use crate::sys::{Received, cuts_when_asked, recvmmsg, sendmmsg, sendmsg_segments};
 
 /// Room for the datagrams of one receive, and those that the last one brought.
 ///
@@ -120,6 +120,29 @@ pub fn send_datagrams(fd: impl AsFd, datagrams: &[(&[u8], &Address)]) -> io::Res
     Ok(sendmmsg(fd.as_fd(), bytes.zip(&names))?)
 }
 
+/// Whether [`send_segments`] is for this socket: a UDP socket, which nobody has told to cut or to join what it sends.
+pub fn cuts_datagrams(fd: impl AsFd) -> bool {
+    cuts_when_asked(fd.as_fd())
+}
+
+/// Sends the datagrams of `size` bytes that `bytes` is made of, the last of which may be shorter, in one call: to `to`,
+/// or else to the socket's peer.
+///
+/// All of them are sent, or none. The network sees what it sees when they are sent one by one.
+///
+/// # Errors
+/// Those of [`send_datagram`], of which `EINVAL`, `EIO` and `EMSGSIZE` may be about the way and not about any datagram:
+/// there are devices that cannot, and paths too narrow for a datagram of that size in one piece.
+pub fn send_segments(
+    fd: impl AsFd,
+    bytes: &[u8],
+    size: u16,
+    to: Option<&Address>,
+) -> io::Result<()> {
+    let name = to.map(kernel_form).transpose()?;
+    Ok(sendmsg_segments(fd.as_fd(), bytes, size, name.as_ref())?)
+}
+
 fn kernel_form(address: &Address) -> io::Result<SocketAddrAny> {
     match address {
         Address::Ip(address) => Ok((*address).into()),
@@ -187,6 +210,26 @@ mod tests {
         assert_eq!(batch.receive(&theirs, 6, 64).unwrap(), 2);
         let found: Vec<Vec<u8>> = texts(&batch).into_iter().map(|(bytes, _)| bytes).collect();
         assert_eq!(found, [&b"longer"[..], &b"next"[..]]);
+    }
+
+    #[test]
+    fn what_lies_together_is_cut_into_datagrams() {
+        let ((ours, our_address), (theirs, their_address)) = (udp(), udp());
+        assert!(cuts_datagrams(&ours));
+        send_segments(&ours, b"one two six ten", 4, Some(&their_address)).unwrap();
+        ours.connect(theirs.local_addr().unwrap()).unwrap();
+        send_segments(&ours, b"abab", 2, None).unwrap();
+        let mut batch = DatagramBatch::new();
+        assert_eq!(batch.receive(&theirs, 65536, 64).unwrap(), 6);
+        let expected = ["one ", "two ", "six ", "ten", "ab", "ab"];
+        let expected = expected.map(|text| (text.as_bytes().to_vec(), our_address.clone()));
+        assert_eq!(texts(&batch), expected);
+    }
+
+    #[test]
+    fn nothing_is_cut_where_somebody_else_cuts() {
+        let nameless = UnixDatagram::unbound().unwrap();
+        assert!(!cuts_datagrams(&nameless));
     }
 
     #[test]

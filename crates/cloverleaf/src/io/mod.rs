@@ -18,7 +18,9 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 pub use address::Address;
-pub use batch::{DatagramBatch, recv_datagram, send_datagram, send_datagrams};
+pub use batch::{
+    DatagramBatch, cuts_datagrams, recv_datagram, send_datagram, send_datagrams, send_segments,
+};
 pub use datagram::UdpSocket;
 pub use listener::{Accepted, accept};
 pub use server::{TcpListener, UnixListener};

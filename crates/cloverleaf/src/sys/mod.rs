@@ -7,6 +7,14 @@ mod fork;
 mod getaddrinfo;
 mod nowait;
 #[cfg_attr(
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    expect(dead_code, reason = "no child reads it")
+)]
+mod plan;
+#[cfg_attr(
     not(any(
         target_arch = "x86_64",
         target_arch = "aarch64",
@@ -17,6 +25,8 @@ mod nowait;
     path = "no_ring.rs"
 )]
 mod ring;
+mod segments;
+mod signal;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -25,10 +35,17 @@ mod ring;
         target_arch = "loongarch64",
         target_arch = "powerpc64"
     )),
-    path = "no_sends.rs"
+    path = "no_small_calls.rs"
 )]
-mod sends;
-mod signal;
+mod small_calls;
+#[cfg_attr(
+    not(all(
+        target_pointer_width = "64",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    path = "no_start.rs"
+)]
+mod start;
 mod wait;
 
 pub(crate) use address::unix_name;
@@ -37,7 +54,10 @@ pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use fork::forks;
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
+pub(crate) use plan::Strings;
 pub(crate) use ring::{Ask, Request, Ring};
-pub(crate) use sends::Sends;
+pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use signal::SignalCounter;
+pub(crate) use small_calls::SmallCalls;
+pub(crate) use start::{Plan, Stage, Starting, can_start, environment, start};
 pub(crate) use wait::{KernelEvent, epoll_wait};

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::DatagramTransport;
+use super::{DatagramTransport, outbox};
 use crate::event_loop::Loop;
 use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, with_context};
 use crate::report;
@@ -47,6 +47,7 @@ fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
         return Ok(());
     }
     Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    outbox::flush(slf, this)?;
     let dropped = this.with(|datagrams| {
         (datagrams.phase < Phase::Lost).then(|| {
             datagrams.phase = Phase::Lost;
@@ -129,6 +130,7 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         return Ok(none(py));
     }
     Loop::of(&this.event_loop(py))?.check_open()?;
+    outbox::flush(slf, this)?;
     let is_over = this.with(|datagrams| {
         if datagrams.is_closing() {
             return false;

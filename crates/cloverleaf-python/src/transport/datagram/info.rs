@@ -1,14 +1,15 @@
 //! What an endpoint tells about itself, and the limits of what may wait.
 //!
-//! `get_extra_info` is asyncio's own.
+//! What `get_extra_info` knows is in `_extra`, as on asyncio.
 
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
+use pyo3::{Borrowed, intern};
 
-use super::DatagramTransport;
-use crate::ffi::{Arguments, Method, Owned, raw_fastcall, raw_noargs, raw_onename};
+use super::{DatagramTransport, outbox};
+use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
 use crate::transport::flow::{self, Turn};
-use crate::transport::info::none;
+use crate::transport::info::{name_and_default, none};
 
 /// Tells the protocol to pause if too much waits and it does not know yet.
 ///
@@ -57,7 +58,9 @@ fn tell(slf: &Bound<'_, PyAny>, this: &DatagramTransport, turn: Turn) -> PyResul
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = flow::marks_of(args, "set_write_buffer_limits", flow::HIGH_WATER_BYTES)?;
     let limits = flow::Limits { low, high };
-    DatagramTransport::of(slf)?.with(|datagrams| datagrams.limits = limits);
+    let this = DatagramTransport::of(slf)?;
+    outbox::flush(slf, this)?;
+    this.with(|datagrams| datagrams.limits = limits);
     pause_if_full(slf)?;
     Ok(none(slf.py()))
 }
@@ -68,8 +71,24 @@ fn get_write_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let size = DatagramTransport::of(slf)?.with(|datagrams| datagrams.queued);
+    let this = DatagramTransport::of(slf)?;
+    outbox::flush(slf, this)?;
+    let size = this.with(|datagrams| datagrams.queued);
     Ok(PyInt::new(slf.py(), size).into())
+}
+
+fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
+    let (name, default) = name_and_default(&args)?;
+    if name.eq(intern!(py, "socket"))? {
+        // From now on the program may change how each datagram is sent.
+        let this = DatagramTransport::of(slf)?;
+        this.with(|datagrams| datagrams.outbox.forbid());
+        outbox::flush(slf, this)?;
+    }
+    let default = default.map_or_else(|| py.None().into_bound(py), Borrowed::to_owned);
+    let extra = slf.getattr(intern!(py, "_extra"))?;
+    Ok(extra.reach(intern!(py, "get"), (name, default))?.into())
 }
 
 fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -95,7 +114,13 @@ fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(DatagramTransport::of(slf)?.event_loop.clone_ref(slf.py()))
 }
 
-pub(super) const METHODS: [Method; 7] = [
+pub(super) const METHODS: [Method; 8] = [
+    Method {
+        name: c"get_extra_info",
+        doc: c"get_extra_info($self, name, default=None)\n--\n\nWhat is known under this name: 'socket', 'sockname', \
+             'peername'; else the default.",
+        kind: raw_fastcall!(get_extra_info),
+    },
     Method {
         name: c"set_write_buffer_limits",
         doc: c"set_write_buffer_limits($self, /, high=None, low=None)\n--\n\nSet how many bytes may wait before the \

@@ -8,6 +8,7 @@
 mod address;
 mod close;
 mod info;
+mod outbox;
 mod queue;
 mod receive;
 mod send;
@@ -27,6 +28,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
 
+use self::outbox::Outbox;
 use self::queue::Waiting;
 use super::endpoint::Endpoint;
 use super::flow::Limits;
@@ -68,6 +70,8 @@ struct Datagrams {
     address: Option<Owned>,
     /// Received, and not yet handed to the protocol: data and sender.
     inbox: VecDeque<(Owned, Owned)>,
+    /// Sent by the protocol, and not yet offered to the kernel.
+    outbox: Outbox,
     /// Refused by the kernel for want of room.
     queue: VecDeque<Waiting>,
     /// The size of the queue as its limits count it.

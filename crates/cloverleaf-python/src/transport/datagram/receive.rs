@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{DatagramTransport, Family, close, queue};
+use super::{DatagramTransport, Family, close, outbox, queue};
 use crate::error::{ends_the_run, os_error};
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -55,6 +55,13 @@ fn in_read_context(
 }
 
 fn read_ready(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+    this.with(|datagrams| datagrams.outbox.open());
+    let result = receive(slf, this);
+    // What was sent before an exception goes, too.
+    result.and(outbox::close(slf, this))
+}
+
+fn receive(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
     let (family, last_count, has_mail) = this.with(|datagrams| {
         let has_mail = !datagrams.inbox.is_empty();
         (datagrams.family, datagrams.last_count, has_mail)
@@ -199,6 +206,7 @@ fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()>
             go_on_later(slf, this)?;
             return Err(error);
         }
+        outbox::flush_overdue(slf, this)?;
     }
 }
 

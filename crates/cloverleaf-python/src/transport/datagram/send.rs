@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::address::Destination;
+use super::outbox::{self, Place};
 use super::queue::{Waiting, wait_for_room};
 use super::receive::{is_not_now, tell_error};
 use super::{DatagramTransport, Datagrams, close};
@@ -83,14 +84,20 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         return Ok(none(py));
     }
     let address = this.permitted(py, address)?;
+    let to = this.destination(address.as_ref(), py);
+    let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+    if place == Place::BehindHeld {
+        outbox::flush(slf, this)?;
+    }
     if let Some(times) = this.with(Datagrams::count_lost) {
         if times >= Kind::Socket.first_warned_write() {
             warn_futile(py, Kind::Socket)?;
         }
         return Ok(none(py));
     }
-    let to = this.destination(address.as_ref(), py);
-    let attempt = if this.with(|datagrams| datagrams.queue.is_empty()) {
+    let attempt = if place == Place::Held {
+        this.hold(py, &bytes, &to, address.as_ref())
+    } else if this.with(|datagrams| datagrams.queue.is_empty()) {
         this.attempt(&data, &bytes, &to, address.as_ref())
     } else {
         Attempt::NotNow
@@ -158,9 +165,7 @@ impl DatagramTransport {
                 Attempt::of_native(py, self.with(|datagrams| datagrams.send_connected(bytes)))
             }
             Destination::Known(known) => {
-                if let (Some(sock), Some(address)) = (self.socket(py), address)
-                    && let Err(error) = audit_event(c"socket.sendto", &sock, address)
-                {
+                if let Err(error) = self.announce(py, address) {
                     return Attempt::of_python(py, Err(error));
                 }
                 Attempt::of_native(
@@ -171,6 +176,32 @@ impl DatagramTransport {
             Destination::Python(address) => {
                 self.attempt_in_python(data, &address.bind(py).to_owned())
             }
+        }
+    }
+
+    /// Holds a datagram, which counts as sent.
+    fn hold(
+        &self,
+        py: Python<'_>,
+        bytes: &[u8],
+        to: &Destination,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> Attempt {
+        let announced = match to {
+            Destination::Known(_) => self.announce(py, address),
+            Destination::Connected | Destination::Python(_) => Ok(()),
+        };
+        if announced.is_ok() {
+            self.with(|datagrams| datagrams.hold(bytes, to));
+        }
+        Attempt::of_python(py, announced)
+    }
+
+    /// Lets audit hooks hear of a datagram to an address.
+    fn announce(&self, py: Python<'_>, address: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        match (self.socket(py), address) {
+            (Some(sock), Some(address)) => audit_event(c"socket.sendto", &sock, address),
+            _ => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::outbox::Outbox;
 use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, receive};
 use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{Owned, Reach, copy_context};
@@ -57,6 +58,7 @@ pub(crate) fn start<'py>(
         is_connected,
         address: address.map(Owned::from),
         inbox: VecDeque::new(),
+        outbox: Outbox::default(),
         queue: VecDeque::new(),
         queued: 0,
         limits: Limits::default(),

@@ -1,8 +1,8 @@
-//! Many small sends in one system call, through a ring of `io_uring(7)` that has nothing else to do.
+//! Many small sends, or receives, in one system call, through a ring of `io_uring(7)` that has nothing else to do.
 //!
-//! No send waits for room, so the kernel answers each before the call returns. We take its word for none: each answer is
-//! counted, and nothing is in flight between two calls. To have only failures answered (`IOSQE_CQE_SKIP_SUCCESS`) would
-//! save 10 ns a send, and leave memory to the kernel on trust.
+//! None of them waits (`MSG_DONTWAIT`), so the kernel answers each before the call returns. We take its word for none:
+//! each answer is counted, and nothing is in flight between two calls. To have only failures answered
+//! (`IOSQE_CQE_SKIP_SUCCESS`) would save 10 ns a send, and leave memory to the kernel on trust.
 #![expect(
     unsafe_code,
     reason = "the queue takes addresses, and trusts that what lies there stays until the kernel is done with it"
@@ -16,20 +16,20 @@ use io_uring::{IoUring, Probe, opcode, types};
 use rustix::io::Errno;
 
 use super::fork::forks;
-use crate::limits::SENDS_PER_CALL;
+use crate::limits::{ROOM_BYTES, ROOM_STRIDE_BYTES, SOCKETS_PER_CALL};
 
 /// Sockets, and what is to be sent through each.
 type Outgoing<'a> = (BorrowedFd<'a>, &'a [u8]);
 
-/// A ring for sends.
-pub(crate) struct Sends {
+/// A ring for sends and receives.
+pub(crate) struct SmallCalls {
     uring: IoUring,
     forks: u32,
 }
 
-impl fmt::Debug for Sends {
+impl fmt::Debug for SmallCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sends")
+        f.debug_struct("SmallCalls")
             .field("fd", &self.uring.as_raw_fd())
             .finish_non_exhaustive()
     }
@@ -39,20 +39,21 @@ fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-impl Sends {
-    /// A ring, if the kernel has one and knows sends.
+impl SmallCalls {
+    /// A ring, if the kernel has one and knows sends and receives.
     ///
     /// # Errors
     /// `EPERM`, `ENOSYS`, `EOPNOTSUPP`, `ENOMEM`, `EMFILE`, `ENFILE`.
     pub(crate) fn new() -> Result<Self, Errno> {
-        let entries = u32::try_from(SENDS_PER_CALL).unwrap_or(u32::MAX);
+        let entries = u32::try_from(SOCKETS_PER_CALL).unwrap_or(u32::MAX);
         let uring = IoUring::new(entries).map_err(|error| errno(&error))?;
         let mut probe = Probe::new();
         uring
             .submitter()
             .register_probe(&mut probe)
             .map_err(|error| errno(&error))?;
-        if !probe.is_supported(opcode::Send::CODE) {
+        let codes = [opcode::Send::CODE, opcode::Recv::CODE];
+        if !codes.iter().all(|code| probe.is_supported(*code)) {
             return Err(Errno::OPNOTSUPP);
         }
         Ok(Self {
@@ -76,7 +77,7 @@ impl Sends {
             return Err(Errno::BADF);
         }
         outgoing
-            .chunks(SENDS_PER_CALL)
+            .chunks(SOCKETS_PER_CALL)
             .try_for_each(|chunk| self.send_chunk(chunk, answers))
     }
 
@@ -99,9 +100,52 @@ impl Sends {
                 "invariant: the queue is empty between calls"
             );
         }
+        self.finish(chunk.len(), answers)
+    }
+
+    /// Receives what the sockets have now, up to [`ROOM_BYTES`] each, to the beginning of each [`ROOM_STRIDE_BYTES`] of
+    /// `rooms`, and appends the answer to each, in order. Sockets for which there is no room, and those beyond
+    /// [`SOCKETS_PER_CALL`], have no answer.
+    ///
+    /// # Errors
+    /// What the kernel says if it takes no more. The ring is of no use then, and what is answered by "would block" was not
+    /// received.
+    pub(crate) fn receive(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+        rooms: &mut [u8],
+        answers: &mut Vec<io::Result<usize>>,
+    ) -> Result<(), Errno> {
+        if self.forks != forks() {
+            return Err(Errno::BADF);
+        }
+        let rooms = rooms.chunks_exact_mut(ROOM_STRIDE_BYTES);
+        let mut count = 0;
+        for (index, (fd, room)) in sockets.iter().zip(rooms).take(SOCKETS_PER_CALL).enumerate() {
+            let room = &mut room[..ROOM_BYTES];
+            let len = u32::try_from(room.len()).unwrap_or(0);
+            let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), room.as_mut_ptr(), len)
+                .flags(libc::MSG_DONTWAIT)
+                .build()
+                .user_data(index as u64);
+            // SAFETY: the rooms are borrowed until this call has seen the answer to every entry that the kernel took, no
+            // two of them overlap, and one that it did not take is never handed over, as `Err` makes the caller drop the
+            // ring.
+            let pushed = unsafe { self.uring.submission().push(&entry) };
+            assert!(
+                pushed.is_ok(),
+                "invariant: the queue is empty between calls"
+            );
+            count += 1;
+        }
+        self.finish(count, answers)
+    }
+
+    /// Has the kernel answer every entry.
+    fn finish(&mut self, count: usize, answers: &mut Vec<io::Result<usize>>) -> Result<(), Errno> {
         let first = answers.len();
-        answers.resize_with(first + chunk.len(), || Err(Errno::AGAIN.into()));
-        let mut missing = chunk.len();
+        answers.resize_with(first + count, || Err(Errno::AGAIN.into()));
+        let mut missing = count;
         while missing > 0 {
             let entered = self.uring.submit_and_wait(missing);
             missing -= self.take_answers(&mut answers[first..]);
@@ -145,7 +189,7 @@ impl Sends {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
@@ -160,8 +204,10 @@ mod tests {
 
     #[test]
     fn each_socket_gets_its_bytes_and_each_send_its_answer() {
-        let Ok(mut sends) = Sends::new() else { return };
-        let mut pairs: Vec<_> = (0..2 * SENDS_PER_CALL + 3).map(|_| pair()).collect();
+        let Ok(mut calls) = SmallCalls::new() else {
+            return;
+        };
+        let mut pairs: Vec<_> = (0..2 * SOCKETS_PER_CALL + 3).map(|_| pair()).collect();
         let bytes: Vec<String> = (0..pairs.len())
             .map(|index| format!("for {index}"))
             .collect();
@@ -172,7 +218,7 @@ mod tests {
                 .map(|((ours, _), bytes)| (ours.as_fd(), bytes.as_bytes()))
                 .collect();
             let mut answers = Vec::new();
-            sends.send(&outgoing, &mut answers).unwrap();
+            calls.send(&outgoing, &mut answers).unwrap();
             let lengths: Vec<_> = bytes.iter().map(String::len).collect();
             let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
             assert_eq!(answers, lengths);
@@ -185,8 +231,54 @@ mod tests {
     }
 
     #[test]
+    fn each_receive_fills_its_own_room_and_none_waits() {
+        let Ok(mut calls) = SmallCalls::new() else {
+            return;
+        };
+        let pairs: Vec<_> = (0..SOCKETS_PER_CALL + 3).map(|_| pair()).collect();
+        let sockets: Vec<_> = pairs.iter().map(|(ours, _)| ours.as_fd()).collect();
+        let mut rooms = vec![0; SOCKETS_PER_CALL * ROOM_STRIDE_BYTES];
+        let message = |index: usize| vec![u8::try_from(index).unwrap(); 1 + index * 97];
+        for (index, (_, theirs)) in pairs.iter().enumerate() {
+            let mut theirs = theirs;
+            match index {
+                1 => {}
+                2 => theirs.shutdown(std::net::Shutdown::Write).unwrap(),
+                _ => theirs.write_all(&message(index)).unwrap(),
+            }
+        }
+        let mut answers = Vec::new();
+        calls.receive(&sockets, &mut rooms, &mut answers).unwrap();
+        assert_eq!(answers.len(), SOCKETS_PER_CALL);
+        for (index, (answer, room)) in answers
+            .iter()
+            .zip(rooms.chunks(ROOM_STRIDE_BYTES))
+            .enumerate()
+        {
+            match (index, answer) {
+                (1, Err(error)) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                (2, Ok(count)) => assert_eq!(*count, 0),
+                (_, Ok(count)) => {
+                    let message = message(index);
+                    assert_eq!(*count, message.len().min(ROOM_BYTES));
+                    assert_eq!(room[..*count], message[..*count]);
+                    assert!(room[*count..].iter().all(|byte| *byte == 0));
+                }
+                (_, Err(error)) => panic!("{error}"),
+            }
+        }
+        // What there was no room for is there still.
+        let mut rest = [0; 8192];
+        let mut last = &pairs[SOCKETS_PER_CALL - 1].0;
+        let count = last.read(&mut rest).unwrap();
+        assert_eq!(count, message(SOCKETS_PER_CALL - 1).len() - ROOM_BYTES);
+    }
+
+    #[test]
     fn a_full_socket_and_a_lost_peer_hold_nobody_up() {
-        let Ok(mut sends) = Sends::new() else { return };
+        let Ok(mut calls) = SmallCalls::new() else {
+            return;
+        };
         let ((full, mut reader), (lost, gone), (fine, mut other)) = (pair(), pair(), pair());
         drop(gone);
         let much = vec![7; 1 << 22];
@@ -197,7 +289,7 @@ mod tests {
             (fine.as_fd(), b"fine"),
         ];
         let mut answers = Vec::new();
-        sends.send(&outgoing, &mut answers).unwrap();
+        calls.send(&outgoing, &mut answers).unwrap();
         let short = *answers[0].as_ref().unwrap();
         assert!(0 < short && short < much.len());
         let kinds: Vec<_> = answers[1..3]

@@ -1,4 +1,4 @@
-//! What stands for a ring for sends on an architecture for which nobody has written down `io_uring(7)`: there is none.
+//! What stands for a ring for small calls on an architecture for which nobody has written down `io_uring(7)`: there is none.
 
 use std::convert::Infallible;
 use std::os::fd::BorrowedFd;
@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 /// No ring can be made, so there is none.
 #[derive(Debug)]
-pub(crate) struct Sends(Infallible);
+pub(crate) struct SmallCalls(Infallible);
 
-impl Sends {
+impl SmallCalls {
     /// Refuses.
     ///
     /// # Errors
@@ -21,6 +21,15 @@ impl Sends {
     pub(crate) fn send(
         &mut self,
         _outgoing: &[(BorrowedFd<'_>, &[u8])],
+        _answers: &mut Vec<std::io::Result<usize>>,
+    ) -> Result<(), Errno> {
+        match self.0 {}
+    }
+
+    pub(crate) fn receive(
+        &mut self,
+        _sockets: &[BorrowedFd<'_>],
+        _rooms: &mut [u8],
         _answers: &mut Vec<std::io::Result<usize>>,
     ) -> Result<(), Errno> {
         match self.0 {}

@@ -1,0 +1,274 @@
+//! Copies of the current `contextvars.Context`: what one callback has left serves as the copy for a later one.
+//!
+//! Copying a context and freeing it is a fifth of a callback. Nobody but its handle has a reference to most of them, so
+//! once the callback has returned, the context is emptied and kept ([`keep_context`]), and the next copy is made by
+//! letting it have the current one's variables, which is all that `PyContext_CopyCurrent` does with a new one. Those are
+//! one immutable mapping, so this is one reference.
+//!
+//! Neither the place of that reference nor that of the current context is documented. So both are found out by trial
+//! when the module is made ([`learn_contexts`]), on contexts of our own and against what the documented calls say; where
+//! anything is not as expected, every copy is a new one. Without the GIL, too.
+
+use std::ffi::c_int;
+use std::mem::offset_of;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::call::{Reach, with_context};
+use super::freelist::{FreeList, GIVEN_BACK, MOST_KEPT};
+use super::object::Owned;
+
+/// A context, as it lies in memory.
+#[repr(C)]
+struct Context {
+    header: ffi::PyObject,
+    previous: *mut ffi::PyObject,
+    variables: *mut ffi::PyObject,
+    weak_references: *mut ffi::PyObject,
+    entered: c_int,
+}
+
+/// A context to call in.
+#[derive(Debug)]
+pub(crate) struct CallContext {
+    /// The context.
+    pub(crate) context: Owned,
+    /// Whether it is a copy that was made for this call.
+    pub(crate) is_copy: bool,
+}
+
+/// Emptied contexts, each with one reference, which is the list's; the collector may find them.
+static SPARE: FreeList = FreeList::new();
+/// The mapping of an empty context, kept for ever; null while the layout is not known.
+static NO_VARIABLES: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+/// Where a thread's state has its current context.
+static CURRENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Words at the start of a thread's state among which the current context is looked for. In every Python that we know
+/// there are more than twice as many, and it is among the first 36.
+const STATE_WORDS: usize = 40;
+
+/// A copy of the current context, as `contextvars.copy_context()` makes it.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
+    match refill(py) {
+        Some(context) => Ok(context.into()),
+        None => copy_anew(py),
+    }
+}
+
+#[cold]
+fn copy_anew(py: Python<'_>) -> PyResult<Owned> {
+    // SAFETY: the thread is attached, as `py` proves.
+    let context = unsafe { ffi::PyContext_CopyCurrent() };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, context) }?;
+    Ok(context.into())
+}
+
+/// A spare context with the variables of the current one.
+#[inline]
+fn refill(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let spare = SPARE.take()?;
+    // SAFETY: the list's reference is ours now.
+    let context = unsafe { Bound::from_owned_ptr(py, spare) };
+    let current = current_context(py);
+    // A thread has no context until it asks for one. A spare one is nobody else's, unless it was searched for.
+    if current.is_null() || !is_ours_alone(spare) {
+        return None;
+    }
+    let variables = variables(current);
+    // SAFETY: the current context holds it.
+    unsafe { ffi::Py_INCREF(variables) };
+    let empty = replace_variables(spare, variables);
+    // SAFETY: this was the spare context's reference; another one is kept for ever, so nothing is freed.
+    unsafe { ffi::Py_DECREF(empty) };
+    Some(context)
+}
+
+/// Keeps a context that was left, if nobody else has it: a context that was entered and left. It should be one of
+/// [`copy_context`], so that no more are kept than were lent at once.
+#[inline]
+pub(super) fn keep_context(context: Owned) {
+    let empty = NO_VARIABLES.load(Ordering::Relaxed);
+    if empty.is_null() || !is_ours_alone(context.as_ptr()) || !SPARE.has_room(MOST_KEPT) {
+        return;
+    }
+    let context = context.into_raw();
+    // SAFETY: it is kept for ever.
+    unsafe { ffi::Py_INCREF(empty) };
+    let variables = replace_variables(context, empty);
+    SPARE.keep(context);
+    // Last, since it may free the variables, which may run Python code.
+    // SAFETY: this was the context's reference.
+    unsafe { ffi::Py_DECREF(variables) };
+}
+
+/// Frees some of the contexts that are kept, if they are many more than a loop needs that has little to do.
+pub(crate) fn give_contexts_back(_py: Python<'_>) {
+    for context in std::iter::from_fn(|| SPARE.take_excess()).take(GIVEN_BACK) {
+        // SAFETY: this was the list's reference, and the thread is attached, as `_py` proves.
+        unsafe { ffi::Py_DECREF(context) };
+    }
+}
+
+/// Whether a context has no other reference and no weak one.
+#[inline]
+fn is_ours_alone(context: *mut ffi::PyObject) -> bool {
+    // SAFETY: the context is live, as every caller's is.
+    let is_shared = cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(context) } > 1;
+    // SAFETY: as above, and it is a context.
+    !is_shared && unsafe { (*context.cast::<Context>()).weak_references }.is_null()
+}
+
+#[inline]
+fn current_context(py: Python<'_>) -> *mut ffi::PyObject {
+    word_of_state(py, CURRENT.load(Ordering::Relaxed))
+}
+
+#[inline]
+fn word_of_state(_py: Python<'_>, word: usize) -> *mut ffi::PyObject {
+    debug_assert!(word < STATE_WORDS, "it is searched for among these");
+    // SAFETY: the thread is attached, as `_py` proves.
+    let state = unsafe { ffi::PyThreadState_Get() };
+    let place = state.cast::<*mut ffi::PyObject>().wrapping_add(word);
+    // SAFETY: a thread's state has so many words, and only its own thread changes the one that is asked for.
+    unsafe { place.read() }
+}
+
+/// The mapping of a context's variables, by a reference of the context's.
+#[inline]
+fn variables(context: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: every caller's is a live context.
+    unsafe { (*context.cast::<Context>()).variables }
+}
+
+#[inline]
+fn replace_variables(
+    context: *mut ffi::PyObject,
+    variables: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: every caller's is a live context.
+    let place = unsafe { &raw mut (*context.cast::<Context>()).variables };
+    // SAFETY: the place is the context's own, which nobody else uses meanwhile: the GIL is held.
+    unsafe { place.replace(variables) }
+}
+
+/// Finds out how contexts lie in memory, and uses them again from now on if that is as expected.
+///
+/// # Errors
+/// `MemoryError`, and whatever else the interpreter says of its own contexts.
+pub(crate) fn learn_contexts(py: Python<'_>) -> PyResult<()> {
+    if cfg!(Py_GIL_DISABLED) || !has_size() {
+        return Ok(());
+    }
+    let trial = Trial {
+        outer: new_context(py)?,
+        inner: new_context(py)?,
+    };
+    if let Some(word) = trial.find(py)? {
+        CURRENT.store(word, Ordering::Relaxed);
+        let empty = variables(new_context(py)?.as_ptr());
+        // SAFETY: a context has it; this reference is never given up.
+        unsafe { ffi::Py_INCREF(empty) };
+        NO_VARIABLES.store(empty, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn has_size() -> bool {
+    let class = &raw mut ffi::PyContext_Type;
+    // SAFETY: a type object is live and its layout is set once.
+    let size = unsafe { (*class).tp_basicsize };
+    // SAFETY: as above.
+    let weak_references = unsafe { (*class).tp_weaklistoffset };
+    usize::try_from(size) == Ok(size_of::<Context>())
+        && usize::try_from(weak_references) == Ok(offset_of!(Context, weak_references))
+}
+
+fn new_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the thread is attached, as `py` proves.
+    let context = unsafe { ffi::PyContext_New() };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, context) }
+}
+
+/// Two contexts to try things with.
+struct Trial<'py> {
+    outer: Bound<'py, PyAny>,
+    inner: Bound<'py, PyAny>,
+}
+
+impl Trial<'_> {
+    /// Which word of a thread's state is its current context; `None` if anything is not as expected.
+    fn find(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let name = c"cloverleaf";
+        // SAFETY: the name is a string, and the thread is attached.
+        let variable = unsafe { ffi::PyContextVar_New(name.as_ptr(), ptr::null_mut()) };
+        // SAFETY: the call gave a new reference, or null with an exception set.
+        let variable = unsafe { Bound::from_owned_ptr_or_err(py, variable) }?;
+        let (outer, inner) = (self.outer.as_ptr(), self.inner.as_ptr());
+        let empty = variables(outer);
+        if !has_variables(&self.outer)? || variables(inner) != empty || is_entered(outer) {
+            return Ok(None);
+        }
+        let before = all_words(py);
+        let seen = with_context(py, self.outer.as_borrowed(), || {
+            let within = all_words(py);
+            // SAFETY: a variable, set to an object; the thread is attached.
+            let token = unsafe { ffi::PyContextVar_Set(variable.as_ptr(), py.None().as_ptr()) };
+            // SAFETY: the call gave a new reference, or null with an exception set.
+            drop(unsafe { Bound::from_owned_ptr_or_err(py, token) }?);
+            let copy = copy_anew(py)?;
+            let is_expected = is_entered(outer)
+                && has_variables(&self.outer)?
+                && variables(outer) != empty
+                && variables(copy.as_ptr()) == variables(outer)
+                && !is_entered(copy.as_ptr())
+                && is_ours_alone(copy.as_ptr());
+            let deepest = with_context(py, self.inner.as_borrowed(), || Ok(all_words(py)))?;
+            Ok((within, deepest, is_expected))
+        })?;
+        let (within, deepest, is_expected) = seen;
+        let after = all_words(py);
+        let mut words = (0..STATE_WORDS).filter(|word| {
+            within[*word] == outer
+                && deepest[*word] == inner
+                && before[*word] == after[*word]
+                && before[*word] != outer
+        });
+        let found = words.next().filter(|_| words.next().is_none());
+        Ok(found.filter(|_| is_expected && !is_entered(outer) && variables(inner) == empty))
+    }
+}
+
+fn all_words(py: Python<'_>) -> [*mut ffi::PyObject; STATE_WORDS] {
+    std::array::from_fn(|word| word_of_state(py, word))
+}
+
+fn is_entered(context: *mut ffi::PyObject) -> bool {
+    // SAFETY: every caller's is a live object of a context's size.
+    unsafe { (*context.cast::<Context>()).entered != 0 }
+}
+
+/// Whether the word of a context where its variables should be is a reference that the context shows to the collector.
+fn has_variables(context: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = context.py();
+    let shown = py
+        .import(intern!(py, "gc"))?
+        .reach(intern!(py, "get_referents"), (context,))?;
+    let place = variables(context.as_ptr());
+    for object in shown.try_iter()? {
+        if object?.as_ptr() == place {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

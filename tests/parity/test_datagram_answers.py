@@ -1,0 +1,264 @@
+"""Several datagrams sent in answer to one: all arrive, in order, nobody can tell how they went."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .harness.datagrams import LOCALHOST, Mailbox, endpoint, plain_udp
+from .harness.turns import until
+from .harness.types import Loop
+
+# Python's socket module does not name it; see ip(7).
+IP_RECVTTL = 12
+
+Answer = Callable[["Answering", Any], None]
+
+
+class Answering(Mailbox):
+    """Does as it is told when a datagram comes."""
+
+    answer: Answer
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        self.answer(self, addr)
+
+
+def answering(answer: Answer) -> Callable[[Loop], Answering]:
+    def make(loop: Loop) -> Answering:
+        box = Answering(loop)
+        box.answer = answer
+        return box
+
+    return make
+
+
+def take_all(peer: socket.socket, count: int) -> list[bytes]:
+    """What a plain socket has received already."""
+    peer.setblocking(False)
+    return [peer.recv(65536) for _ in range(count)]
+
+
+MANY = [
+    pytest.param([b"%d" % (number % 10) for number in range(200)], id="one size"),
+    pytest.param([bytes(number % 7) for number in range(1, 200)], id="all sizes"),
+    pytest.param([b"ab", b"cd", b"ef", b"gh", b"i", b"jk", b"lm", b"no", b"pq"], id="a short one"),
+    pytest.param([b"x", *[b"four"] * 30, b"y", b"", *[b"sixsix"] * 30, b""], id="runs"),
+    pytest.param([bytes([number]) * 4000 for number in range(12)], id="long ones"),
+    pytest.param([b"s", b"s", b"l" * 9000, b"s", b"s"], id="one too long to wait"),
+]
+
+
+@pytest.mark.parametrize("answers", MANY)
+@pytest.mark.parametrize("is_connected", [False, True], ids=["to an address", "to the peer"])
+async def test_all_answers_come_in_order(
+    loop: Loop, answers: list[bytes], is_connected: bool
+) -> None:
+    # Before Python 3.13, asyncio does not send what is empty.
+    expected = [data for data in answers if data or sys.version_info >= (3, 13)]
+
+    def answer(box: Answering, addr: Any) -> None:
+        for data in answers:
+            box.transport.sendto(data, None if is_connected else addr)
+
+    with plain_udp() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        remote = peer.getsockname() if is_connected else None
+        async with endpoint(loop, LOCALHOST, remote_addr=remote, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            assert take_all(peer, len(expected)) == expected
+
+
+async def test_answers_to_many_go_each_to_its_own(loop: Loop) -> None:
+    peers = [plain_udp() for _ in range(5)]
+
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(40):
+            box.transport.sendto(b"%d" % number, peers[number % 5].getsockname())
+
+    try:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peers[0].sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            for place, peer in enumerate(peers):
+                assert take_all(peer, 8) == [b"%d" % number for number in range(place, 40, 5)]
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+async def test_each_datagram_of_a_burst_is_answered(loop: Loop) -> None:
+    async with endpoint(
+        loop, LOCALHOST, mailbox=answering(lambda box, addr: box.transport.sendto(b"!", addr))
+    ) as box:
+        with plain_udp() as peer:
+            for _ in range(5):
+                for number in range(50):
+                    peer.sendto(b"%d" % number, box.transport.get_extra_info("sockname"))
+                box.mail.clear()
+                await box.received(50)
+                await until(lambda: not box.transport.get_write_buffer_size())
+                assert take_all(peer, 50) == [b"!"] * 50
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_what_was_answered_before_the_end_goes(loop: Loop, end: str) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(30):
+            box.transport.sendto(b"%d" % number, addr)
+        getattr(box.transport, end)()
+
+    with plain_udp() as peer:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.lost
+        assert take_all(peer, 30) == [b"%d" % number for number in range(30)]
+
+
+async def test_what_was_answered_before_an_exception_goes(
+    loop: Loop, contexts: list[dict[str, Any]]
+) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(30):
+            box.transport.sendto(b"%d" % number, addr)
+        raise RuntimeError("after the answers")
+
+    with plain_udp() as peer:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await until(lambda: bool(contexts))
+            assert take_all(peer, 30) == [b"%d" % number for number in range(30)]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_what_was_answered_before_an_interrupt_goes(
+    loop: Loop, ending: type[BaseException]
+) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(30):
+            box.transport.sendto(b"%d" % number, addr)
+        raise ending
+
+    box = answering(answer)(loop)
+    transport, _ = loop.run_until_complete(
+        loop.create_datagram_endpoint(lambda: box, local_addr=LOCALHOST)
+    )
+    with plain_udp() as peer:
+        peer.sendto(b"?", transport.get_extra_info("sockname"))
+        with pytest.raises(ending):
+            loop.run_forever()
+        assert take_all(peer, 30) == [b"%d" % number for number in range(30)]
+    transport.close()
+    loop.run_until_complete(box.lost)
+
+
+async def test_an_answer_cannot_be_changed_any_more(loop: Loop) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        data = bytearray(b"0")
+        for number in range(10):
+            data[:] = b"%d" % number
+            box.transport.sendto(data, addr)
+        data[:] = b"x"
+
+    with plain_udp() as peer:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            assert take_all(peer, 10) == [b"%d" % number for number in range(10)]
+
+
+async def test_whoever_asks_for_the_buffer_finds_the_answers_sent(loop: Loop) -> None:
+    with plain_udp() as peer:
+        seen: list[list[bytes]] = []
+
+        def answer(box: Answering, addr: Any) -> None:
+            for number in range(10):
+                box.transport.sendto(b"%d" % number, addr)
+            assert box.transport.get_write_buffer_size() == 0
+            seen.append(take_all(peer, 10))
+
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            assert seen == [[b"%d" % number for number in range(10)]]
+
+
+async def test_options_are_for_what_is_sent_after_them(loop: Loop) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        box.transport.sendto(b"first", addr)
+        box.transport.sendto(b"second", addr)
+        sock = box.transport.get_extra_info("socket")
+        for ttl in (7, 8, 9):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            box.transport.sendto(b"%d" % ttl, addr)
+
+    with plain_udp() as peer:
+        peer.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            peer.setblocking(False)
+            for expected in (b"first", b"second", b"7", b"8", b"9"):
+                data, ancillary, _, _ = peer.recvmsg(100, 100)
+                ttl = int.from_bytes(ancillary[0][2], "little")
+                assert data == expected
+                assert (ttl in (7, 8, 9)) == data.isdigit()
+                assert not data.isdigit() or data == b"%d" % ttl
+
+
+async def test_options_of_a_socket_of_the_program_are_for_what_is_sent_after_them(
+    loop: Loop,
+) -> None:
+    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    own.bind(LOCALHOST)
+
+    def answer(box: Answering, addr: Any) -> None:
+        for ttl in (7, 8, 9):
+            own.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            box.transport.sendto(b"%d" % ttl, addr)
+
+    with plain_udp() as peer:
+        peer.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        async with endpoint(loop, sock=own, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", own.getsockname())
+            await box.received(1)
+            peer.setblocking(False)
+            for ttl in (7, 8, 9):
+                data, ancillary, _, _ = peer.recvmsg(100, 100)
+                assert (data, int.from_bytes(ancillary[0][2], "little")) == (b"%d" % ttl, ttl)
+
+
+async def test_an_answer_to_nobody_is_told_and_the_rest_goes(loop: Loop) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(10):
+            port = 0 if number == 5 else addr[1]
+            box.transport.sendto(b"%d" % number, (addr[0], port))
+
+    with plain_udp() as peer:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            await box.received(1)
+            assert take_all(peer, 9) == [b"%d" % number for number in range(10) if number != 5]
+            assert [getattr(error, "errno", None) for error in box.errors] == [errno.EINVAL]
+
+
+async def test_a_peer_that_is_gone_is_told(loop: Loop) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for _ in range(20):
+            box.transport.sendto(b"answer")
+
+    with plain_udp() as peer:
+        remote = peer.getsockname()
+        async with endpoint(loop, LOCALHOST, remote_addr=remote, mailbox=answering(answer)) as box:
+            peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+            peer.close()
+            await until(lambda: bool(box.errors))
+            assert {type(error) for error in box.errors} == {ConnectionRefusedError}
+            assert not box.transport.is_closing()
