@@ -25,33 +25,34 @@ def processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
+async def read_many(package: str, read: Any, offsets: list[int]) -> None:
+    for offset in offsets:
+        data = await read(PIECE, offset)
+        if len(data) != PIECE:
+            raise AssertionError(f"{package} read {len(data)} bytes")
+
+
+async def read_many_at(package: str, read: Any, offsets: list[int]) -> None:
+    for offset in offsets:
+        data = await read(offset, PIECE)
+        if len(data) != PIECE:
+            raise AssertionError(f"{package} read {len(data)} bytes")
+
+
 async def random_reads(kind: str, package: str, path: str, tasks: int, count: int) -> Work:
     """Open a file for each task and choose its pieces; return what reads them."""
     pieces = os.path.getsize(path) // PIECE  # noqa: ASYNC240, PTH202
     open_reader = (DIRECT_READERS if kind == "direct" else READERS)[package]
-    offset_first = package in OFFSET_FIRST
     readers = [await open_reader(path) for _ in range(tasks)]
     chosen = []
     for seed in range(tasks):
         chance = random.Random(seed)
         chosen.append([chance.randrange(pieces) * PIECE for _ in range(count // tasks)])
 
-    async def read_many(read: Any, offsets: list[int]) -> None:
-        for offset in offsets:
-            data = await read(PIECE, offset)
-            if len(data) != PIECE:
-                raise AssertionError(f"{package} read {len(data)} bytes")
-
-    async def read_many_at(read: Any, offsets: list[int]) -> None:
-        for offset in offsets:
-            data = await read(offset, PIECE)
-            if len(data) != PIECE:
-                raise AssertionError(f"{package} read {len(data)} bytes")
-
     async def work() -> int:
-        each = read_many_at if offset_first else read_many
+        each = read_many_at if package in OFFSET_FIRST else read_many
         pairs = zip(readers, chosen, strict=True)
-        await asyncio.gather(*(each(read, offsets) for (read, _), offsets in pairs))
+        await asyncio.gather(*(each(package, read, offsets) for (read, _), offsets in pairs))
         return count // tasks * tasks
 
     async def close() -> None:

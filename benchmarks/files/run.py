@@ -40,9 +40,19 @@ WHOLES = ("plain", "cloverleaf", "aiofiles", "anyio", "aiofile", "turbofile", "u
 COPIES = ("plain", "cloverleaf", "aiofiles", "anyio", "turbofile", "urio")
 
 WORKLOADS = (
-    Workload("hot-1", "4 KiB random, cached, one at a time", 64 * MIB, 25600, ("floor", "plain", *READERS)),
-    Workload("hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 25600, ("floor", "plain", *READERS)),
-    Workload("cold-1", "4 KiB random, not cached, one at a time", 256 * MIB, 1600, ("plain", *READERS)),
+    Workload(
+        "hot-1",
+        "4 KiB random, cached, one at a time",
+        64 * MIB,
+        25600,
+        ("floor", "plain", *READERS),
+    ),
+    Workload(
+        "hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 25600, ("floor", "plain", *READERS)
+    ),
+    Workload(
+        "cold-1", "4 KiB random, not cached, one at a time", 256 * MIB, 1600, ("plain", *READERS)
+    ),
     Workload("cold-64", "4 KiB random, not cached, 64 tasks", 256 * MIB, 6400, READERS),
     Workload("direct-1", "4 KiB random, O_DIRECT, one at a time", 256 * MIB, 1600, DIRECT),
     Workload("direct-64", "4 KiB random, O_DIRECT, 64 tasks", 256 * MIB, 6400, DIRECT),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::time::Duration;
 
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use crate::clock::{cpu_time, now};
 use crate::error::Error;
@@ -24,7 +24,12 @@ pub(crate) fn read(path: &str, count: u64) -> Result<String, Error> {
         state ^= state << 17;
         let offset = state % pieces * PIECE;
         let mut room = [IoSliceMut::new(&mut buffer)];
-        if preadv2(&file, &mut room, offset, ReadWriteFlags::NOWAIT)? != 4096 {
+        let read = match preadv2(&file, &mut room, offset, ReadWriteFlags::NOWAIT) {
+            // The system takes a page out of memory now and then.
+            Err(Errno::AGAIN) => pread(&file, &mut buffer[..], offset),
+            other => other,
+        };
+        if read? != 4096 {
             return Err(Error::Usage(
                 "a file that is cached and large enough".into(),
             ));
