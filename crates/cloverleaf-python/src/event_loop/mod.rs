@@ -20,7 +20,7 @@ mod watch;
 pub(crate) use endpoints::transport_socket;
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
-pub(crate) use schedule::{create_future, is_plain, queue_callback};
+pub(crate) use schedule::{create_future, has_own_methods, is_plain, queue_callback};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -134,6 +134,18 @@ impl Loop {
 
     fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
         backend::choose(self, py, backend)
+    }
+
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        onlookers::set_attribute(slf, name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        onlookers::set_attribute(slf, name, None)
     }
 
     fn _set_debug(&self, enabled: bool) {

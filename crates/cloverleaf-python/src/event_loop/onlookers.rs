@@ -2,16 +2,18 @@
 //!
 //! asyncio runs every callback by that method, so tools that measure or trace callbacks put a function of their own in
 //! its place. While one is there, the loop runs its callbacks by it, and what else it does for protocols as callbacks,
-//! too. It looks once a turn whether one is, which costs a comparison; without onlookers no callback costs more.
+//! too. It looks once a turn whether one is, which costs a comparison; without onlookers no callback costs more. Others
+//! replace methods of one loop, by setting its attributes.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::ffi::class_version;
+use super::Loop;
+use crate::ffi::{class_version, set_generic_attribute};
 
 const DEBUG: u8 = 1;
 const TOOLS: u8 = 2;
@@ -25,6 +27,8 @@ pub(super) struct Onlookers {
     present: AtomicU8,
     /// The version of `asyncio.TimerHandle` when it was last looked at.
     version: AtomicU32,
+    /// Whether the loop was ever given a method of its own by which futures are made or call back.
+    own_methods: AtomicBool,
 }
 
 impl Onlookers {
@@ -44,6 +48,12 @@ impl Onlookers {
     #[inline]
     pub(super) fn have_tools(&self) -> bool {
         self.present.load(Ordering::Relaxed) & TOOLS != 0
+    }
+
+    /// Whether the loop was ever given a method of its own by which futures are made or call back.
+    #[inline]
+    pub(super) fn own_methods(&self) -> bool {
+        self.own_methods.load(Ordering::Relaxed)
     }
 
     /// Switches debug mode on or off.
@@ -90,4 +100,23 @@ impl Onlookers {
         self.version.store(class_version(class), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Sets an attribute of a loop, or deletes it, as any object's; and takes note of methods that others would not hear of.
+///
+/// To look into the loop's dictionary later would make it, and a loop that has one is called more slowly.
+///
+/// # Errors
+/// `AttributeError` if it cannot be set, or deleted.
+pub(super) fn set_attribute(
+    event_loop: &Bound<'_, Loop>,
+    name: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if name.eq(intern!(py, "call_soon"))? || name.eq(intern!(py, "create_future"))? {
+        let onlookers = &event_loop.get().onlookers;
+        onlookers.own_methods.store(true, Ordering::Relaxed);
+    }
+    set_generic_attribute(event_loop, name, value)
 }

@@ -221,6 +221,12 @@ pub(crate) fn is_plain(event_loop: &Bound<'_, PyAny>) -> bool {
     super::FINAL.is_exactly(event_loop) && !Loop::of(event_loop).is_ok_and(Loop::debug)
 }
 
+/// Whether a loop was ever given a `call_soon` or a `create_future` of its own.
+#[inline]
+pub(crate) fn has_own_methods(event_loop: &Bound<'_, PyAny>) -> bool {
+    Loop::of(event_loop).is_ok_and(|this| this.onlookers.own_methods())
+}
+
 fn call_soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     soon(slf, args, CALL_SOON)
 }

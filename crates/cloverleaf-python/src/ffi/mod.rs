@@ -66,7 +66,9 @@ pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, stand_in_slots};
-pub(crate) use state::{class_version, instance_dict, replace_instance_dict};
+pub(crate) use state::{
+    class_version, instance_dict, replace_instance_dict, set_generic_attribute,
+};
 pub(crate) use stop::forget_result;
 pub(crate) use visit::{Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;

@@ -35,6 +35,24 @@ pub(crate) fn replace_instance_dict(
     Ok(())
 }
 
+/// Sets an attribute as objects do whose classes say nothing else, or deletes it.
+///
+/// # Errors
+/// `AttributeError` if it cannot be set, or deleted; `TypeError` if the name is not a string.
+pub(crate) fn set_generic_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: all are live, but for a null value, which stands for deleting; the thread is attached.
+    let set = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) };
+    if set != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(())
+}
+
 /// The number that the interpreter has given to a class as it is now, with its bases: it changes when any of their
 /// attributes does. Zero if it has given none.
 pub(crate) fn class_version(class: &Bound<'_, PyType>) -> u32 {

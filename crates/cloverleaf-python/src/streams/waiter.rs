@@ -14,10 +14,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::classes;
-use crate::event_loop::{create_future, is_plain, queue_callback};
+use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback};
 use crate::ffi::{
     Arguments, Callable, Called, Native, NativeClass, Owned, Reach, StandIn, TypeSlot, Visitor,
-    call_method, call_with_names, callable_slots, instance_dict, is_wakeup_of_task, stand_in_slots,
+    call_method, call_with_names, callable_slots, is_wakeup_of_task, stand_in_slots,
 };
 use crate::future;
 
@@ -238,11 +238,9 @@ pub(super) fn yielded(event_loop: &Bound<'_, PyAny>) -> PyResult<Owned> {
 #[inline]
 fn may_stand_in(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = event_loop.py();
-    if !is_plain(event_loop) || !classes(py).event_loop.is_intact(py)? {
-        return Ok(false);
-    }
-    let own = instance_dict(event_loop)?;
-    Ok(!own.contains(intern!(py, "call_soon"))? && !own.contains(intern!(py, "create_future"))?)
+    Ok(is_plain(event_loop)
+        && !has_own_methods(event_loop)
+        && classes(py).event_loop.is_intact(py)?)
 }
 
 /// Wakes who waits, as `set_result(None)` does; nobody, if the wait was given up.
