@@ -276,25 +276,6 @@ async def test_an_object_of_the_program_reads_and_writes(loop: Loop) -> None:
         assert (tls.written, tls.read_bytes) == (8, 100_000)
 
 
-async def test_a_method_in_the_place_of_ssls_is_called(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with tls_ends(loop):
-        pass
-    seen: list[bytes] = []
-    original = ssl.SSLObject.write
-
-    def write(self: ssl.SSLObject, data: Any) -> int:
-        seen.append(bytes(data))
-        return original(self, data)
-
-    monkeypatch.setattr(ssl.SSLObject, "write", write)
-    async with tls_ends(loop) as ends:
-        ends.client.transport.write(b"seen")
-        assert await ends.server.received(4) == b"seen"
-    assert seen == [b"seen"]
-
-
 async def test_the_contexts_own_limits_hold(loop: Loop) -> None:
     context = client_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2

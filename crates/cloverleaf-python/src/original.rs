@@ -1,7 +1,8 @@
-//! Whether asyncio's class is still as asyncio has made it.
+//! Whether a class of asyncio's, or of another module, is still as that has made it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PySuper, PyType};
 
@@ -12,6 +13,8 @@ use crate::ffi::class_version;
 pub(crate) struct Original {
     class: Py<PyType>,
     methods: Vec<(Py<PyString>, Py<PyAny>)>,
+    /// Whether the methods were asyncio's own when they were first looked at.
+    was_genuine: bool,
     /// The version of the class at which its methods were last found to be asyncio's own; zero for none.
     looked_at: AtomicU32,
 }
@@ -22,16 +25,19 @@ impl Original {
     /// # Errors
     /// `AttributeError` if a method is missing.
     pub(crate) fn new(class: &Bound<'_, PyType>, names: &Bound<'_, PyList>) -> PyResult<Self> {
+        let mut was_genuine = true;
         let methods = names
             .iter()
             .map(|name| {
                 let method = class.getattr(name.cast::<PyString>()?)?;
+                was_genuine &= is_genuine(class, &method)?;
                 Ok((name.cast_into::<PyString>()?.unbind(), method.unbind()))
             })
             .collect::<PyResult<_>>()?;
         Ok(Self {
             class: class.clone().unbind(),
             methods,
+            was_genuine,
             looked_at: AtomicU32::new(0),
         })
     }
@@ -61,6 +67,9 @@ impl Original {
 
     #[cold]
     fn look(&self, py: Python<'_>) -> PyResult<bool> {
+        if !self.was_genuine {
+            return Ok(false);
+        }
         let class = self.class.bind(py);
         for (name, method) in &self.methods {
             if !class.getattr(name.bind(py))?.is(method) {
@@ -72,6 +81,25 @@ impl Original {
             .store(class_version(class), Ordering::Relaxed);
         Ok(true)
     }
+}
+
+/// Whether a method is written in C, or in the package in which its class is.
+///
+/// A function knows the module that it was written in, whatever it was made to look like.
+///
+/// # Errors
+/// What looking at them raises.
+fn is_genuine(class: &Bound<'_, PyType>, method: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = class.py();
+    if method.getattr_opt(intern!(py, "__objclass__"))?.is_some() {
+        return Ok(true);
+    }
+    let Some(globals) = method.getattr_opt(intern!(py, "__globals__"))? else {
+        return Ok(false);
+    };
+    let package = |name: &str| name.split('.').next().map(str::to_owned);
+    let theirs: String = globals.get_item(intern!(py, "__name__"))?.extract()?;
+    Ok(package(&theirs) == package(class.module()?.to_str()?))
 }
 
 /// The method of this name that an object has by the classes above ours.

@@ -127,7 +127,11 @@ impl Records {
                     0
                 }
                 Ok(Step::Done(count)) => {
-                    end = match self.is_drained(py) {
+                    // A record that was compressed may be longer than the room for it, and the rest is to be read.
+                    end = match view
+                        .len()
+                        .and_then(|len| Ok(count < len && self.is_drained(py)?))
+                    {
                         Ok(is_drained) => is_drained.then_some(End::Whole),
                         Err(error) => Some(End::Failure(error)),
                     };

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
 
-use crate::ffi::{Owned, Reach, Visitor, call_with};
+use crate::ffi::{Owned, Reach, Visitor, call_with, instance_dict};
 use crate::original::Original;
 
 /// The payload of the largest record that TLS knows: what one read can give at most.
@@ -268,6 +268,10 @@ fn inside<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>
         Original::new(&class.cast_into::<PyType>()?, &names)
     })?;
     if !original.is_class_of(object) || !original.is_intact(py)? {
+        return Ok(None);
+    }
+    let own = instance_dict(object)?;
+    if own.contains(intern!(py, "read"))? || own.contains(intern!(py, "write"))? {
         return Ok(None);
     }
     object.getattr_opt(intern!(py, "_sslobj"))

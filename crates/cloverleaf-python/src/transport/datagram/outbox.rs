@@ -3,7 +3,7 @@
 //! As with streams ([decision 0014](../../../../../docs/decisions/0014-a-ring-beside-epoll.md)), what a protocol sends
 //! first in answer to an event goes at once, and small datagrams after it are held: until the protocol has been handed
 //! what the event brought, until 50 µs have passed or as much is held as goes in one call, and never beyond anything by
-//! which the protocol could tell. Datagrams of one size to one peer go as one that the kernel cuts, others in one call
+//! which the protocol could tell, but for what it sends meanwhile through other sockets. Datagrams of one size to one peer go as one that the kernel cuts, others in one call
 //! for all. A connected socket may have an error to tell at any time, which a call for several would swallow if it came
 //! in its midst, so through it the others go one by one.
 //!
@@ -140,12 +140,16 @@ impl Datagrams {
         }
     }
 
-    /// Holds a datagram whose place is there.
-    pub(super) fn hold(&mut self, bytes: &[u8], to: &Destination) {
-        if let Some(to) = To::of(to) {
+    /// Holds a datagram whose place was there; false if it is there no more, because an audit hook has asked for the
+    /// socket, or the event has been served.
+    pub(super) fn hold(&mut self, bytes: &[u8], to: &Destination) -> bool {
+        let to = To::of(to).filter(|_| self.outbox.is_open);
+        let is_held = to.is_some();
+        if let Some(to) = to {
             self.outbox.held.bytes.extend_from_slice(bytes);
             self.outbox.held.datagrams.push((bytes.len(), to));
         }
+        is_held
     }
 }
 
@@ -224,7 +228,7 @@ fn send(slf: &Bound<'_, PyAny>, this: &DatagramTransport, mut held: Held) -> PyR
     held.datagrams.clear();
     this.with(|datagrams| {
         // The room for the next ones, unless what was told has made the protocol send and hold again.
-        if datagrams.outbox.held.bytes.capacity() == 0 {
+        if datagrams.outbox.held.datagrams.is_empty() {
             datagrams.outbox.held = held;
         }
     });
@@ -307,15 +311,16 @@ impl Rest<'_> {
     #[cold]
     fn queue(&self, slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
         let mut start = 0;
+        let mut result = Ok(());
         for (len, to) in self.datagrams {
             let waiting = Waiting {
                 bytes: self.bytes[start..start + len].to_vec(),
                 to: to.clone().into_destination(),
             };
             start += len;
-            wait_for_room(slf, this, waiting)?;
+            result = result.and(wait_for_room(slf, this, waiting));
         }
-        Ok(())
+        result
     }
 }
 
@@ -325,7 +330,8 @@ impl Datagrams {
     /// # Errors
     /// The kernel's, all of which are about the first datagram.
     fn send_held(&mut self, rest: &mut Rest<'_>) -> io::Result<usize> {
-        if self.phase >= Phase::Lost {
+        // Where there is not one peer only, datagrams are sent until the connection's loss has been told.
+        if self.phase == Phase::Closed || (self.phase == Phase::Lost && self.address.is_some()) {
             return Ok(0);
         }
         let fd = self.endpoint.fd().ok_or(Errno::BADF)?;

@@ -201,12 +201,13 @@ fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()>
         let Some((data, from)) = next else {
             return Ok(());
         };
-        if let Err(error) = deliver(slf, this, &data.into_bound(py), &from.into_bound(py)) {
+        let delivered = deliver(slf, this, &data.into_bound(py), &from.into_bound(py))
+            .and_then(|()| outbox::flush_overdue(slf, this));
+        if let Err(error) = delivered {
             // The run ends here. What is left is for the next one.
             go_on_later(slf, this)?;
             return Err(error);
         }
-        outbox::flush_overdue(slf, this)?;
     }
 }
 

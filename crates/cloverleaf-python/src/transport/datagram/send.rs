@@ -179,7 +179,7 @@ impl DatagramTransport {
         }
     }
 
-    /// Holds a datagram, which counts as sent.
+    /// Holds a datagram, which counts as sent; or sends it, if an audit hook has ended that.
     fn hold(
         &self,
         py: Python<'_>,
@@ -191,10 +191,14 @@ impl DatagramTransport {
             Destination::Known(_) => self.announce(py, address),
             Destination::Connected | Destination::Python(_) => Ok(()),
         };
-        if announced.is_ok() {
-            self.with(|datagrams| datagrams.hold(bytes, to));
+        if announced.is_err() || self.with(|datagrams| datagrams.hold(bytes, to)) {
+            return Attempt::of_python(py, announced);
         }
-        Attempt::of_python(py, announced)
+        let sent = self.with(|datagrams| match to {
+            Destination::Known(known) => datagrams.send_known(bytes, known),
+            Destination::Connected | Destination::Python(_) => datagrams.send_connected(bytes),
+        });
+        Attempt::of_native(py, sent)
     }
 
     /// Lets audit hooks hear of a datagram to an address.
