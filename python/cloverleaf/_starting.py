@@ -55,7 +55,14 @@ async def start_process(
 ) -> "subprocess.Popen[bytes]":
     """Return the `Popen` of a child that has executed its program."""
     stdin, stdout, stderr = files
-    keywords = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "text": False, **keywords}
+    # asyncio hands them over under these names.
+    keywords = {
+        "stdin": stdin,
+        "stdout": stdout,
+        "stderr": stderr,
+        "universal_newlines": False,
+        **keywords,
+    }
     if keywords.get("preexec_fn") is not None or not _may_start():
         return subprocess.Popen(command, **keywords)  # noqa: ASYNC220 - as asyncio does
     # What `Popen` would call of its class, it finds in the instance.
@@ -74,7 +81,7 @@ async def start_process(
 def _may_start() -> bool:
     """Tell whether `Popen` is Python's own in all that is replaced here, and the system lets us."""
     members: dict[str, Any] = getattr(subprocess.Popen, "__dict__", {})
-    execute = members.get("_execute_child")
+    execute, spawn = members.get("_execute_child"), members.get("_posix_spawn")
     return (
         "__new__" not in members
         and isinstance(execute, FunctionType)
@@ -82,6 +89,9 @@ def _may_start() -> bool:
         and execute.__code__.co_varnames[: execute.__code__.co_argcount] == _PARAMETERS
         and isinstance(vars(subprocess).get("_fork_exec"), BuiltinFunctionType)
         and isinstance(_posixsubprocess.fork_exec, BuiltinFunctionType)
+        and isinstance(getattr(os, "posix_spawn", None), BuiltinFunctionType)
+        and isinstance(spawn, FunctionType)
+        and spawn.__globals__ is vars(subprocess)
         and Program.can_start()
     )
 
@@ -127,7 +137,7 @@ class _Start:
         """Tell of it whom `subprocess` tells."""
         sys.audit("subprocess.Popen", self.executable, self._args, self.cwd, self._audited_env)
         if self._by_posix_spawn:
-            sys.audit("os.posix_spawn", self.executable, self._args, self._env)
+            sys.audit("os.posix_spawn", os.fspath(self.executable), self._args, self._env)
 
     def _wish(self, wanted: dict[str, Any]) -> dict[str, Any]:
         executable = os.fsencode(self.executable)
@@ -161,10 +171,10 @@ class _Start:
     def failure(self, errno: int, obstacle: str | None) -> OSError:
         """Return what `subprocess` raises if the child gets no further."""
         text = os.strerror(errno)
+        if self._by_posix_spawn:
+            return OSError(errno, text, os.fspath(self.executable))
         if obstacle == "execution":
-            by_spawn = self._by_posix_spawn
-            name = os.fspath(self.executable) if by_spawn else self.executable
-            return OSError(errno, text, name)
+            return OSError(errno, text, self.executable)
         if obstacle == "folder" or not _TELLS_FOLDERS_APART:
             return OSError(errno, text, self.cwd)
         return OSError(errno, text)
@@ -252,10 +262,7 @@ class _Child:
             self._loop._watch_start(self._starting, self._hear)
             errno, obstacle = await self._told
         except GeneratorExit:
-            # Nobody may wait for anything here, and a child that is killed ends soon.
-            self._kill()
-            self._proc.wait()
-            self._close_files()
+            self._end_at_once()
             raise
         except BaseException:
             self._kill()
@@ -274,10 +281,20 @@ class _Child:
         if not self._told.done():
             self._told.set_result((errno, obstacle))
 
-    def _kill(self) -> None:
-        # It has ended meanwhile, or runs under another user.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            self._proc.kill()
+    def _kill(self) -> bool:
+        """Tell whether it is gone, or about to be."""
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                self._proc.kill()
+        except PermissionError:
+            return False  # it runs under another user
+        return True
+
+    def _end_at_once(self) -> None:
+        # Nobody may wait for anything here, and a child that is killed ends soon.
+        if self._kill():
+            self._proc.wait()
+        self._close_files()
 
     async def _end(self) -> None:
         """Wait until the killed child is reaped, which happens also if nobody waits any more."""
@@ -287,7 +304,11 @@ class _Child:
             except (OSError, RuntimeError):
                 # The kernel has no room for one more registration, or the loop is closed.
                 self._reaped(self._proc.wait())
-            await self._ended
+            try:
+                await self._ended
+            except GeneratorExit:
+                self._end_at_once()
+                raise
         else:
             self._close_files()
 

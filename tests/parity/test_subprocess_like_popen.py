@@ -166,6 +166,8 @@ BAD = [
     (("/",), {}),
     (("",), {}),
     (("/etc/passwd/below",), {"umask": 0}),
+    (("/bin/true",), {"stdin": 777}),
+    (("/bin/true",), {"stdout": 777, "close_fds": False}),
     (("true",), {"cwd": "/no/such/folder"}),
     (("true",), {"cwd": Path("/etc/passwd")}),
     (("true",), {"cwd": b"/no/such\xff"}),
@@ -310,7 +312,7 @@ def test_standard_streams_that_are_closed_are_in_nobodys_way(program: Program) -
 def test_audit_hooks_hear_what_popen_tells_them(program: Program) -> None:
     said = program.output(
         """
-        import asyncio, os, subprocess, sys
+        import asyncio, os, pathlib, subprocess, sys
         told = []
 
         def hear(event, args):
@@ -321,6 +323,7 @@ def test_audit_hooks_hear_what_popen_tells_them(program: Program) -> None:
         commands = [
             (("true",), {}),
             (("/bin/true",), {}),
+            ((pathlib.Path("/bin/true"),), {}),
             (("/bin/true",), {"env": {"A": "B"}}),
             (("/bin/true",), {"cwd": "/"}),
             (("/bin/true",), {"close_fds": False}),

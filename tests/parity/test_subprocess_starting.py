@@ -167,7 +167,8 @@ async def test_a_program_that_another_child_has_open_is_tried_again(
     with gate(tmp_path / "program") as held:
         with program.open("w") as writing:
             writing.write("#!/bin/sh\nexit 3\n")
-            first = loop.create_task(start(held.path))
+            # One that closes descriptors has done so before it executes its program.
+            first = loop.create_task(start(held.path, close_fds=False))
             await until(lambda: held.reached)
         program.chmod(0o755)
         second = loop.create_task(start(program))
@@ -225,6 +226,11 @@ async def test_what_is_patched_is_called(loop: Loop) -> None:
             with pytest.raises(OSError, match=r"^patched$"):
                 # With a folder, or `posix_spawn` would be called.
                 await start(Path("/bin/true"), cwd="/")
+            patched.assert_called_once()
+    for name in ("os.posix_spawn", "subprocess.Popen._posix_spawn"):
+        with mock.patch(name, side_effect=OSError("patched")) as patched:
+            with pytest.raises(OSError, match=r"^patched$"):
+                await start(Path("/bin/true"), close_fds=False)
             patched.assert_called_once()
     with mock.patch("subprocess.Popen.__init__", side_effect=OSError("patched")) as init:
         with pytest.raises(OSError, match=r"^patched$"):

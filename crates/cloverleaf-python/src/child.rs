@@ -78,10 +78,16 @@ fn register(event_loop: &Bound<'_, Loop>, child: &Bound<'_, Child>) -> PyResult<
         let told = this.pidfd.as_ref().map_or(Ok(()), |pidfd| {
             state.set_interest(pidfd.as_fd(), token, Interest::NONE, Interest::READ)
         });
-        (token, told)
+        (
+            token,
+            told.map_err(|error| (error, state.reactor.remove(token))),
+        )
+    })?;
+    told.map_err(|(error, source)| {
+        drop(source);
+        os_error(child.py(), &error)
     })?;
     *this.token() = Some(token);
-    told.map_err(|error| os_error(child.py(), &error))?;
     Ok(token)
 }
 

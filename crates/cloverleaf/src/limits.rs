@@ -237,5 +237,5 @@ pub const DIRECT_ALIGNMENT: usize = 4096;
 /// How often a child tries again, a millisecond apart, to execute a program that somebody has open for writing.
 ///
 /// Another child of this process may have a copy of the descriptor with which the program was written, until it has
-/// executed its own; with many children on a busy machine that takes tens of milliseconds. Nobody but the child waits.
-pub const BUSY_PROGRAM_TRIES: u32 = 50;
+/// closed it; with many children on a busy machine that takes tens of milliseconds. Nobody but the child waits.
+pub const BUSY_PROGRAM_TRIES: u32 = 200;

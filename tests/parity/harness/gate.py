@@ -29,8 +29,9 @@ class Gate:
         self.reached += 1
 
     def open(self) -> None:
-        """Let everybody through; closing the descriptor gives the lease up."""
+        """Let everybody through; a child with a copy of the descriptor would keep the lease."""
         if self._fd != -1:
+            fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             os.close(self._fd)
             self._fd = -1
 

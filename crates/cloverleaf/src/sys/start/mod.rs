@@ -75,15 +75,11 @@ impl Drop for Starting {
 /// They cannot where `close_range(2)` is unknown, before Linux 5.9 or under a filter, and not under valgrind. This also
 /// leaves out kernels before 5.5, which let such a child keep its parent's restartable sequences (`rseq(2)`).
 pub(crate) fn can_start() -> bool {
-    static CAN: LazyLock<bool> = LazyLock::new(|| {
-        if raw::runs_under_valgrind() {
-            return false;
-        }
-        let none = [u32::MAX as usize, u32::MAX as usize, 0, 0, 0];
-        // SAFETY: it would close the one descriptor of this number, which no process can have.
-        unsafe { raw::call(libc::SYS_close_range, none) }.is_ok()
-    });
-    *CAN
+    static UNDER_VALGRIND: LazyLock<bool> = LazyLock::new(raw::runs_under_valgrind);
+    // Asked each time, since a filter is a thread's own, and may have come meanwhile.
+    let none = [u32::MAX as usize, u32::MAX as usize, 0, 0, 0];
+    // SAFETY: it would close the one descriptor of this number, which no process can have.
+    !*UNDER_VALGRIND && unsafe { raw::call(libc::SYS_close_range, none) }.is_ok()
 }
 
 /// Makes a child that does what `plan` says; sharing this process's memory, or with a copy of it.
@@ -271,8 +267,8 @@ unsafe extern "C" {
 
 /// The environment of this process, string by string, as C programs see it.
 ///
-/// Like every reader of the environment it relies on other threads' not changing it meanwhile; Python changes it only
-/// while it holds the interpreter.
+/// Like every reader of the environment, `execve(2)` after `fork(2)` included, it relies on other threads' not changing it
+/// meanwhile; with a GIL, Python changes it only while it holds that.
 pub(crate) fn environment() -> Vec<CString> {
     let mut strings = Vec::new();
     // SAFETY: a variable of the C library's, which exists in every program.
