@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::feed::Feed;
+use super::feed::stop_waiting;
 use super::reading::{CLASS, Phase, Reading};
 use super::waiter;
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
@@ -120,7 +120,7 @@ fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         phase => {
             let error = thrown.exception();
-            this.end(py, phase);
+            this.end(py, phase)?;
             Err(error?)
         }
     }
@@ -137,7 +137,7 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
                 drop(this.replace(Phase::Finished));
                 closed?;
             }
-            phase => this.end(py, phase),
+            phase => this.end(py, phase)?,
         }
     }
     Ok(py.None().into_bound(py).into())
@@ -145,14 +145,17 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 impl Reading {
     /// Ends a read without a result: the reader may be waited for again.
-    fn end(&self, py: Python<'_>, phase: Phase) {
-        if let Phase::Waiting(wait) = &phase {
-            let feed = wait.feed.bind(py);
-            let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
-            drop(old);
-        }
+    ///
+    /// # Errors
+    /// Those of [`stop_waiting`].
+    fn end(&self, py: Python<'_>, phase: Phase) -> PyResult<()> {
+        let stopped = match &phase {
+            Phase::Waiting(wait) => stop_waiting(&self.reader.bind(py), &wait.feed.bind(py)),
+            Phase::Created | Phase::Handed(_) | Phase::Running | Phase::Finished => Ok(()),
+        };
         drop(phase);
         drop(self.replace(Phase::Finished));
+        stopped
     }
 }
 

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::classes;
-use super::feed::{Feed, Part, Taken, feed_of};
+use super::feed::{Feed, Part, Taken, feed_of, stop_waiting};
 use super::reader::asyncios;
 use super::waiter;
 use super::writer;
@@ -177,8 +177,7 @@ impl Reading {
                     return Ok((Step::Waits(wait.waiter.clone_ref(py)), Phase::Waiting(wait)));
                 }
                 let feed = wait.feed.into_bound(py);
-                let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
-                drop(old);
+                stop_waiting(&reader, &feed)?;
                 over?;
                 self.go_on(&reader, &feed)
             }
