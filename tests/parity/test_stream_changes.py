@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
+import inspect
 import resource
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ import pytest
 from .harness.streams import both_sides, served
 from .harness.turns import until
 from .harness.types import Loop
+
+
+def memory_in_use() -> int:
+    """How much address space this process has."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
 
 
 class Upper(asyncio.StreamReader):
@@ -135,8 +143,8 @@ async def test_a_copy_is_one_of_its_own(loop: Loop, side: str) -> None:
         reader.mine = 1
         peer.sendall(b"ab\ncd")
         await until(lambda: len(reader._buffer) == 5)
-        other = copy.copy(reader)
-        assert isinstance(other, asyncio.StreamReader)
+        other: Any = copy.copy(reader)
+        assert issubclass(type(other), asyncio.StreamReader)
         assert other.mine == 1
         assert other._buffer is reader._buffer
         other.feed_eof()
@@ -157,15 +165,11 @@ async def test_bytes_that_do_not_fit_in_memory_stay(
     async with served(side, limit=1 << 30) as (reader, _, _):
         for piece in pieces:
             reader.feed_data(piece * size)
-        if len(pieces) == 1:
-            # Half of it, from the front and from the rest.
-            count = size
-        else:
-            count = size + 1
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        # Of one piece the first half, of two one byte more than the first.
+        count = size if len(pieces) == 1 else size + 1
+        used = memory_in_use()
         limits = resource.getrlimit(resource.RLIMIT_AS)
         read = reader.readexactly(count)
-        used = pages * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + size // 4, limits[1]))
         try:
             with pytest.raises(MemoryError):
@@ -175,3 +179,137 @@ async def test_bytes_that_do_not_fit_in_memory_stay(
         whole = b"".join(piece * size for piece in pieces)
         assert await reader.readexactly(count) == whole[:count]
         assert await reader.readexactly(len(whole) - count) == whole[count:]
+
+
+async def test_a_call_soon_replaced_while_a_read_waits_is_called(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    original = loop.call_soon
+
+    def replaced(callback: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append(callback)
+        return original(callback, *args, **kwargs)
+
+    async with served("server") as (reader, _, _):
+        task = await waiting(loop, reader.readline())
+        monkeypatch.setattr(loop, "call_soon", replaced)
+        reader.feed_data(b"x\n")
+        assert len(called) == 1
+        monkeypatch.undo()
+        assert await task == b"x\n"
+
+
+@both_sides
+async def test_what_a_task_waits_for_is_the_future_of_the_reader(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, _, peer):
+        task = await waiting(loop, reader.readline())
+        future = task._fut_waiter
+        assert future == reader._waiter
+        assert reader._waiter == future
+        assert hash(future) == hash(reader._waiter)
+        assert future != loop.create_future()
+        known = {future: "known"}
+        told: list[Any] = []
+        future.add_done_callback(lambda done: told.append(known.pop(done)))
+        waited = asyncio.wait_for(next(asyncio.as_completed([future])), 10)
+        other = loop.create_task(waited)
+        peer.sendall(b"x\n")
+        assert await task == b"x\n"
+        assert await other is None
+        assert told == ["known"]
+
+
+@both_sides
+async def test_a_read_tells_its_state(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, peer):
+        read = reader.readline()
+        assert not read.cr_suspended
+        task = await waiting(loop, read)
+        assert inspect.getcoroutinestate(read) == inspect.CORO_SUSPENDED
+        peer.sendall(b"x\n")
+        assert await task == b"x\n"
+        assert not read.cr_suspended
+        assert inspect.getcoroutinestate(read) == inspect.CORO_CLOSED
+        drain = writer.drain()
+        assert not drain.cr_suspended
+        await drain
+
+
+@both_sides
+async def test_a_line_is_what_an_incomplete_read_had(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, _, _):
+        task = await waiting(loop, reader.readline())
+        reader.set_exception(asyncio.IncompleteReadError(b"abc", None))
+        assert await task == b"abc"
+        assert await reader.readline() == b"abc"
+    async with served(side) as (reader, _, _):
+        read = reader.readline()
+        read.send(None)
+        with pytest.raises(StopIteration) as stopped:
+            read.throw(asyncio.IncompleteReadError(b"def", None))
+        assert stopped.value.value == b"def"
+        task = await waiting(loop, reader.readexactly(9))
+        reader.set_exception(asyncio.IncompleteReadError(b"abc", None))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await task
+
+
+async def test_no_context_means_that_of_the_wake_up(loop: Loop) -> None:
+    variable = contextvars.ContextVar("variable", default="outside")
+    wakeups: list[Any] = []
+
+    class Kept(asyncio.Future[None]):
+        """A future that keeps the callback of its task for others."""
+
+        def add_done_callback(self, callback: Any, *, context: Any = None) -> None:
+            """Keep it."""
+            wakeups.append(callback)
+
+    kept = Kept(loop=loop)
+
+    async def wait() -> str:
+        await kept
+        return variable.get()
+
+    async with served("server") as (reader, _, _):
+        task = loop.create_task(wait())
+        await until(lambda: wakeups)
+        kept.set_result(None)
+        read = reader.readline()
+        future = read.send(None)
+        variable.set("before")
+        future.add_done_callback(wakeups[0], context=None)
+        variable.set("later")
+        reader.feed_data(b"x\n")
+        with pytest.raises(StopIteration):
+            read.send(None)
+        assert await task == "later"
+
+
+@both_sides
+async def test_too_many_arguments_are_refused_in_asyncios_words(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, _):
+        for call, name in (
+            (reader.readline, "StreamReader.readline"),
+            (writer.drain, "StreamWriter.drain"),
+        ):
+            words = f"{name}() takes 1 positional argument but 2 were given"
+            with pytest.raises(TypeError) as refused:
+                call(1)
+            assert str(refused.value) == words
+            with pytest.raises(TypeError) as refused:
+                call(other=1)
+            assert str(refused.value) == f"{name}() got an unexpected keyword argument 'other'"
+
+
+@pytest.mark.only("cloverleaf")  # asyncio makes them of its own
+async def test_a_servers_streams_are_of_the_native_classes(loop: Loop) -> None:
+    async with served("server") as (reader, writer, _):
+        made = [reader, writer, writer.transport.get_protocol()]
+        assert {type(each).__module__ for each in made} == {"cloverleaf._streams"}
+        assert [type(each).__name__ for each in made] == [
+            "StreamReader",
+            "StreamWriter",
+            "StreamReaderProtocol",
+        ]

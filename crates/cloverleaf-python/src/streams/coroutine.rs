@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::sync::TryLockError;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -96,10 +96,12 @@ fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
     }
     match Reading::resume(slf)? {
         Step::Waits(future) => Ok(future),
-        Step::Done(result) => Err(pyo3::exceptions::PyStopIteration::new_err((result
-            .into_bound(slf.py())
-            .unbind(),))),
+        Step::Done(result) => Err(stopped_with(result, slf.py())),
     }
+}
+
+fn stopped_with(result: Owned, py: Python<'_>) -> PyErr {
+    PyStopIteration::new_err((result.into_bound(py).unbind(),))
 }
 
 /// `throw`: ends the read with an exception, unless asyncio's own coroutine does it.
@@ -120,8 +122,13 @@ fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         phase => {
             let error = thrown.exception();
+            let did_wait = matches!(phase, Phase::Waiting(_));
             this.end(py, phase)?;
-            Err(error?)
+            let error = error?;
+            if did_wait && let Some(line) = this.line_of(py, &error)? {
+                return Err(stopped_with(line, py));
+            }
+            Err(error)
         }
     }
 }
@@ -182,6 +189,17 @@ fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         .into())
 }
 
+/// `cr_suspended`.
+fn is_suspended(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_suspended = matches!(
+        Reading::of(slf)?.state().phase,
+        Phase::Waiting(_) | Phase::Handed(_)
+    );
+    Ok(pyo3::types::PyBool::new(slf.py(), is_suspended)
+        .to_owned()
+        .into())
+}
+
 const METHODS: [Method; 3] = [
     Method {
         name: c"send",
@@ -209,6 +227,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     attach_methods(&class, &METHODS)?;
     attach_property(&class, c"cr_await", awaited)?;
     attach_property(&class, c"cr_running", is_running)?;
+    attach_property(&class, c"cr_suspended", is_suspended)?;
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }

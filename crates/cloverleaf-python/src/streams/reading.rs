@@ -178,8 +178,10 @@ impl Reading {
                 }
                 let feed = wait.feed.into_bound(py);
                 stop_waiting(&reader, &feed)?;
-                over?;
-                self.go_on(&reader, &feed)
+                match over {
+                    Ok(_) => self.go_on(&reader, &feed),
+                    Err(error) => self.fail(py, error),
+                }
             }
             Phase::Created | Phase::Running | Phase::Finished
                 if matches!(self.what, What::Drain) =>
@@ -296,7 +298,7 @@ impl Reading {
         };
         if let Some(exception) = exception {
             // The connection broke after this read was woken and before it could look: nothing will come any more.
-            return Err(PyErr::from_value(exception.into_bound(py)));
+            return self.fail(py, PyErr::from_value(exception.into_bound(py)));
         }
         if let Some(transport) = transport {
             transport
@@ -311,6 +313,34 @@ impl Reading {
             waiter: waiter.clone_ref(py),
         };
         Ok((Step::Waits(waiter), Phase::Waiting(wait)))
+    }
+
+    /// Ends with an error that the wait has ended with.
+    #[cold]
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<(Step, Phase)> {
+        match self.line_of(py, &error)? {
+            Some(line) => Ok((Step::Done(line), Phase::Finished)),
+            None => Err(error),
+        }
+    }
+
+    /// What `readline` makes of an error of the `readuntil` that it waits for: an incomplete read is the last line.
+    ///
+    /// # Errors
+    /// What looking at the error raises.
+    #[cold]
+    pub(super) fn line_of(&self, py: Python<'_>, error: &PyErr) -> PyResult<Option<Owned>> {
+        if !matches!(self.what, What::Line) {
+            return Ok(None);
+        }
+        let class = py
+            .import(intern!(py, "asyncio"))?
+            .getattr(intern!(py, "IncompleteReadError"))?;
+        let error = error.value(py);
+        if !error.is_instance(&class)? {
+            return Ok(None);
+        }
+        Ok(Some(error.getattr(intern!(py, "partial"))?.into()))
     }
 
     /// Begins anew as asyncio's own coroutine.
