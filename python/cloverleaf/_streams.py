@@ -34,6 +34,10 @@ class StreamReader(asyncio.StreamReader):
         _cloverleaf.prepare_reader(self)
         asyncio.StreamReader.__init__(self, *args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give a copy what one of asyncio's gets."""
+        return _cloverleaf.attributes_of(self)
+
 
 class Nowhere:
     """The loop of a future that belongs to none."""

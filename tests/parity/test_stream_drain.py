@@ -7,43 +7,13 @@ import gc
 import inspect
 import socket
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from .harness.links import tcp_pair
+from .harness.streams import both_sides, served
 from .harness.turns import until
 from .harness.types import Loop
-
-Served = tuple[Any, Any, socket.socket]
-
-
-@asynccontextmanager
-async def served(side: str) -> AsyncIterator[Served]:
-    """A stream's reader and writer on this side, and the plain socket at its other end."""
-    if side == "client":
-        ours, peer = tcp_pair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        with peer:
-            yield reader, writer, peer
-            writer.transport.abort()
-        return
-    connected: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
-
-    async def serve(reader: Any, writer: Any) -> None:
-        connected.set_result((reader, writer))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    with socket.create_connection(server.sockets[0].getsockname()) as peer:
-        reader, writer = await connected
-        yield reader, writer, peer
-        writer.transport.abort()
-    server.close()
-
-
-both_sides = pytest.mark.parametrize("side", ["client", "server"])
 
 
 async def turns(loop: Loop, awaitable: Any) -> int:
@@ -75,7 +45,8 @@ async def test_a_drain_waits_for_room(loop: Loop, side: str) -> None:
         drain: Any = loop.create_task(writer.drain())
         await until(lambda: drain._fut_waiter is not None)
         assert not drain.done()
-        other = loop.create_task(writer.drain())
+        other: Any = loop.create_task(writer.drain())
+        await until(lambda: other._fut_waiter is not None)
         other.cancel()
         with pytest.raises(asyncio.CancelledError):
             await other

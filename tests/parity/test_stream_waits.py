@@ -278,19 +278,3 @@ async def test_lines_are_cut_from_any_pieces(loop: Loop) -> None:
 async def read_lines(reader: Any, count: int) -> list[bytes]:
     """So many lines."""
     return [await reader.readline() for _ in range(count)]
-
-
-async def test_a_reader_may_be_made_one_of_another_class(loop: Loop) -> None:
-    class Reader(asyncio.StreamReader):
-        def feed_data(self, data: Any) -> None:
-            super().feed_data(data.upper())
-
-    async with stream() as (reader, _, peer):
-        peer.sendall(b"ab\n")
-        await until(lambda: len(reader._buffer) == 3)
-        reader.__class__ = Reader
-        assert await reader.readline() == b"ab\n"
-        task = await waiting(loop, reader.readline())
-        peer.sendall(b"cd\n")
-        assert await task == b"CD\n"
-        assert type(reader) is Reader

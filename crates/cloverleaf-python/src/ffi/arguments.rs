@@ -200,7 +200,8 @@ fn too_many(method: &str, required: usize, most: usize, given: usize) -> PyErr {
     } else {
         format!("from {least} to {most}")
     };
+    let noun = if most == 1 { "argument" } else { "arguments" };
     PyTypeError::new_err(format!(
-        "{method}() takes {range} positional arguments but {given} were given"
+        "{method}() takes {range} positional {noun} but {given} were given"
     ))
 }

@@ -61,7 +61,7 @@ pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
     raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename,
 };
-pub(crate) use object::{Owned, Slot, bytes_from};
+pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, reveal, without_context};
 pub(crate) use socket::Socket;

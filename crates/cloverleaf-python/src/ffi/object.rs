@@ -208,3 +208,21 @@ fn guarded<R>(holder: &Bound<'_, PyAny>, access: impl FnOnce() -> R) -> R {
 pub(crate) fn bytes_from<'py>(py: Python<'py>, content: &[u8]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, content)
 }
+
+/// A new `bytes` with this content, which may be too much for the memory.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn try_bytes_from<'py>(
+    py: Python<'py>,
+    content: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let size = ffi::Py_ssize_t::try_from(content.len()).unwrap_or(ffi::Py_ssize_t::MAX);
+    // SAFETY: there are so many bytes (no slice has more than the largest size); the thread is attached.
+    let bytes = unsafe { ffi::PyBytes_FromStringAndSize(content.as_ptr().cast(), size) };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, bytes) }?;
+    // SAFETY: it was made as a bytes object above.
+    Ok(unsafe { bytes.cast_into_unchecked() })
+}

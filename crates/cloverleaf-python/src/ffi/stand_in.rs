@@ -44,6 +44,8 @@ pub(crate) fn stand_in_slots<T: StandIn>() -> Vec<TypeSlot> {
         slot(ffi::Py_tp_repr, repr::<T> as *mut c_void),
         slot(ffi::Py_tp_iter, iterate::<T> as *mut c_void),
         slot(ffi::Py_am_await, iterate::<T> as *mut c_void),
+        slot(ffi::Py_tp_hash, hash::<T> as *mut c_void),
+        slot(ffi::Py_tp_richcompare, compare::<T> as *mut c_void),
     ]
 }
 
@@ -85,6 +87,37 @@ unsafe extern "C" fn repr<T: StandIn>(slf: *mut ffi::PyObject) -> *mut ffi::PyOb
         // SAFETY: the interpreter passes a live object.
         let slf = unsafe { Borrowed::from_ptr(py, slf) };
         Ok(T::other(&slf)?.repr()?.into())
+    })
+}
+
+/// That of the other object, as the two are equal.
+unsafe extern "C" fn hash<T: StandIn>(slf: *mut ffi::PyObject) -> ffi::Py_hash_t {
+    let mut hash = -1;
+    // SAFETY: the interpreter asks on attached threads only.
+    let py = unsafe { Python::assume_attached() };
+    let failed = change(py, |py| {
+        // SAFETY: the interpreter passes a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        hash = T::other(&slf)?.hash()?;
+        Ok(())
+    });
+    if failed == 0 { hash } else { -1 }
+}
+
+unsafe extern "C" fn compare<T: StandIn>(
+    slf: *mut ffi::PyObject,
+    to: *mut ffi::PyObject,
+    operation: c_int,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: the interpreter passes a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        let other = T::other(&slf)?;
+        // SAFETY: both are live, and the operation is the interpreter's own.
+        let result = unsafe { ffi::PyObject_RichCompare(other.as_ptr(), to, operation) };
+        // SAFETY: the call gave a new reference, or null with an exception set.
+        let result = unsafe { Bound::from_owned_ptr_or_err(py, result) }?;
+        Ok(result.into())
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
+use pyo3::{ffi, intern};
 
 /// The attributes of an instance: its `__dict__`.
 ///
@@ -20,19 +20,16 @@ pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'
 
 /// Gives an instance other attributes instead of those that it has.
 ///
+/// It assigns `__dict__`: `PyObject_GenericSetDict` leaves CPython 3.13.0 with both the new dict and the values that lie in
+/// the object, and a store finds a place in these.
+///
 /// # Errors
 /// `AttributeError` if it can have none.
 pub(crate) fn replace_instance_dict(
     object: &Bound<'_, PyAny>,
     dict: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
-    let context = std::ptr::null_mut();
-    // SAFETY: both are live and the thread is attached; no context is asked for.
-    let set = unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), context) };
-    if set != 0 {
-        return Err(PyErr::fetch(object.py()));
-    }
-    Ok(())
+    object.setattr(intern!(object.py(), "__dict__"), dict)
 }
 
 /// Sets an attribute as objects do whose classes say nothing else, or deletes it.

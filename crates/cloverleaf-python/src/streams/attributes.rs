@@ -70,13 +70,27 @@ fn missing(name: &str) -> PyErr {
     PyAttributeError::new_err(format!("'StreamReader' object has no attribute '{name}'"))
 }
 
-/// Changes one.
+/// Deletes one: from now on the reader has its attributes where asyncio puts them, and asyncio's methods.
+#[cold]
+fn delete(slf: &Bound<'_, PyAny>, name: &'static str) -> PyResult<()> {
+    give_back_attributes(slf)?;
+    let fields = Fields::of(slf)?;
+    let key = PyString::intern(slf.py(), name);
+    if fields.find(&key)?.is_none() {
+        return Err(missing(name));
+    }
+    fields.dict().del_item(key)
+}
+
+/// Changes one, or deletes it.
 fn set<const NAME: usize>(
     slf: &Bound<'_, PyAny>,
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let py = slf.py();
-    let value = value.ok_or_else(|| missing(NAMES[NAME]))?;
+    let Some(value) = value else {
+        return delete(slf, NAMES[NAME]);
+    };
     let found = feed_of(slf)?;
     let feed = found.as_ref().and_then(|(feed, _)| Feed::of(feed));
     let Some(feed) = feed else {
@@ -138,25 +152,37 @@ pub(super) fn buffer_of(value: &Bound<'_, PyAny>) -> Buffer {
     }
 }
 
-/// Puts what a reader knows where asyncio has it, before it becomes one of another class.
+/// The attributes of a reader as asyncio has them in its `__dict__`.
+///
+/// # Errors
+/// What reading the attributes raises.
+#[pyfunction]
+pub(super) fn attributes_of<'py>(reader: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let Some((object, fields)) = feed_of(reader)? else {
+        return Fields::of(reader)?.dict().copy();
+    };
+    let all = PyDict::new(reader.py());
+    for name in NAMES {
+        all.set_item(name, reader.getattr(name)?)?;
+    }
+    for (name, value) in fields.dict() {
+        if !value.is(&object) && !all.contains(&name)? {
+            all.set_item(name, value)?;
+        }
+    }
+    Ok(all)
+}
+
+/// Puts what a reader knows where asyncio has it, before it becomes one of another class, or loses some of it.
 ///
 /// # Errors
 /// What reading the attributes raises.
 #[pyfunction]
 pub(super) fn give_back_attributes(reader: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = reader.py();
-    let Some((object, fields)) = feed_of(reader)? else {
+    let Some((object, _)) = feed_of(reader)? else {
         return Ok(());
     };
-    let all = PyDict::new(py);
-    for name in NAMES {
-        all.set_item(name, reader.getattr(name)?)?;
-    }
-    for (name, value) in fields.dict() {
-        if !value.is(&object) {
-            all.set_item(name, value)?;
-        }
-    }
+    let all = attributes_of(reader)?;
     if let Some(feed) = Feed::of(&object) {
         // A read that waits hands over to asyncio's own when it goes on.
         feed.known().limit = None;

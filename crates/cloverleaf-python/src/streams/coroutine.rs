@@ -3,12 +3,12 @@
 use std::ffi::CStr;
 use std::sync::TryLockError;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::feed::Feed;
+use super::feed::stop_waiting;
 use super::reading::{CLASS, Phase, Reading};
 use super::waiter;
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
@@ -96,10 +96,12 @@ fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
     }
     match Reading::resume(slf)? {
         Step::Waits(future) => Ok(future),
-        Step::Done(result) => Err(pyo3::exceptions::PyStopIteration::new_err((result
-            .into_bound(slf.py())
-            .unbind(),))),
+        Step::Done(result) => Err(stopped_with(result, slf.py())),
     }
+}
+
+fn stopped_with(result: Owned, py: Python<'_>) -> PyErr {
+    PyStopIteration::new_err((result.into_bound(py).unbind(),))
 }
 
 /// `throw`: ends the read with an exception, unless asyncio's own coroutine does it.
@@ -120,8 +122,13 @@ fn throw(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         phase => {
             let error = thrown.exception();
-            this.end(py, phase);
-            Err(error?)
+            let did_wait = matches!(phase, Phase::Waiting(_));
+            this.end(py, phase)?;
+            let error = error?;
+            if did_wait && let Some(line) = this.line_of(py, &error)? {
+                return Err(stopped_with(line, py));
+            }
+            Err(error)
         }
     }
 }
@@ -137,7 +144,7 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
                 drop(this.replace(Phase::Finished));
                 closed?;
             }
-            phase => this.end(py, phase),
+            phase => this.end(py, phase)?,
         }
     }
     Ok(py.None().into_bound(py).into())
@@ -145,14 +152,17 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 impl Reading {
     /// Ends a read without a result: the reader may be waited for again.
-    fn end(&self, py: Python<'_>, phase: Phase) {
-        if let Phase::Waiting(wait) = &phase {
-            let feed = wait.feed.bind(py);
-            let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
-            drop(old);
-        }
+    ///
+    /// # Errors
+    /// Those of [`stop_waiting`].
+    fn end(&self, py: Python<'_>, phase: Phase) -> PyResult<()> {
+        let stopped = match &phase {
+            Phase::Waiting(wait) => stop_waiting(&self.reader.bind(py), &wait.feed.bind(py)),
+            Phase::Created | Phase::Handed(_) | Phase::Running | Phase::Finished => Ok(()),
+        };
         drop(phase);
         drop(self.replace(Phase::Finished));
+        stopped
     }
 }
 
@@ -175,6 +185,17 @@ fn awaited(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let is_running = matches!(Reading::of(slf)?.state().phase, Phase::Running);
     Ok(pyo3::types::PyBool::new(slf.py(), is_running)
+        .to_owned()
+        .into())
+}
+
+/// `cr_suspended`.
+fn is_suspended(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let is_suspended = matches!(
+        Reading::of(slf)?.state().phase,
+        Phase::Waiting(_) | Phase::Handed(_)
+    );
+    Ok(pyo3::types::PyBool::new(slf.py(), is_suspended)
         .to_owned()
         .into())
 }
@@ -206,6 +227,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     attach_methods(&class, &METHODS)?;
     attach_property(&class, c"cr_await", awaited)?;
     attach_property(&class, c"cr_running", is_running)?;
+    attach_property(&class, c"cr_suspended", is_suspended)?;
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }

@@ -13,7 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes};
 
 use super::fields::Fields;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, append, bytes_from, drop_front, has_no_others, look_at,
+    Native, NativeClass, Owned, Visitor, append, drop_front, has_no_others, look_at, try_bytes_from,
 };
 
 /// What has come and has not been read.
@@ -159,6 +159,9 @@ impl Feed {
     }
 
     /// The buffer as asyncio has it, which it is from now on.
+    ///
+    /// # Errors
+    /// `MemoryError`, with nothing changed.
     fn as_array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
         let piece = match &self.known().buffer {
             Buffer::Array(array) | Buffer::Other(array) => Ok(array.clone_ref(py)),
@@ -172,9 +175,14 @@ impl Feed {
         let array = match &piece {
             Some((bytes, from)) => {
                 let bytes = bytes.bind(py);
-                PyByteArray::new(py, &bytes.cast::<PyBytes>()?.as_bytes()[*from..])
+                let bytes = bytes.cast::<PyBytes>()?;
+                let rest = &bytes.as_bytes()[*from..];
+                PyByteArray::new_with(py, rest.len(), |room| {
+                    room.copy_from_slice(rest);
+                    Ok(())
+                })?
             }
-            None => PyByteArray::new(py, b""),
+            None => PyByteArray::new_with(py, 0, |_| Ok(()))?,
         };
         let new = Buffer::Array(array.clone().into());
         let old = self.known().set_buffer(new);
@@ -196,7 +204,7 @@ impl Feed {
     /// Looks at what is there and how much may be there, and takes the part that `look` wants.
     ///
     /// # Errors
-    /// `BufferError` while somebody has a view of the buffer.
+    /// `BufferError` while somebody has a view of the buffer, `MemoryError`; nothing is taken then.
     #[inline]
     pub(super) fn take<'py>(
         &self,
@@ -223,7 +231,11 @@ impl Feed {
                         return Ok(part.not_taken(&known));
                     };
                     let end = *from + count;
-                    let taken = (count < all.len()).then(|| bytes_from(py, &all[*from..end]));
+                    let taken = if count < all.len() {
+                        Some(try_bytes_from(py, &all[*from..end])?)
+                    } else {
+                        None
+                    };
                     *from = end;
                     let old = (end == all.len()).then(|| known.set_buffer(Buffer::Empty));
                     drop(known);
@@ -234,10 +246,10 @@ impl Feed {
         };
         let array = array.into_bound(py).cast_into::<PyByteArray>()?;
         let (part, bytes) = look_at(&array, |all| match look(all, limit) {
-            Part::First(count) => (Part::First(count), Some(bytes_from(py, &all[..count]))),
+            Part::First(count) => (Part::First(count), Some(try_bytes_from(py, &all[..count]))),
             part => (part, None),
         });
-        let Some(bytes) = bytes else {
+        let Some(bytes) = bytes.transpose()? else {
             return Ok(part.not_taken(&self.known()));
         };
         drop_front(&array, bytes.as_bytes().len())?;
@@ -296,6 +308,26 @@ impl Known {
     pub(super) fn set_buffer(&mut self, buffer: Buffer) -> Buffer {
         std::mem::replace(&mut self.buffer, buffer)
     }
+}
+
+/// Has nobody wait any more, as asyncio's `_wait_for_data` does in the end.
+///
+/// # Errors
+/// What setting the attribute of a reader raises that has got its attributes back.
+pub(super) fn stop_waiting(reader: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(feed) = Feed::of(object) else {
+        return Ok(());
+    };
+    let (old, has_given_back) = {
+        let mut known = feed.known();
+        (known.waiter.take(), known.limit.is_none())
+    };
+    drop(old);
+    if has_given_back {
+        let py = reader.py();
+        reader.setattr(intern!(py, "_waiter"), py.None())?;
+    }
+    Ok(())
 }
 
 /// What a reader of ours knows, and whether it has attributes beside, which may stand before a method.

@@ -133,6 +133,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
         attributes::give_back_attributes,
         module
     )?)?;
+    module.add_function(pyo3::wrap_pyfunction!(attributes::attributes_of, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(adopt::prepare_reader, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(streams_are_intact, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(set_stream_classes, module)?)

@@ -117,7 +117,8 @@ fn pause(py: Python<'_>, feed: &Feed) -> PyResult<()> {
     }
 }
 
-fn readline(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+fn readline(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let [] = args.bind("StreamReader.readline", [], 0)?;
     reading::start(slf, What::Line)
 }
 
@@ -196,7 +197,7 @@ pub(super) const METHODS: [Method; 6] = [
     Method {
         name: c"readline",
         doc: c"readline($self, /)\n--\n\nRead up to the end of a line, or of the stream.",
-        kind: raw_noargs!(readline),
+        kind: raw_fastcall!(readline),
     },
     Method {
         name: c"readuntil",

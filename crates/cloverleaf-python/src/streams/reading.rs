@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::classes;
-use super::feed::{Feed, Part, Taken, feed_of};
+use super::feed::{Feed, Part, Taken, feed_of, stop_waiting};
 use super::reader::asyncios;
 use super::waiter;
 use super::writer;
@@ -177,10 +177,11 @@ impl Reading {
                     return Ok((Step::Waits(wait.waiter.clone_ref(py)), Phase::Waiting(wait)));
                 }
                 let feed = wait.feed.into_bound(py);
-                let old = Feed::of(&feed).and_then(|feed| feed.known().waiter.take());
-                drop(old);
-                over?;
-                self.go_on(&reader, &feed)
+                stop_waiting(&reader, &feed)?;
+                match over {
+                    Ok(_) => self.go_on(&reader, &feed),
+                    Err(error) => self.fail(py, error),
+                }
             }
             Phase::Created | Phase::Running | Phase::Finished
                 if matches!(self.what, What::Drain) =>
@@ -297,7 +298,7 @@ impl Reading {
         };
         if let Some(exception) = exception {
             // The connection broke after this read was woken and before it could look: nothing will come any more.
-            return Err(PyErr::from_value(exception.into_bound(py)));
+            return self.fail(py, PyErr::from_value(exception.into_bound(py)));
         }
         if let Some(transport) = transport {
             transport
@@ -312,6 +313,34 @@ impl Reading {
             waiter: waiter.clone_ref(py),
         };
         Ok((Step::Waits(waiter), Phase::Waiting(wait)))
+    }
+
+    /// Ends with an error that the wait has ended with.
+    #[cold]
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<(Step, Phase)> {
+        match self.line_of(py, &error)? {
+            Some(line) => Ok((Step::Done(line), Phase::Finished)),
+            None => Err(error),
+        }
+    }
+
+    /// What `readline` makes of an error of the `readuntil` that it waits for: an incomplete read is the last line.
+    ///
+    /// # Errors
+    /// What looking at the error raises.
+    #[cold]
+    pub(super) fn line_of(&self, py: Python<'_>, error: &PyErr) -> PyResult<Option<Owned>> {
+        if !matches!(self.what, What::Line) {
+            return Ok(None);
+        }
+        let class = py
+            .import(intern!(py, "asyncio"))?
+            .getattr(intern!(py, "IncompleteReadError"))?;
+        let error = error.value(py);
+        if !error.is_instance(&class)? {
+            return Ok(None);
+        }
+        Ok(Some(error.getattr(intern!(py, "partial"))?.into()))
     }
 
     /// Begins anew as asyncio's own coroutine.

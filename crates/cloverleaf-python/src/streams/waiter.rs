@@ -198,6 +198,7 @@ fn add_done_callback(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResul
     let this = Waiter::of(slf)?;
     if let (Some(callback), None) = (args.get(0), args.get(1))
         && let Some(context) = args.only_named(intern!(py, "context"), &CONTEXT)
+        && !context.is_none()
         && is_wakeup_of_task(&callback)
     {
         let mut state = this.state();
@@ -253,6 +254,13 @@ pub(super) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(waiter) = CLASS.get::<Waiter>(object) else {
         return future::set_result(object, py.None().bind(py));
     };
+    let event_loop = waiter.event_loop.bind(py);
+    if !may_stand_in(&event_loop)? {
+        // The loop's `call_soon` was replaced while it waited, and is to hear of it.
+        let real = waiter.real(py)?;
+        waiter.state().is_woken = true;
+        return future::set_result(&real, py.None().bind(py));
+    }
     let (real, callback) = {
         let mut state = waiter.state();
         state.is_woken = true;
@@ -265,7 +273,7 @@ pub(super) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
     match callback {
         Some((callback, context)) => {
             let done = classes(py).done.bind(py).clone();
-            queue_callback(&waiter.event_loop.bind(py), callback, done.into(), context)
+            queue_callback(&event_loop, callback, done.into(), context)
         }
         None => Ok(()),
     }

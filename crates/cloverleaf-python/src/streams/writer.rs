@@ -10,7 +10,7 @@ use super::feed::{Feed, feed_of};
 use super::fields::Fields;
 use super::reading::{self, What};
 use super::{classes, protocol};
-use crate::ffi::{Method, Owned, Reach, call_method, raw_noargs};
+use crate::ffi::{Arguments, Method, Owned, Reach, call_method, raw_fastcall};
 use crate::original::original;
 
 /// Whether `drain()` would have nothing to do and nothing to say.
@@ -47,7 +47,8 @@ fn is_unbroken(reader: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(is_unbroken && !fields.has_beside(&[intern!(py, "exception")])?)
 }
 
-fn drain(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+fn drain(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let [] = args.bind("StreamWriter.drain", [], 0)?;
     reading::start(slf, What::Drain)
 }
 
@@ -68,5 +69,5 @@ pub(super) fn drain_by_asyncio<'py>(writer: &Bound<'py, PyAny>) -> PyResult<Boun
 pub(super) const METHODS: [Method; 1] = [Method {
     name: c"drain",
     doc: c"drain($self, /)\n--\n\nWait until the transport wants to be written to.",
-    kind: raw_noargs!(drain),
+    kind: raw_fastcall!(drain),
 }];
