@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import threading
@@ -22,6 +23,14 @@ def context_of(handle: asyncio.Handle) -> contextvars.Context:
     """Return the context of a handle, as every version of Python has it."""
     context: contextvars.Context = vars(asyncio.Handle)["_context"].__get__(handle)
     return context
+
+
+def search() -> list[contextvars.Context]:
+    """Return every context that the collector knows, those set aside by the harness too."""
+    gc.unfreeze()
+    found = [thing for thing in gc.get_objects() if type(thing) is contextvars.Context]
+    gc.freeze()
+    return found
 
 
 class Thing:
@@ -105,12 +114,44 @@ def test_a_context_that_somebody_has_found_is_nobody_elses(loop: Loop) -> None:
     for _ in repeat(None, 50):
         loop.call_soon(number.set, 1)
     turn(loop)
-    found = [thing for thing in gc.get_objects() if type(thing) is contextvars.Context]
+    found = search()
     before = [dict(context) for context in found]
+    assert found
     for _ in repeat(None, 100):
         loop.call_soon(number.set, 2)
     turn(loop)
     assert [dict(context) for context in found] == before
+
+
+@pytest.mark.only("cloverleaf")  # asyncio keeps none
+def test_code_that_runs_when_a_context_that_was_found_goes_may_use_the_loop(loop: Loop) -> None:
+    class Uses:
+        def __del__(self) -> None:
+            used.append(repr(loop))
+            if not loop.is_closed():
+                loop.call_soon(used.append, "called")
+                loop.remove_reader(0)
+
+    used: list[str] = []
+    # So many that a loop gives some of them back before it sleeps.
+    for _ in repeat(None, 20_000):
+        loop.call_soon(number.set, 1)
+    turn(loop)
+    found = [context for context in search() if not context][::50]
+    for context in found:
+        # One that is in use refuses.
+        with contextlib.suppress(RuntimeError):
+            context.run(thing.set, Uses())
+    assert found
+    del found, context
+    for _ in repeat(None, 5):
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+    # Every spare one is used, and what was planted goes.
+    for _ in repeat(None, 20_000):
+        loop.call_soon(number.set, 1)
+    turn(loop)
+    assert used
 
 
 @pytest.mark.parametrize("has_variable", [True, False])

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,42 @@ import cloverleaf
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 64
+
+
+LARGE = bytes(range(256)) * (2 << 12)
+"""So much is always left to a thread."""
+
+
+class Thing:
+    """Something that can be seen to go."""
+
+
+def drive(read: Any, _held: object) -> Any:
+    """Return the result of a read, with an object among the variables of the frame that gets it."""
+    iterator = read.__await__()
+    while True:
+        try:
+            next(iterator)
+        except StopIteration as stopped:
+            return stopped.value
+
+
+def end(read: Any) -> StopIteration:
+    """Return what ends a read that waits for others at most."""
+    iterator = read.__await__()
+    while True:
+        try:
+            next(iterator)
+        except StopIteration as stopped:
+            return stopped.with_traceback(None)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Return the path of a file that is read under way."""
+    path = tmp_path / "large"
+    path.write_bytes(LARGE)
+    return path
 
 
 @pytest.fixture
@@ -44,6 +81,14 @@ async def test_it_is_a_coroutine(loop: Loop, path: Path) -> None:
         assert list(both) == [CONTENT[:2], CONTENT[2:4]]
         assert await asyncio.wait_for(file.pread(3, 3), 5) == CONTENT[3:6]
         assert str(inspect.signature(type(file).pread)) == "(self, /, size, offset)"
+
+
+async def test_what_it_has_not_of_a_coroutine_of_pythons(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        assert not inspect.iscoroutinefunction(file.pread)
+        read: Any = file.pread(4, 0)
+        assert (read.cr_frame, read.cr_code, read.cr_origin) == (None, None, None)
+        assert await read == CONTENT[:4]
 
 
 async def test_it_reads_when_it_is_awaited(loop: Loop, path: Path) -> None:
@@ -98,6 +143,85 @@ async def test_one_that_nobody_awaits_warns(loop: Loop, path: Path) -> None:
             gc.collect()
 
 
+async def test_one_in_a_cycle_that_nobody_awaits_warns(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        cycle: list[Any] = [file.pread(4, 0)]
+        cycle.append(cycle)
+        del cycle
+        with pytest.warns(RuntimeWarning, match=r"coroutine 'File.pread' was never awaited"):
+            gc.collect()
+
+
+async def python(size: int, offset: int) -> bytes:
+    """Stand for a coroutine of Python's."""
+    return CONTENT[offset : offset + size]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (ValueError(1), "x"),
+        ("x",),
+        (None,),
+        (int,),
+        (ValueError, None, 5),
+        (ValueError(1), None, "x"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the .type, exc, tb. signature:DeprecationWarning")
+async def test_what_cannot_be_thrown_changes_nothing(
+    loop: Loop, path: Path, arguments: tuple[Any, ...]
+) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        said = []
+        for make in (python, file.pread):
+            read: Any = make(4, 0)
+            with pytest.raises(TypeError) as raised:
+                read.throw(*arguments)
+            said.append(str(raised.value))
+            assert await read == CONTENT[:4]
+        assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (ValueError,),
+        (ValueError, 1),
+        (ValueError, (1, 2)),
+        (ValueError, ()),
+        (Exception, ValueError(1)),
+        (UnicodeDecodeError, 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the .type, exc, tb. signature:DeprecationWarning")
+async def test_what_is_thrown_is_made_as_any_coroutine_makes_it(
+    loop: Loop, path: Path, arguments: tuple[Any, ...]
+) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        said = []
+        for make in (python, file.pread):
+            read: Any = make(4, 0)
+            with pytest.raises(Exception) as raised:  # noqa: PT011
+                read.throw(*arguments)
+            said.append(repr(raised.value))
+            with pytest.raises(RuntimeError, match="cannot reuse"):
+                await read
+        assert said[0] == said[1]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="not deprecated yet")
+async def test_more_than_one_argument_of_throw_is_deprecated(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        for make in (python, file.pread):
+            read: Any = make(4, 0)
+            with (
+                pytest.warns(DeprecationWarning, match=r"the \(type, exc, tb\) signature of"),
+                pytest.raises(ValueError, match="thrown"),
+            ):
+                read.throw(ValueError, "thrown")
+
+
 async def test_nobody_but_the_caller_keeps_what_was_read(loop: Loop, path: Path) -> None:
     alone = bytes(bytearray(5000))
     async with cloverleaf.open(path, "rb", 0) as file:
@@ -107,13 +231,6 @@ async def test_nobody_but_the_caller_keeps_what_was_read(loop: Loop, path: Path)
 
 
 async def test_an_end_that_somebody_keeps_stays_as_it_is(loop: Loop, path: Path) -> None:
-    def end(read: Any) -> StopIteration:
-        try:
-            next(read.__await__())
-        except StopIteration as stopped:
-            return stopped
-        raise AssertionError("the read waits")
-
     async with cloverleaf.open(path, "rb", 0) as file:
         ends = [end(file.pread(4, offset)) for offset in range(20)]
         for offset, stopped in enumerate(ends):
@@ -127,8 +244,40 @@ async def test_an_end_that_somebody_keeps_stays_as_it_is(loop: Loop, path: Path)
         # One that was raised, caught and let go of carries nothing on to the next.
         del another
         kept.value = "changed"
+        kept.args = (1, 2)
+        kept.__suppress_context__ = True
         del kept
+        another = end(file.pread(4, 8))
+        assert (another.args, another.value) == ((CONTENT[8:12],), CONTENT[8:12])
+        assert another.__suppress_context__ is False
+
+
+async def test_whoever_drives_a_read_by_hand_is_not_kept(loop: Loop, path: Path) -> None:
+    async with cloverleaf.open(path, "rb", 0) as file:
+        thing = Thing()
+        reference = weakref.ref(thing)
+        assert drive(file.pread(4, 0), thing) == CONTENT[:4]
+        del thing
+        gc.collect()
+        assert reference() is None
+
+
+async def test_code_that_runs_when_an_end_goes_may_read_as_well(loop: Loop, path: Path) -> None:
+    class Reads:
+        def __del__(self) -> None:
+            seen.extend(drive(file.pread(4, 100), None) for _ in range(4))
+            # What was freed is used for something else.
+            spare.extend(KeyError(number) for number in range(50))
+
+    seen: list[bytes] = []
+    spare: list[KeyError] = []
+    async with cloverleaf.open(path, "rb", 0) as file:
+        for _ in range(20):
+            assert drive(file.pread(4, 0), Reads()) == CONTENT[:4]
+            assert await file.pread(4, 8) == CONTENT[8:12]
+        gc.collect()
         assert await file.pread(4, 8) == CONTENT[8:12]
+    assert seen == [CONTENT[100:104]] * 80
 
 
 async def test_one_that_is_given_up_while_others_run_leaves_the_file_usable(
@@ -167,6 +316,88 @@ async def test_it_waits_for_a_disk_as_any_coroutine_waits(loop: Loop, tmp_path: 
             [given_up] = await asyncio.gather(task, return_exceptions=True)
             assert given_up == CONTENT[4096:8192] or isinstance(given_up, asyncio.CancelledError)
             assert await cold(8192) == CONTENT[8192:12288]
+
+
+def waiting(file: Any) -> Any:
+    """Return a read that waits."""
+    while True:
+        read = file.pread(len(LARGE), 0)
+        assert (read.cr_suspended, read.cr_await) == (False, None)
+        try:
+            awaited = read.send(None)
+        except StopIteration:
+            # The thread was faster.
+            continue
+        break
+    assert asyncio.isfuture(awaited)
+    assert (read.cr_suspended, read.cr_running) == (True, False)
+    assert read.cr_await is not None
+    return read
+
+
+async def under_way(file: Any) -> tuple[asyncio.Task[bytes], Any]:
+    """Return a task that waits for a read, and the read."""
+    while True:
+        task = asyncio.ensure_future(file.pread(len(LARGE), 0))
+        await asyncio.sleep(0)
+        if not task.done():
+            read: Any = task.get_coro()
+            assert read.cr_suspended
+            return task, read
+
+
+def assert_over(read: Any) -> None:
+    """Check that a read cannot be used any more."""
+    assert (read.cr_suspended, read.cr_running, read.cr_await) == (False, False, None)
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        read.send(None)
+
+
+async def test_a_read_that_waits_is_awaited_by_a_task(loop: Loop, large: Path) -> None:
+    async with cloverleaf.open(large, "rb", 0) as file:
+        task, read = await under_way(file)
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            read.__await__()
+        assert await task == LARGE
+        assert_over(read)
+
+
+async def test_a_read_that_waits_can_be_thrown_into(loop: Loop, large: Path) -> None:
+    async with cloverleaf.open(large, "rb", 0) as file:
+        read = waiting(file)
+        with pytest.raises(TypeError, match="exceptions must be classes or instances"):
+            read.throw("x")
+        assert read.cr_suspended
+        with pytest.raises(ZeroDivisionError, match="thrown"):
+            read.throw(ZeroDivisionError("thrown"))
+        assert_over(read)
+        assert await file.pread(len(LARGE), 0) == LARGE
+
+
+async def test_a_read_that_waits_can_be_closed(loop: Loop, large: Path) -> None:
+    async with cloverleaf.open(large, "rb", 0) as file:
+        read = waiting(file)
+        read.close()
+        read.close()
+        assert_over(read)
+        assert await file.pread(len(LARGE), 0) == LARGE
+
+
+async def test_a_read_that_waits_can_be_cancelled(loop: Loop, large: Path) -> None:
+    async with cloverleaf.open(large, "rb", 0) as file:
+        task, read = await under_way(file)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_over(read)
+        assert await file.pread(len(LARGE), 0) == LARGE
+
+
+async def test_a_read_that_waits_outlives_the_closing_of_its_file(loop: Loop, large: Path) -> None:
+    async with cloverleaf.open(large, "rb", 0) as file:
+        task, _ = await under_way(file)
+        await file.close()
+        assert await task == LARGE
 
 
 async def test_two_cannot_await_the_same_read(loop: Loop, path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import inspect
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -181,6 +183,63 @@ async def test_a_replaced_method_of_the_loop_is_called(
             assert called
         assert await task == b"x\n"
         monkeypatch.undo()
+
+
+@asynccontextmanager
+async def accepted(loop: Loop) -> AsyncIterator[tuple[Any, asyncio.StreamWriter]]:
+    """The reader of a server's connection, and the writer at its other end."""
+    found: asyncio.Future[Any] = loop.create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.set_result((reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader, writer = await found
+        try:
+            yield reader, client
+        finally:
+            for end in (client, writer):
+                end.close()
+                await end.wait_closed()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio calls what the dictionary has
+async def test_a_method_in_the_loops_dictionary_is_not_noticed(loop: Loop) -> None:
+    called: list[Any] = []
+    original = loop.call_soon
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        called.append(args)
+        return original(*args, **kwargs)
+
+    async with accepted(loop) as (reader, _):
+        assert not inspect.iscoroutinefunction(reader.read)
+        task = await waiting(loop, reader.read(1))
+        vars(loop)["call_soon"] = replaced
+        reader.feed_data(b"x")
+        del vars(loop)["call_soon"]
+        assert called == []
+        assert await task == b"x"
+
+
+async def test_a_read_in_a_cycle_that_nobody_awaits_warns(loop: Loop) -> None:
+    async with accepted(loop) as (reader, _):
+        cycle: list[Any] = [reader.read(1)]
+        cycle.append(cycle)
+        del cycle
+        with pytest.warns(RuntimeWarning, match=r"'StreamReader.read' was never awaited"):
+            gc.collect()
+
+
+async def test_what_cannot_be_thrown_leaves_a_read_as_it_is(loop: Loop) -> None:
+    async with accepted(loop) as (reader, client):
+        read = reader.read(1)
+        for thrown in ("x", int, None):
+            with pytest.raises(TypeError, match="exceptions must be classes or instances deriving"):
+                read.throw(thrown)
+        client.write(b"x")
+        assert await read == b"x"
 
 
 async def test_a_task_that_is_written_in_python_waits_as_well(loop: Loop) -> None:

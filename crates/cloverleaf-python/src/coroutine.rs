@@ -1,11 +1,18 @@
 //! What native coroutines have in common: the exceptions that are thrown into them, and the warning if nobody awaits
 //! them.
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeWarning};
+#[cfg(Py_3_12)]
+use pyo3::exceptions::PyDeprecationWarning;
+use pyo3::exceptions::{PyBaseException, PyRuntimeWarning, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyTraceback, PyTuple, PyType};
 
 use crate::ffi::{Arguments, Owned, Reach};
+
+#[cfg(Py_3_12)]
+const OLD_SIGNATURE: &std::ffi::CStr =
+    c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
 
 /// The arguments of `throw`.
 pub(crate) struct Thrown<'py> {
@@ -18,23 +25,45 @@ impl<'py> Thrown<'py> {
     /// Those of this call.
     ///
     /// # Errors
-    /// `TypeError` if they are others.
+    /// `TypeError` if they are others, or none that can be thrown; the coroutine must be untouched then.
     pub(crate) fn of(py: Python<'py>, args: &Arguments<'_, 'py>) -> PyResult<Self> {
-        let [kind, value, traceback] = args.bind("throw", ["typ", "val", "tb"], 1)?;
-        let or_none = |given: Option<Borrowed<'_, 'py, PyAny>>| {
-            given.map_or_else(|| py.None().into_bound(py), pyo3::Borrowed::to_owned)
-        };
+        let given = args.bind("throw", ["typ", "val", "tb"], 1)?;
+        #[cfg(Py_3_12)]
+        if given[1].is_some() || given[2].is_some() {
+            let category = py.get_type::<PyDeprecationWarning>();
+            PyErr::warn(py, &category, OLD_SIGNATURE, 1)?;
+        }
+        let [kind, value, traceback] = given
+            .map(|given| given.map_or_else(|| py.None().into_bound(py), pyo3::Borrowed::to_owned));
+        if !traceback.is_none() && !traceback.is_instance_of::<PyTraceback>() {
+            return Err(PyTypeError::new_err(
+                "throw() third argument must be a traceback object",
+            ));
+        }
+        if kind.is_instance_of::<PyBaseException>() {
+            if !value.is_none() {
+                return Err(PyTypeError::new_err(
+                    "instance exception may not have a separate value",
+                ));
+            }
+        } else if !is_exception_class(&kind)? {
+            let class = kind.get_type();
+            return Err(PyTypeError::new_err(format!(
+                "exceptions must be classes or instances deriving from BaseException, not {}",
+                class.name()?
+            )));
+        }
         Ok(Self {
-            kind: or_none(kind),
-            value: or_none(value),
-            traceback: or_none(traceback),
+            kind,
+            value,
+            traceback,
         })
     }
 
     /// The exception that they mean.
     ///
     /// # Errors
-    /// What making it raises.
+    /// What making it raises, which is thrown in its place.
     pub(crate) fn exception(&self) -> PyResult<PyErr> {
         let Self {
             kind,
@@ -47,9 +76,18 @@ impl<'py> Thrown<'py> {
             value.clone()
         } else if value.is_none() {
             kind.invoke0()?
+        } else if let Ok(arguments) = value.cast::<PyTuple>() {
+            kind.invoke(arguments.clone())?
         } else {
             kind.invoke((value,))?
         };
+        if !made.is_instance_of::<PyBaseException>() {
+            return Err(PyTypeError::new_err(format!(
+                "calling {} should have returned an instance of BaseException, not {}",
+                kind.repr()?,
+                made.get_type().name()?
+            )));
+        }
         if !traceback.is_none() {
             made.setattr(intern!(made.py(), "__traceback__"), traceback)?;
         }
@@ -61,12 +99,17 @@ impl<'py> Thrown<'py> {
     /// # Errors
     /// What ends the coroutine.
     pub(crate) fn throw_into(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let method = coroutine.getattr(intern!(coroutine.py(), "throw"))?;
-        if self.value.is_none() && self.traceback.is_none() {
-            method.invoke((&self.kind,))
-        } else {
-            method.invoke((&self.kind, &self.value, &self.traceback))
-        }
+        let py = coroutine.py();
+        let thrown = self.exception().unwrap_or_else(|error| error);
+        let method = coroutine.getattr(intern!(py, "throw"))?;
+        method.invoke((thrown.into_value(py),))
+    }
+}
+
+fn is_exception_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match object.cast::<PyType>() {
+        Ok(class) => class.is_subclass_of::<PyBaseException>(),
+        Err(_) => Ok(false),
     }
 }
 

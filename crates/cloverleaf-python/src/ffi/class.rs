@@ -36,8 +36,6 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
     /// Where in the value the function is by which its objects are called, if they can be.
     const CALLED_AT: Option<usize> = None;
-    /// What is done when an object's value has been dropped.
-    const FREED: Option<fn(Python<'_>)> = None;
     /// Slots of the type beside those that every native type has.
     const SLOTS: fn() -> Vec<TypeSlot> = Vec::new;
 
@@ -435,10 +433,6 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     };
     // A drop that panics leaks what it did not reach; it must not unwind into C.
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(finish)));
-    if let Some(freed) = T::FREED {
-        // SAFETY: a deallocator is called on an attached thread.
-        freed(unsafe { Python::assume_attached() });
-    }
     let exact = ptr::eq(its_class, class.own.load(Ordering::Relaxed));
     if exact && class.kept.has_room(T::KEPT) {
         // SAFETY: the memory is an object of this very type; it gets its one reference, and one to its type.

@@ -88,7 +88,9 @@ fn refill(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // SAFETY: the current context holds it.
     unsafe { ffi::Py_INCREF(variables) };
     let empty = replace_variables(spare, variables);
-    // SAFETY: this was the spare context's reference; another one is kept for ever, so nothing is freed.
+    // SAFETY: this was the spare context's reference. It is the empty mapping's, of which one is kept for ever; or that
+    // of what somebody has set who searched for the context and let go of it, and then freeing it may run Python code:
+    // the context is whole by now, and ours.
     unsafe { ffi::Py_DECREF(empty) };
     Some(context)
 }
@@ -112,9 +114,19 @@ pub(super) fn keep_context(context: Owned) {
 }
 
 /// Frees some of the contexts that are kept, if they are many more than a loop needs that has little to do.
+///
+/// No Python code runs: a context that somebody has searched for and called in, or still has, stays on the list.
 pub(crate) fn give_contexts_back(_py: Python<'_>) {
-    for context in std::iter::from_fn(|| SPARE.take_excess()).take(GIVEN_BACK) {
-        // SAFETY: this was the list's reference, and the thread is attached, as `_py` proves.
+    for _ in 0..GIVEN_BACK {
+        let Some(context) = SPARE.take_excess() else {
+            return;
+        };
+        if !is_ours_alone(context) || variables(context) != NO_VARIABLES.load(Ordering::Relaxed) {
+            SPARE.keep(context);
+            return;
+        }
+        // SAFETY: this was the list's reference, and the thread is attached, as `_py` proves. Nobody else has the
+        // context, and its mapping is kept for ever.
         unsafe { ffi::Py_DECREF(context) };
     }
 }

@@ -10,10 +10,10 @@ use super::call::Reach;
 use super::content::Unfilled;
 
 /// Fills a new `bytes` of at most `room` bytes piece by piece: `fill` is lent the rest of it, as a `memoryview` of at
-/// least one byte, and says how many bytes of it it has filled, and whether it is done.
+/// least one byte, of which it keeps no part, and says how many bytes of it it has filled, and whether it is done.
 ///
 /// # Errors
-/// `MemoryError`; `BufferError` if `fill` lets somebody keep the bytes under the view, which are never freed then.
+/// `MemoryError`; `BufferError` if `fill` has kept one all the same: the bytes are never freed then.
 pub(crate) fn fill_bytes<'py>(
     py: Python<'py>,
     room: usize,

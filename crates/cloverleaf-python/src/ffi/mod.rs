@@ -69,7 +69,6 @@ pub(crate) use stand_in::{StandIn, stand_in_slots};
 pub(crate) use state::{
     class_version, instance_dict, replace_instance_dict, set_generic_attribute,
 };
-pub(crate) use stop::forget_result;
 pub(crate) use visit::{Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;
 

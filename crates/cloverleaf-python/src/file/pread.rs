@@ -16,8 +16,8 @@ use super::base::{AtOnce, FileBase};
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
 use crate::ffi::{
     Arguments, Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor,
-    attach_methods, attach_property, awaitable_slots, call_method, forget_result, raw_fastcall,
-    raw_noargs, raw_onename, resume_other,
+    attach_methods, attach_property, awaitable_slots, call_method, raw_fastcall, raw_noargs,
+    raw_onename, resume_other,
 };
 
 /// Nobody has awaited it.
@@ -111,7 +111,6 @@ impl Native for Pread {
     const SUBCLASSABLE: bool = false;
     const KEPT: usize = 64;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
-    const FREED: Option<fn(Python<'_>)> = Some(forget_result);
     const SLOTS: fn() -> Vec<TypeSlot> = awaitable_slots::<Self>;
 
     fn class() -> &'static NativeClass {
@@ -131,8 +130,11 @@ impl Native for Pread {
     }
 
     fn clear(&self, _holder: &Bound<'_, PyAny>) {
-        self.set(FINISHED);
+        // One that nobody has awaited still has that to say.
         let rest = self.rest().take();
+        if rest.is_some() {
+            self.set(FINISHED);
+        }
         drop(rest);
     }
 }
@@ -285,6 +287,13 @@ fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(PyBool::new(slf.py(), is_running).to_owned().into())
 }
 
+/// `cr_suspended`.
+fn is_suspended(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = Pread::of(slf)?;
+    let is_suspended = this.is(HANDED) || this.is(PAUSED);
+    Ok(PyBool::new(slf.py(), is_suspended).to_owned().into())
+}
+
 const METHODS: [Method; 3] = [
     Method {
         name: c"send",
@@ -312,6 +321,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     attach_methods(&class, &METHODS)?;
     attach_property(&class, c"cr_await", awaited)?;
     attach_property(&class, c"cr_running", is_running)?;
+    attach_property(&class, c"cr_suspended", is_suspended)?;
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }

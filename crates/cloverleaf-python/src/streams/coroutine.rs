@@ -14,8 +14,7 @@ use super::waiter;
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
 use crate::ffi::{
     Arguments, Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor,
-    attach_methods, attach_property, awaitable_slots, forget_result, raw_fastcall, raw_noargs,
-    raw_onename,
+    attach_methods, attach_property, awaitable_slots, raw_fastcall, raw_noargs, raw_onename,
 };
 
 impl Native for Reading {
@@ -23,7 +22,6 @@ impl Native for Reading {
     const SUBCLASSABLE: bool = false;
     const KEPT: usize = 256;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
-    const FREED: Option<fn(Python<'_>)> = Some(forget_result);
     const SLOTS: fn() -> Vec<TypeSlot> = awaitable_slots::<Self>;
 
     fn class() -> &'static NativeClass {
@@ -49,6 +47,10 @@ impl Native for Reading {
     }
 
     fn clear(&self, _holder: &Bound<'_, PyAny>) {
+        // One that nobody has awaited still has that to say.
+        if matches!(self.state().phase, Phase::Created) {
+            return;
+        }
         drop(self.replace(Phase::Finished));
     }
 }
