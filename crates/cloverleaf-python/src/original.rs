@@ -83,7 +83,7 @@ impl Original {
     }
 }
 
-/// Whether a method is written in C, or in the package in which its class is.
+/// Whether a method is written in C, or in the package in which its class or one of its bases is.
 ///
 /// A function knows the module that it was written in, whatever it was made to look like.
 ///
@@ -98,8 +98,14 @@ fn is_genuine(class: &Bound<'_, PyType>, method: &Bound<'_, PyAny>) -> PyResult<
         return Ok(false);
     };
     let package = |name: &str| name.split('.').next().map(str::to_owned);
-    let theirs: String = globals.get_item(intern!(py, "__name__"))?.extract()?;
-    Ok(package(&theirs) == package(class.module()?.to_str()?))
+    let written: String = globals.get_item(intern!(py, "__name__"))?.extract()?;
+    for class in class.mro() {
+        let module = class.cast::<PyType>()?.module()?;
+        if package(&written) == package(module.to_str()?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The method of this name that an object has by the classes above ours.
