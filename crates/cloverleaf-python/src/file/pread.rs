@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyString};
 
 use super::base::{AtOnce, FileBase};
 use crate::coroutine::{Thrown, nothing, warn_unawaited};
@@ -294,6 +294,21 @@ fn is_suspended(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(PyBool::new(slf.py(), is_suspended).to_owned().into())
 }
 
+/// `cr_state`, which `inspect.getcoroutinestate` asks for from Python 3.15 on.
+fn state_name(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = Pread::of(slf)?;
+    let name = if this.is(RUNNING) {
+        "CORO_RUNNING"
+    } else if this.is(HANDED) || this.is(PAUSED) {
+        "CORO_SUSPENDED"
+    } else if this.is(FINISHED) {
+        "CORO_CLOSED"
+    } else {
+        "CORO_CREATED"
+    };
+    Ok(PyString::intern(slf.py(), name).into())
+}
+
 const METHODS: [Method; 3] = [
     Method {
         name: c"send",
@@ -322,6 +337,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     attach_property(&class, c"cr_await", awaited)?;
     attach_property(&class, c"cr_running", is_running)?;
     attach_property(&class, c"cr_suspended", is_suspended)?;
+    attach_property(&class, c"cr_state", state_name)?;
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }

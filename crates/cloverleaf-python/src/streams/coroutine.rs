@@ -6,7 +6,7 @@ use std::sync::TryLockError;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::feed::stop_waiting;
 use super::reading::{CLASS, Phase, Reading};
@@ -202,6 +202,17 @@ fn is_suspended(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         .into())
 }
 
+/// `cr_state`, which `inspect.getcoroutinestate` asks for from Python 3.15 on.
+fn state_name(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let name = match Reading::of(slf)?.state().phase {
+        Phase::Created => "CORO_CREATED",
+        Phase::Running => "CORO_RUNNING",
+        Phase::Waiting(_) | Phase::Handed(_) => "CORO_SUSPENDED",
+        Phase::Finished => "CORO_CLOSED",
+    };
+    Ok(PyString::intern(slf.py(), name).into())
+}
+
 const METHODS: [Method; 3] = [
     Method {
         name: c"send",
@@ -230,6 +241,7 @@ pub(super) fn prepare(py: Python<'_>) -> PyResult<()> {
     attach_property(&class, c"cr_await", awaited)?;
     attach_property(&class, c"cr_running", is_running)?;
     attach_property(&class, c"cr_suspended", is_suspended)?;
+    attach_property(&class, c"cr_state", state_name)?;
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }
