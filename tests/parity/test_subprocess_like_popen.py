@@ -276,7 +276,11 @@ def test_standard_streams_that_are_closed_are_in_nobodys_way(program: Program) -
         async def start_ours(streams, way):
             command = ("sh", "-c", script)
             process = await asyncio.create_subprocess_exec(*command, **named(streams), **way)
-            return await process.wait()
+            code = await process.wait()
+            # The ends of its pipes may have the numbers that are about to be used again.
+            while process._transport._proc is not None:
+                await asyncio.sleep(0)
+            return code
 
         async def main():
             os.dup2(os.open("/", os.O_RDONLY), 30)
