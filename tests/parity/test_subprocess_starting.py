@@ -21,6 +21,7 @@ import pytest
 from .harness.complaints import Complaints
 from .harness.gate import gate
 from .harness.leaks import children, descriptors
+from .harness.program import Program
 from .harness.turns import turns, turns_until, until
 from .harness.types import Loop, NewLoop
 
@@ -123,6 +124,56 @@ def test_closing_the_loop_while_a_child_starts_leaves_nothing_behind(
         gc.collect()
         assert not children()
     assert any("was destroyed but it is pending" in text for text in logged.take())
+
+
+@goes_on
+def test_closing_the_loop_while_a_start_is_cancelled_leaves_nothing_behind(
+    new_loop: NewLoop, tmp_path: Path, logged: Complaints
+) -> None:
+    loop = new_loop()
+    with gate(tmp_path / "program") as held, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        starting = loop.create_task(start(held.path))
+        turns_until(loop, lambda: held.reached)
+        starting.cancel()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert not starting.done()
+        loop.close()
+        del starting
+        gc.collect()
+        assert not children()
+    assert all("was destroyed but it is pending" in text for text in logged.take())
+
+
+def test_a_filter_that_comes_between_two_starts_harms_none(program: Program) -> None:
+    """It refuses close_range(2), without which `subprocess` closes descriptors one by one."""
+    said = program.output(
+        """
+        import asyncio, ctypes, struct
+
+        def refuse(number):
+            refused, allowed = (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)
+            rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), refused, allowed]
+            code = b"".join(struct.pack("HBBI", *rule) for rule in rules)
+            kept = ctypes.create_string_buffer(code)
+            program = struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(kept))
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+            assert libc.prctl(22, 2, program) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+        async def main():
+            for _ in range(2):
+                process = await asyncio.create_subprocess_exec("true", cwd="/")
+                print(await process.wait())
+                refuse(436)
+
+        loop = new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+    assert said.split() == ["0", "0"]
 
 
 @goes_on
