@@ -6,6 +6,8 @@ import asyncio
 import pickle
 import socket
 import ssl
+import subprocess
+import sys
 from typing import Any
 from unittest.mock import patch
 
@@ -109,6 +111,31 @@ async def test_what_a_program_pretends_about_transports_is_believed(loop: Loop) 
             assert transport.get_extra_info("peername", 1) == (transport, "peername", 1)
         assert isinstance(transport.get_extra_info("socket").fileno(), int)
         assert transport.get_extra_info("nothing", pickle) is pickle
+
+
+def test_a_pretence_from_before_the_import_ends_when_it_is_taken_back() -> None:
+    source = """
+from unittest.mock import patch
+
+with patch("asyncio.BaseTransport.get_extra_info", return_value="pretended"):
+    import asyncio, cloverleaf
+
+async def main():
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    reader, writer = await asyncio.open_connection(*address)
+    print(writer.get_extra_info("peername") == address)
+    with patch("asyncio.BaseTransport.get_extra_info", return_value="pretended"):
+        print(writer.get_extra_info("peername"))
+    writer.close()
+    server.close()
+
+cloverleaf.run(main())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["True", "pretended"]
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])

@@ -1,5 +1,6 @@
 //! Whether a class of asyncio's, or of another module, is still as that has made it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::intern;
@@ -12,32 +13,29 @@ use crate::ffi::class_version;
 #[derive(Debug)]
 pub(crate) struct Original {
     class: Py<PyType>,
-    methods: Vec<(Py<PyString>, Py<PyAny>)>,
-    /// Whether the methods were asyncio's own when they were first looked at.
-    was_genuine: bool,
+    /// Each by its name, once it has been seen to be asyncio's own.
+    methods: Vec<(Py<PyString>, OnceLock<Py<PyAny>>)>,
     /// The version of the class at which its methods were last found to be asyncio's own; zero for none.
     looked_at: AtomicU32,
 }
 
 impl Original {
-    /// The class as it is now.
+    /// The class, of which somebody may have replaced methods already.
     ///
     /// # Errors
     /// `AttributeError` if a method is missing.
     pub(crate) fn new(class: &Bound<'_, PyType>, names: &Bound<'_, PyList>) -> PyResult<Self> {
-        let mut was_genuine = true;
         let methods = names
             .iter()
             .map(|name| {
-                let method = class.getattr(name.cast::<PyString>()?)?;
-                was_genuine &= is_genuine(class, &method)?;
-                Ok((name.cast_into::<PyString>()?.unbind(), method.unbind()))
+                let name = name.cast_into::<PyString>()?;
+                class.getattr(&name)?;
+                Ok((name.unbind(), OnceLock::new()))
             })
             .collect::<PyResult<_>>()?;
         Ok(Self {
             class: class.clone().unbind(),
             methods,
-            was_genuine,
             looked_at: AtomicU32::new(0),
         })
     }
@@ -67,15 +65,18 @@ impl Original {
 
     #[cold]
     fn look(&self, py: Python<'_>) -> PyResult<bool> {
-        if !self.was_genuine {
-            return Ok(false);
-        }
         let class = self.class.bind(py);
-        for (name, method) in &self.methods {
-            if !class.getattr(name.bind(py))?.is(method) {
+        for (name, known) in &self.methods {
+            let method = class.getattr(name.bind(py))?;
+            let is_original = match known.get() {
+                Some(known) => method.is(known),
+                None => is_genuine(class, &method)?,
+            };
+            if !is_original {
                 self.looked_at.store(0, Ordering::Relaxed);
                 return Ok(false);
             }
+            known.get_or_init(|| method.unbind());
         }
         self.looked_at
             .store(class_version(class), Ordering::Relaxed);
