@@ -7,33 +7,15 @@ import gc
 import inspect
 import socket
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from .harness.links import tcp_pair
+from .harness.streams import stream
 from .harness.turns import until
 from .harness.types import Loop
-
-Stream = tuple[Any, Any, socket.socket]
-
-
-@asynccontextmanager
-async def stream(limit: int = 64) -> AsyncIterator[Stream]:
-    """A stream's reader and writer, and the plain socket at its other end."""
-    ours, peer = tcp_pair()
-    reader, writer = await asyncio.open_connection(sock=ours, limit=limit)
-    try:
-        with peer:
-            yield reader, writer, peer
-    finally:
-        writer.close()
-        try:
-            await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def reset(peer: socket.socket) -> None:

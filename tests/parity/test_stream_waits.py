@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import inspect
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,27 +13,9 @@ from typing import Any
 
 import pytest
 
-from .harness.links import tcp_pair
+from .harness.streams import stream
 from .harness.turns import until
 from .harness.types import Loop
-
-Stream = tuple[Any, Any, socket.socket]
-
-
-@asynccontextmanager
-async def stream(limit: int = 64) -> AsyncIterator[Stream]:
-    """A stream's reader and writer, and the plain socket at its other end."""
-    ours, peer = tcp_pair()
-    reader, writer = await asyncio.open_connection(sock=ours, limit=limit)
-    try:
-        with peer:
-            yield reader, writer, peer
-    finally:
-        writer.close()
-        try:
-            await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def waiting(loop: Loop, read: Any) -> Any:

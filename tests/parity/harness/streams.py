@@ -12,11 +12,27 @@ import pytest
 
 from .links import tcp_pair
 
-Served = tuple[Any, Any, socket.socket]
+Stream = tuple[Any, Any, socket.socket]
 
 
 @asynccontextmanager
-async def served(side: str, limit: int = 64 << 10) -> AsyncIterator[Served]:
+async def stream(limit: int = 64) -> AsyncIterator[Stream]:
+    """A stream's reader and writer, and the plain socket at its other end."""
+    ours, peer = tcp_pair()
+    reader, writer = await asyncio.open_connection(sock=ours, limit=limit)
+    try:
+        with peer:
+            yield reader, writer, peer
+    finally:
+        writer.close()
+        try:
+            await writer.wait_closed()
+        except ConnectionError:
+            pass
+
+
+@asynccontextmanager
+async def served(side: str, limit: int = 64 << 10) -> AsyncIterator[Stream]:
     """A stream's reader and writer on this side, and the plain socket at its other end."""
     if side == "client":
         ours, peer = tcp_pair()
