@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
-import fcntl
 import gc
 import mmap
 import os
@@ -274,56 +272,6 @@ async def test_pread_is_short_only_at_the_end_of_the_file(loop: Loop, tmp_path: 
             assert await file.pread(size, edge - size) == bytes(size)
             with pytest.raises(OSError, match="Input/output error"):
                 await file.pread(size, edge - size // 2)
-
-
-async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop) -> None:
-    # Not in a folder of the test's: that may lie in memory, where there is no such thing.
-    path = Path(f"/var/tmp/cloverleaf-direct-{os.getpid()}")
-
-    def direct(name: Any, flags: int) -> int:
-        return os.open(name, flags | os.O_DIRECT)
-
-    path.write_bytes(CONTENT[:8192] * 4)
-    try:
-        async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
-            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
-            assert b"".join(found) == CONTENT[:8192] * 4
-            assert await file.pread(4096, 8192 * 4) == b""
-            assert await file.pwrite(b"x" * 4096, 4096) == 4096
-            assert await file.read(4096) == CONTENT[:4096]
-            with pytest.raises(OSError, match="Invalid argument"):
-                await file.pread(100, 7)
-    except OSError as error:
-        if error.errno != errno.EINVAL or "file" in locals():
-            raise
-        pytest.skip("the file system has no O_DIRECT")
-    finally:
-        content = path.read_bytes()
-        path.unlink()
-    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
-
-
-async def test_a_file_may_be_made_one_past_the_page_cache_while_it_is_open(loop: Loop) -> None:
-    path = Path(f"/var/tmp/cloverleaf-direct-later-{os.getpid()}")
-    path.write_bytes(CONTENT[:8192] * 4)
-    try:
-        async with cloverleaf.open(path, "r+b", 0) as file:
-            fd = file.fileno()
-            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
-            found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
-            assert b"".join(found) == CONTENT[:8192] * 4
-            assert await file.pread(8192, 4096 * 7) == CONTENT[4096:8192]
-            assert await file.pwrite(b"x" * 4096, 4096) == 4096
-            with pytest.raises(OSError, match="Invalid argument"):
-                await file.pread(100, 7)
-    except OSError as error:
-        if error.errno != errno.EINVAL or "found" in locals():
-            raise
-        pytest.skip("the file system has no O_DIRECT")
-    finally:
-        content = path.read_bytes()
-        path.unlink()
-    assert content == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
 
 
 async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> None:

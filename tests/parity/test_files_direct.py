@@ -1,0 +1,65 @@
+"""Files past the page cache (`O_DIRECT`): they want aligned memory, and callers need not know."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.types import Loop
+
+CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """A file of 32 KiB that can be opened so; a test's own folder may lie in memory."""
+    path = Path(f"/var/tmp/cloverleaf-direct-{os.getpid()}")
+    path.write_bytes(CONTENT[:8192] * 4)
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
+        yield path
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        pytest.skip("the file system has no O_DIRECT")
+    finally:
+        path.unlink()
+
+
+async def test_a_file_past_the_page_cache_needs_no_aligned_memory(loop: Loop, path: Path) -> None:
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
+        found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+        assert b"".join(found) == CONTENT[:8192] * 4
+        assert await file.pread(4096, 8192 * 4) == b""
+        assert await file.pwrite(b"x" * 4096, 4096) == 4096
+        assert await file.read(4096) == CONTENT[:4096]
+        with pytest.raises(OSError, match="Invalid argument"):
+            await file.pread(100, 7)
+    assert path.read_bytes() == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
+
+
+async def test_a_file_may_be_made_one_past_the_page_cache_while_it_is_open(
+    loop: Loop, path: Path
+) -> None:
+    async with cloverleaf.open(path, "r+b", 0) as file:
+        fd = file.fileno()
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
+        found = await asyncio.gather(*(file.pread(4096, 4096 * n) for n in range(8)))
+        assert b"".join(found) == CONTENT[:8192] * 4
+        assert await file.pread(8192, 4096 * 7) == CONTENT[4096:8192]
+        assert await file.pwrite(b"x" * 4096, 4096) == 4096
+        with pytest.raises(OSError, match="Invalid argument"):
+            await file.pread(100, 7)
+    assert path.read_bytes() == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
