@@ -16,6 +16,7 @@ from typing import Any
 from ._log import logger
 from ._pipes import Pipes
 from ._releases import WAITS_END_AT_EXIT
+from ._streams import meeting_of
 
 # What a child wrote before it ended is in the kernel when the end is reported. One turn reads some
 # of it, or finds the end of the pipe, and two more tell of that; then either more is read, or there
@@ -178,7 +179,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
             pending, self._pending_calls = self._pending_calls, None
             assert self._loop is not None
-            self._loop.call_soon(self._protocol.connection_made, self)
+            self._loop.call_soon(meeting_of(self._protocol), self)
             for callback, args in pending or ():
                 self._loop.call_soon(callback, *args)
             if self._exit_code is not None:

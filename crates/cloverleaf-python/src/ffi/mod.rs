@@ -19,6 +19,7 @@ mod context;
 mod fields;
 mod fill;
 mod freelist;
+mod growing;
 mod guarded;
 mod known;
 mod method;
@@ -56,6 +57,7 @@ pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_co
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
+pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
