@@ -13,7 +13,7 @@ import functools
 import os
 import subprocess
 import sys
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 from ._cloverleaf import Program, Starting
@@ -46,6 +46,8 @@ _PARAMETERS = (
     "start_new_session",
     "process_group",
 )
+# What it gets beside itself.
+_GIVEN = _PARAMETERS[1:]
 _MOST_GROUPS = 65536
 _UNKNOWN_EXIT_CODE = 255
 
@@ -86,7 +88,7 @@ def _may_start() -> bool:
         "__new__" not in members
         and isinstance(execute, FunctionType)
         and execute.__globals__ is vars(subprocess)
-        and execute.__code__.co_varnames[: execute.__code__.co_argcount] == _PARAMETERS
+        and _takes_parameters(execute.__code__)
         and isinstance(vars(subprocess).get("_fork_exec"), BuiltinFunctionType)
         and isinstance(_posixsubprocess.fork_exec, BuiltinFunctionType)
         and isinstance(getattr(os, "posix_spawn", None), BuiltinFunctionType)
@@ -96,11 +98,26 @@ def _may_start() -> bool:
     )
 
 
+# The code that was found to do so.
+_taking_them: CodeType | None = None
+
+
+def _takes_parameters(code: CodeType) -> bool:
+    """Tell whether a function of this code takes what we know, under the names that we know."""
+    global _taking_them
+    if code is _taking_them:
+        return True
+    if code.co_varnames[: code.co_argcount] != _PARAMETERS:
+        return False
+    _taking_them = code
+    return True
+
+
 def _execute_child(
     loop: Pipes, children: "list[_Child]", proc: "subprocess.Popen[bytes]", *given: Any
 ) -> None:
     """Do what `Popen._execute_child` does, but for waiting."""
-    wanted = dict(zip(_PARAMETERS[1:], given, strict=True))
+    wanted = dict(zip(_GIVEN, given, strict=True))
     try:
         start = _Start(wanted)
     except Exception:
@@ -124,7 +141,9 @@ class _Start:
         self._env = wanted["env"]
         self.cwd = wanted["cwd"]
         self._args, self.executable = _command(wanted)
-        if _uses_posix_spawn(self.executable, wanted):
+        path = os.fsencode(self.executable)
+        self._path = path
+        if b"/" in path and _uses_posix_spawn(wanted):
             self._by_posix_spawn = True
             if not os.fsencode(self._args[0]):
                 raise ValueError("posix_spawn(3) wants a name")
@@ -140,12 +159,11 @@ class _Start:
             sys.audit("os.posix_spawn", os.fspath(self.executable), self._args, self._env)
 
     def _wish(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        executable = os.fsencode(self.executable)
-        if os.path.dirname(executable):
-            executables = [executable]
+        if b"/" in self._path:
+            executables = [self._path]
         else:
             folders = os.get_exec_path(self._env)
-            executables = [os.path.join(os.fsencode(folder), executable) for folder in folders]
+            executables = [os.path.join(os.fsencode(folder), self._path) for folder in folders]
         groups = wanted["gids"]
         if groups is not None and len(groups) > _MOST_GROUPS:
             raise ValueError("too many groups")
@@ -205,19 +223,21 @@ def _command(wanted: dict[str, Any]) -> tuple[list[Any], Any]:
     return args, args[0] if executable is None else executable
 
 
-def _uses_posix_spawn(executable: Any, wanted: dict[str, Any]) -> bool:
-    """Tell whether `subprocess` would, which has audit events and rules of its own."""
-    closes = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
-    stdio = (wanted["p2cread"], wanted["c2pwrite"], wanted["errwrite"])
+def _uses_posix_spawn(wanted: dict[str, Any]) -> bool:
+    """Tell whether `subprocess` would for a path, which has audit events and rules of its own."""
     return bool(
         getattr(subprocess, "_USE_POSIX_SPAWN", False)
-        and os.path.dirname(executable)
-        and (closes or not wanted["close_fds"])
+        and (not wanted["close_fds"] or getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False))
         and not wanted["pass_fds"]
-        and all(fd == -1 or fd > 2 for fd in stdio)
+        and (wanted["p2cread"] == -1 or wanted["p2cread"] > 2)
+        and (wanted["c2pwrite"] == -1 or wanted["c2pwrite"] > 2)
+        and (wanted["errwrite"] == -1 or wanted["errwrite"] > 2)
         and not wanted["start_new_session"]
         and wanted["process_group"] == -1
-        and all(wanted[name] is None for name in ("cwd", "gid", "gids", "uid"))
+        and wanted["cwd"] is None
+        and wanted["gid"] is None
+        and wanted["gids"] is None
+        and wanted["uid"] is None
         and wanted["umask"] < 0
     )
 
@@ -237,6 +257,8 @@ def _environment(env: Any) -> list[bytes] | None:
 def _kept(pass_fds: Any) -> list[int]:
     if not isinstance(pass_fds, (tuple, list, set, frozenset, range)):
         raise TypeError("what can be read only once")
+    if not pass_fds:
+        return []
     kept = sorted(set(pass_fds))
     if not all(type(fd) is int and fd >= 0 for fd in kept):
         raise ValueError("no descriptor")
@@ -254,7 +276,7 @@ class _Child:
         self._starting = starting
         self._start = start
         self._told: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
 
     async def _executed(self) -> None:
         """Wait until it has, or raise what `subprocess` raises; given up, leave nothing behind."""
@@ -299,6 +321,7 @@ class _Child:
     async def _end(self) -> None:
         """Wait until the killed child is reaped, which happens also if nobody waits any more."""
         if self._proc.returncode is None:
+            self._ended = self._loop.create_future()
             try:
                 self._loop._watch_child(self._proc.pid, self._reaped)
             except (OSError, RuntimeError):
@@ -317,7 +340,7 @@ class _Child:
         if self._proc.returncode is None:
             self._proc.returncode = _UNKNOWN_EXIT_CODE if code is None else code
         self._close_files()
-        if not self._ended.done():
+        if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
     def _close_files(self) -> None:

@@ -260,7 +260,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def _tell_of_the_end(self, turns: int) -> None:
         """Tell of the child's end once its pipes are silent, after so many turns at most."""
         assert self._loop is not None
-        if turns and self._silent_turns < _SILENT_TURNS:
+        if turns and self._silent_turns < _SILENT_TURNS and not self._has_lost_pipes():
             self._silent_turns += 1
             self._loop.call_soon(self._tell_of_the_end, turns - 1)
             return
@@ -275,9 +275,15 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def _try_finish(self) -> None:
         if self._returncode is None or self._finished:
             return
-        if all(one is not None and one.disconnected for one in self._pipes.values()):
+        if self._has_lost_pipes():
             self._finished = True
             self._call(self._call_connection_lost, None)
+
+    def _has_lost_pipes(self) -> bool:
+        """Tell whether there is no pipe, or none that has not told of its end."""
+        return not self._pipes or all(
+            one is not None and one.disconnected for one in self._pipes.values()
+        )
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         try:
