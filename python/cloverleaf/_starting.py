@@ -19,35 +19,6 @@ from typing import Any
 from ._cloverleaf import Program, Starting
 from ._pipes import Pipes
 
-# What `Popen.__init__` hands to `_execute_child`, on every Python that we know.
-_PARAMETERS = (
-    "self",
-    "args",
-    "executable",
-    "preexec_fn",
-    "close_fds",
-    "pass_fds",
-    "cwd",
-    "env",
-    "startupinfo",
-    "creationflags",
-    "shell",
-    "p2cread",
-    "p2cwrite",
-    "c2pread",
-    "c2pwrite",
-    "errread",
-    "errwrite",
-    "restore_signals",
-    "gid",
-    "gids",
-    "uid",
-    "umask",
-    "start_new_session",
-    "process_group",
-)
-# What it gets beside itself.
-_GIVEN = _PARAMETERS[1:]
 _MOST_GROUPS = 65536
 _UNKNOWN_EXIT_CODE = 255
 
@@ -99,17 +70,17 @@ def _may_start() -> bool:
 
 
 # The code that was found to do so.
-_taking_them: CodeType | None = None
+_taking_them: list[CodeType] = []
 
 
 def _takes_parameters(code: CodeType) -> bool:
     """Tell whether a function of this code takes what we know, under the names that we know."""
-    global _taking_them
-    if code is _taking_them:
+    if _taking_them and _taking_them[0] is code:
         return True
-    if code.co_varnames[: code.co_argcount] != _PARAMETERS:
+    ours = _Start.__init__.__code__
+    if code.co_varnames[: code.co_argcount] != ours.co_varnames[: ours.co_argcount]:
         return False
-    _taking_them = code
+    _taking_them[:] = [code]
     return True
 
 
@@ -117,9 +88,8 @@ def _execute_child(
     loop: Pipes, children: "list[_Child]", proc: "subprocess.Popen[bytes]", *given: Any
 ) -> None:
     """Do what `Popen._execute_child` does, but for waiting."""
-    wanted = dict(zip(_GIVEN, given, strict=True))
     try:
-        start = _Start(wanted)
+        start = _Start(*given)
     except Exception:
         # It says itself what it does not like.
         subprocess.Popen._execute_child(proc, *given)  # type: ignore[attr-defined]
@@ -134,57 +104,97 @@ def _execute_child(
 
 
 class _Start:
-    """A program, and what exceptions and audit events tell of it."""
+    """A program, and what exceptions and audit events tell of it.
 
-    def __init__(self, wanted: dict[str, Any]) -> None:
-        self._by_posix_spawn = False
-        self._env = wanted["env"]
-        self.cwd = wanted["cwd"]
-        self._args, self.executable = _command(wanted)
+    It is made of what `Popen.__init__` hands to `_execute_child`, on every Python that we know.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        executable: Any,
+        preexec_fn: Any,
+        close_fds: Any,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        startupinfo: Any,
+        creationflags: Any,
+        shell: Any,
+        p2cread: int,
+        p2cwrite: int,
+        c2pread: int,
+        c2pwrite: int,
+        errread: int,
+        errwrite: int,
+        restore_signals: Any,
+        gid: Any,
+        gids: Any,
+        uid: Any,
+        umask: Any,
+        start_new_session: Any,
+        process_group: Any,
+    ) -> None:
+        self.cwd = cwd
+        self._audited_env = env
+        self._args, self.executable = _command(args, executable, shell)
+        arguments = [os.fsencode(argument) for argument in self._args]
         path = os.fsencode(self.executable)
-        self._path = path
-        if b"/" in path and _uses_posix_spawn(wanted):
-            self._by_posix_spawn = True
-            if not os.fsencode(self._args[0]):
+        # What `subprocess` would do for a path, which has audit events and rules of its own.
+        self._by_posix_spawn = (
+            b"/" in path
+            and getattr(subprocess, "_USE_POSIX_SPAWN", False)
+            and (not close_fds or getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False))
+            and not pass_fds
+            and (p2cread == -1 or p2cread > 2)
+            and (c2pwrite == -1 or c2pwrite > 2)
+            and (errwrite == -1 or errwrite > 2)
+            and not start_new_session
+            and process_group == -1
+            and cwd is None
+            and gid is None
+            and gids is None
+            and uid is None
+            and umask < 0
+        )
+        if self._by_posix_spawn:
+            if not arguments[0]:
                 raise ValueError("posix_spawn(3) wants a name")
-            if self._env is None and not _SPAWN_READS_ENVIRON:
-                self._env = os.environ
-        self.program = Program(self._wish(wanted))
-        self._audited_env = wanted["env"]
+            if env is None and not _SPAWN_READS_ENVIRON:
+                env = os.environ
+        self._env = env
+        if b"/" in path:
+            executables = [path]
+        else:
+            folders = os.get_exec_path(env)
+            executables = [os.path.join(os.fsencode(folder), path) for folder in folders]
+        if gids is not None and len(gids) > _MOST_GROUPS:
+            raise ValueError("too many groups")
+        wish = {
+            "arguments": arguments,
+            "executables": executables,
+            "environment": None if env is None else _environment(env),
+            "folder": None if cwd is None else os.fsencode(cwd),
+            "stdio": (p2cread, c2pwrite, errwrite),
+            "parents_ends": (p2cwrite, c2pread, errread),
+            "kept": _kept(pass_fds),
+            "closes_others": bool(close_fds),
+            "restores_signals": bool(restore_signals),
+            "new_session": bool(start_new_session),
+            "process_group": process_group,
+            "groups": gids,
+            "group": gid,
+            "user": uid,
+            "umask": umask,
+            "copies_memory": not getattr(subprocess, "_USE_VFORK", True),
+        }
+        self.program = Program(wish)
 
     def audit(self) -> None:
         """Tell of it whom `subprocess` tells."""
         sys.audit("subprocess.Popen", self.executable, self._args, self.cwd, self._audited_env)
         if self._by_posix_spawn:
             sys.audit("os.posix_spawn", os.fspath(self.executable), self._args, self._env)
-
-    def _wish(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        if b"/" in self._path:
-            executables = [self._path]
-        else:
-            folders = os.get_exec_path(self._env)
-            executables = [os.path.join(os.fsencode(folder), self._path) for folder in folders]
-        groups = wanted["gids"]
-        if groups is not None and len(groups) > _MOST_GROUPS:
-            raise ValueError("too many groups")
-        return {
-            "arguments": [os.fsencode(argument) for argument in self._args],
-            "executables": executables,
-            "environment": _environment(self._env),
-            "folder": None if self.cwd is None else os.fsencode(self.cwd),
-            "stdio": [wanted["p2cread"], wanted["c2pwrite"], wanted["errwrite"]],
-            "parents_ends": [wanted["p2cwrite"], wanted["c2pread"], wanted["errread"]],
-            "kept": _kept(wanted["pass_fds"]),
-            "closes_others": bool(wanted["close_fds"]),
-            "restores_signals": bool(wanted["restore_signals"]),
-            "new_session": bool(wanted["start_new_session"]),
-            "process_group": wanted["process_group"],
-            "groups": groups,
-            "group": wanted["gid"],
-            "user": wanted["uid"],
-            "umask": wanted["umask"],
-            "copies_memory": not getattr(subprocess, "_USE_VFORK", True),
-        }
 
     def failure(self, errno: int, obstacle: str | None) -> OSError:
         """Return what `subprocess` raises if the child gets no further."""
@@ -211,8 +221,7 @@ def _knows(text: str) -> bool:
 _TELLS_FOLDERS_APART = _knows("noexec:chdir")
 
 
-def _command(wanted: dict[str, Any]) -> tuple[list[Any], Any]:
-    args, executable, shell = wanted["args"], wanted["executable"], wanted["shell"]
+def _command(args: Any, executable: Any, shell: Any) -> tuple[list[Any], Any]:
     if shell and hasattr(sys, "getandroidapilevel"):
         raise ValueError("the shell is elsewhere")
     args = [args] if isinstance(args, (str, bytes)) else [*args]
@@ -223,28 +232,7 @@ def _command(wanted: dict[str, Any]) -> tuple[list[Any], Any]:
     return args, args[0] if executable is None else executable
 
 
-def _uses_posix_spawn(wanted: dict[str, Any]) -> bool:
-    """Tell whether `subprocess` would for a path, which has audit events and rules of its own."""
-    return bool(
-        getattr(subprocess, "_USE_POSIX_SPAWN", False)
-        and (not wanted["close_fds"] or getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False))
-        and not wanted["pass_fds"]
-        and (wanted["p2cread"] == -1 or wanted["p2cread"] > 2)
-        and (wanted["c2pwrite"] == -1 or wanted["c2pwrite"] > 2)
-        and (wanted["errwrite"] == -1 or wanted["errwrite"] > 2)
-        and not wanted["start_new_session"]
-        and wanted["process_group"] == -1
-        and wanted["cwd"] is None
-        and wanted["gid"] is None
-        and wanted["gids"] is None
-        and wanted["uid"] is None
-        and wanted["umask"] < 0
-    )
-
-
-def _environment(env: Any) -> list[bytes] | None:
-    if env is None:
-        return None
+def _environment(env: Any) -> list[bytes]:
     strings = []
     for name, value in env.items():
         known_as = os.fsencode(name)

@@ -179,7 +179,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
             pending, self._pending_calls = self._pending_calls, None
             assert self._loop is not None
-            self._loop.call_soon(meeting_of(self._protocol), self)
+            protocol = self._protocol
+            made = meeting_of(protocol) if self._pipes else protocol.connection_made
+            self._loop.call_soon(made, self)
             for callback, args in pending or ():
                 self._loop.call_soon(callback, *args)
             if self._exit_code is not None:
