@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 from benchmarks.suite.workload import LoopFactory
 
@@ -28,8 +30,10 @@ class Candidate:
 
 OURS = "cloverleaf"
 
-#: The plain epoll echo server of the load generator: no loop, but a row of the table.
+#: No loop, but a row of the table: for servers the plain epoll echo server of the load generator,
+#: for callbacks a bare queue, the extension module `cloverleaf_floor`.
 FLOOR = "floor"
+FLOOR_MODULE = "cloverleaf_floor"
 
 CANDIDATES = (
     Candidate("asyncio", None),
@@ -53,7 +57,17 @@ def candidate(name: str) -> Candidate:
 
 def make(name: str) -> tuple[asyncio.AbstractEventLoop, LoopFactory]:
     """A new loop of that name, set as the current one, and its factory."""
+    if name == FLOOR:
+        return make_floor()
     factory = candidate(name).factory()
     loop = factory()
     asyncio.set_event_loop(loop)
     return loop, factory
+
+
+def make_floor() -> tuple[Any, LoopFactory]:
+    """What has a loop's `call_soon`, `run_forever` and `stop`, and nothing else."""
+    module = importlib.import_module(FLOOR_MODULE)
+    names = ("call_soon", "run_forever", "stop")
+    bare: Any = SimpleNamespace(**{name: getattr(module, name) for name in names})
+    return bare, lambda: bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     for workload in workloads:
         results.rows.append(rounds.run(workload, present))
     publish(results, options.output)
+    draw(bench.python, options.output)
     return 0 if OURS not in loops or OURS in present else 1
 
 
@@ -81,6 +83,7 @@ def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Benc
     else:
         python = environment.virtual_environment(options.python, options.venv)
         problems = environment.install(python, loops, options.cloverleaf)
+        environment.callback_floor(ROOT, python)
     load = (options.load or environment.load_generator(ROOT)).resolve()
     built = machine.interpreter(python)
     cores = processor.choose(options.pin)
@@ -121,3 +124,13 @@ def publish(results: Results, directory: Path) -> None:
     (directory / "table.md").write_text(text)
     sys.stdout.write(text)
     environment.say(f"saved in {directory}")
+
+
+def draw(python: Path, directory: Path) -> None:
+    """Draws the results; they are whole without."""
+    command = [str(python), "-m", "benchmarks.suite.plots", str(directory / "raw.json")]
+    done = subprocess.run(
+        [*command, str(directory)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        environment.say(f"not drawn: {environment.last_line(done.stderr)}")
