@@ -18,8 +18,8 @@ class Candidate:
     name: str
     #: What pip installs; None for what is there anyway or is built here.
     requirement: str | None
-    #: Whether it runs when no loops are named.
-    default: bool = True
+    #: Whether it runs in the quick form, too, when no loops are named.
+    quick: bool = True
 
     def factory(self) -> LoopFactory:
         """The function that makes a loop. Raises ImportError where it is not installed."""
@@ -39,8 +39,8 @@ CANDIDATES = (
     Candidate("asyncio", None),
     Candidate("uvloop", "uvloop==0.23.*"),
     Candidate("rloop", "rloop==0.5.*"),
-    Candidate("rsloop", "rsloop", default=False),
-    Candidate("zuvloop", "zuvloop", default=False),
+    Candidate("rsloop", "rsloop", quick=False),
+    Candidate("zuvloop", "zuvloop", quick=False),
     Candidate(OURS, None),
 )
 

@@ -18,7 +18,7 @@ from benchmarks.suite.session import Bench
 from benchmarks.workloads import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEFAULT_LOOPS = [candidate.name for candidate in CANDIDATES if candidate.default]
+QUICK_LOOPS = [candidate.name for candidate in CANDIDATES if candidate.quick]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--quick", action="store_true", help="about three minutes: 3 rounds of 200 ms each")
     add("--only", action="append", default=[], metavar="PATTERN", help="workloads by name")
-    add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (default: {','.join(DEFAULT_LOOPS)})")
+    add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (--quick: {','.join(QUICK_LOOPS)})")
     add("--rounds", type=int, help="how often each loop is measured (default: 7)")
     add("--window", type=int, metavar="MS", help="how long each time (default: 1000)")
     add("--python", default=sys.executable, help="the CPython for all loops: PGO and LTO, please")
@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         sys.stdout.writelines(f"{each.name:28} {each.title}\n" for each in workloads)
         return 0
-    loops = options.loops.split(",") if options.loops else DEFAULT_LOOPS
+    usual = QUICK_LOOPS if options.quick else list(NAMES)
+    loops = options.loops.split(",") if options.loops else usual
     unknown = [loop for loop in loops if loop not in NAMES]
     if unknown or not workloads:
         parser().error(f"no such loop: {unknown}" if unknown else "no workload matches --only")
