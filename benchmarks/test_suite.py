@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from benchmarks.suite import compare, report, summary
 from benchmarks.suite.results import Results, Row, load
 from benchmarks.workloads import registry
@@ -110,3 +111,29 @@ def test_a_round_compares_with_itself_when_commits_are_compared() -> None:
     made = compare.change("name", [1.0, 10.0, 1.0], [1.0, 10.0, 1.0])
     assert made.ratios == [1.0, 1.0, 1.0]
     assert "| name | 1.000 | 1.000 | 1.00 (1.00 to 1.00) |  |" in compare.table([made], 0.1)
+
+
+def test_every_loop_of_every_workload_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="there is no matplotlib for this Python")
+    from benchmarks.suite import plots
+
+    echo = row({"floor": [1], "uvloop": [4], "rloop": [8], "cloverleaf": [2]})
+    echo.kind, echo.title = "server", "an echo of something"
+    for loop, measurements in echo.measurements.items():
+        measurements[0]["latency_ns"] = {"p50": 1000, "p99": 1000 * (1 + len(loop))}
+    lone = row({"cloverleaf": [7]})
+    lone.title = "what nobody else can do"
+    curve = [row({"uvloop": [n], "cloverleaf": [n]}) for n in (1, 64)]
+    for point, n in zip(curve, (1, 64), strict=True):
+        point.name = f"curve-connections-{n}"
+    results = Results("now", {}, {}, {}, {}, [echo, lone, *curve])
+
+    drawn = plots.draw(results, tmp_path)
+
+    assert [path.name for path in drawn] == ["cpu.svg", "latency.svg", "connections.svg"]
+    cpu, latency, connections = (path.read_text() for path in drawn)
+    for text in ("an echo of something", "what nobody else can do", "floor", "uvloop", "rloop"):
+        assert f"<!-- {text} -->" in cpu
+    assert "<!-- an echo of something -->" in latency
+    assert "<!-- what nobody else can do -->" not in latency
+    assert "<!-- cloverleaf -->" in connections

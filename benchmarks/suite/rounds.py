@@ -30,7 +30,7 @@ class Rounds:
         """Measures one workload on every loop that can do it."""
         kind = "server" if isinstance(workload, ServerWorkload) else "loop"
         row = Row(workload.name, workload.title, workload.operation, kind)
-        if isinstance(workload, ServerWorkload) and workload.floor:
+        if workload.floor:
             loops = [FLOOR, *loops]
         with ExitStack() as stack:
             kept: dict[str, Session] = {}

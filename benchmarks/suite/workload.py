@@ -82,6 +82,8 @@ class LoopWorkload:
     threads: bool = False
     #: Whether the work is done by children, whose CPU time is then what counts.
     children: bool = False
+    #: Whether the bare queue of `cloverleaf-floor` can do it, as the floor.
+    floor: bool = False
 
 
 Workload = ServerWorkload | LoopWorkload
