@@ -10,7 +10,7 @@ use pyo3::{Borrowed, intern};
 
 use super::Loop;
 use crate::ffi::{
-    Arguments, CallContext, Method, Owned, Reach, copy_context, raw_attached, raw_noargs, reveal,
+    Arguments, CallContext, Method, Owned, Reach, freeze_context, raw_attached, raw_noargs, reveal,
 };
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
@@ -127,14 +127,13 @@ impl<'a, 'py> Request<'a, 'py> {
 
     #[inline]
     fn context(&self, py: Python<'py>) -> PyResult<CallContext> {
-        let context = match self.context {
-            Some(context) => context.into(),
-            None => copy_context(py)?,
-        };
-        Ok(CallContext {
-            context,
-            is_copy: self.context.is_none(),
-        })
+        match self.context {
+            Some(context) => Ok(CallContext {
+                context: context.into(),
+                is_copy: false,
+            }),
+            None => freeze_context(py),
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
-pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
+pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
