@@ -3,7 +3,8 @@
 `python -m benchmarks.suite.child LOOP WORKLOAD prime|no-prime [ADDRESS]` answers in JSON lines:
 
 - for a server, first `{"address": ...}`; then it serves until it is killed;
-- for work inside the loop, first `{"ready": true}`; then each line of input, a number of
+- for work inside the loop, or for a client of the server at ADDRESS, first `{"ready": true}`; then
+  each line of input, a number of
   milliseconds, is answered with what that much work came to;
 - `{"error": ..., "unsupported": ...}` when the loop cannot do it.
 """
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.suite import loops
-from benchmarks.suite.workload import LoopWorkload, Run, ServerWorkload
+from benchmarks.suite.workload import Ask, ClientWorkload, LoopWorkload, Run, ServerWorkload
 from benchmarks.workloads import registry
 
 PRIME_BYTES = 4 * 1024 * 1024
@@ -33,6 +34,9 @@ BACKLOG = 1024
 
 #: The number of operations is settled when they take at least this long.
 CALIBRATION_NS = 20_000_000
+
+#: What is told of latencies, in per mille.
+QUANTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999))
 
 
 def say(**message: object) -> None:
@@ -125,6 +129,50 @@ def work(loop: asyncio.AbstractEventLoop, factory: Any, workload: LoopWorkload) 
         say(**measure(run, portion * portions, clock))
 
 
+class Client:
+    """Connections to a server, each of which asks again as soon as it has its answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, asks: list[Ask]) -> None:
+        self._loop = loop
+        self._asks = asks
+        self._latencies: list[int] = []
+
+    def run(self, times: int) -> None:
+        """Has as many answers as there are connections, or a multiple of it."""
+        self._latencies.clear()
+        self._loop.run_until_complete(self._all(times // len(self._asks)))
+
+    def latency(self) -> dict[str, int]:
+        """How long the answers of the last run took, by quantile."""
+        ordered = sorted(self._latencies)
+        return {name: ordered[len(ordered) * permille // 1000] for name, permille in QUANTILES}
+
+    async def _all(self, times: int) -> None:
+        await asyncio.gather(*(self._keep_asking(ask, times) for ask in self._asks))
+
+    async def _keep_asking(self, ask: Ask, times: int) -> None:
+        note = self._latencies.append
+        for _ in range(times):
+            begin = time.perf_counter_ns()
+            await ask()
+            note(time.perf_counter_ns() - begin)
+
+
+def be_client(loop: asyncio.AbstractEventLoop, workload: ClientWorkload, address: str) -> None:
+    """Measures for as long as the parent asks."""
+
+    async def connect() -> list[Ask]:
+        return [await workload.connect(address) for _ in range(workload.connections)]
+
+    client = Client(loop, loop.run_until_complete(connect()))
+    portion = calibrate(client.run, workload.connections)
+    say(ready=True)
+    for line in sys.stdin:
+        portions = max(1, int(line) * 1_000_000 // CALIBRATION_NS)
+        measured = measure(client.run, portion * portions, time.process_time_ns)
+        say(**measured, latency_ns=client.latency())
+
+
 def main(arguments: list[str]) -> None:
     """Does what the module's docstring says."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -136,6 +184,8 @@ def main(arguments: list[str]) -> None:
         loop, factory = loops.make(name)
         if isinstance(workload, ServerWorkload):
             serve(loop, workload, *where)
+        elif isinstance(workload, ClientWorkload):
+            be_client(loop, workload, *where)
         else:
             work(loop, factory, workload)
     except Exception as error:
