@@ -184,9 +184,11 @@ def test_a_client_asks_on_each_connection_and_has_a_latency_for_every_answer() -
 
     loop = asyncio.new_event_loop()
     client = Client(loop, [ask("a"), ask("b")])
-    client.run(200)
+    assert client.run(0) == 2
+    assert asked == {"a": 1, "b": 1}
+    client.run(1_000_000)
     loop.close()
-    assert asked == {"a": 100, "b": 100}
+    assert min(asked.values()) > 1
     latency = client.latency()
     assert list(latency) == ["p50", "p90", "p99", "p999"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"]

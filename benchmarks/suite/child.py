@@ -35,6 +35,9 @@ BACKLOG = 1024
 #: The number of operations is settled when they take at least this long.
 CALIBRATION_NS = 20_000_000
 
+#: For how long a client asks before it is measured: the first questions are dearer than all others.
+WARM_UP_NS = 100_000_000
+
 #: What is told of latencies, in per mille.
 QUANTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999))
 
@@ -137,25 +140,27 @@ class Client:
         self._asks = asks
         self._latencies: list[int] = []
 
-    def run(self, times: int) -> None:
-        """Has as many answers as there are connections, or a multiple of it."""
+    def run(self, window_ns: int) -> int:
+        """Asks for that long, at least once on each connection; how many answers there were."""
         self._latencies.clear()
-        self._loop.run_until_complete(self._all(times // len(self._asks)))
+        self._loop.run_until_complete(self._all(time.perf_counter_ns() + window_ns))
+        return len(self._latencies)
 
     def latency(self) -> dict[str, int]:
         """How long the answers of the last run took, by quantile."""
         ordered = sorted(self._latencies)
         return {name: ordered[len(ordered) * permille // 1000] for name, permille in QUANTILES}
 
-    async def _all(self, times: int) -> None:
-        await asyncio.gather(*(self._keep_asking(ask, times) for ask in self._asks))
+    async def _all(self, end: int) -> None:
+        await asyncio.gather(*(self._keep_asking(ask, end) for ask in self._asks))
 
-    async def _keep_asking(self, ask: Ask, times: int) -> None:
-        note = self._latencies.append
-        for _ in range(times):
+    async def _keep_asking(self, ask: Ask, end: int) -> None:
+        note, now = self._latencies.append, 0
+        while now < end:
             begin = time.perf_counter_ns()
             await ask()
-            note(time.perf_counter_ns() - begin)
+            now = time.perf_counter_ns()
+            note(now - begin)
 
 
 def be_client(loop: asyncio.AbstractEventLoop, workload: ClientWorkload, address: str) -> None:
@@ -165,12 +170,14 @@ def be_client(loop: asyncio.AbstractEventLoop, workload: ClientWorkload, address
         return [await workload.connect(address) for _ in range(workload.connections)]
 
     client = Client(loop, loop.run_until_complete(connect()))
-    portion = calibrate(client.run, workload.connections)
+    client.run(WARM_UP_NS)
     say(ready=True)
     for line in sys.stdin:
-        portions = max(1, int(line) * 1_000_000 // CALIBRATION_NS)
-        measured = measure(client.run, portion * portions, time.process_time_ns)
-        say(**measured, latency_ns=client.latency())
+        gc.collect()
+        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+        answers = client.run(int(line) * 1_000_000)
+        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        say(operations=answers, cpu_ns=cpu, wall_ns=wall, latency_ns=client.latency())
 
 
 def main(arguments: list[str]) -> None:
