@@ -6,8 +6,12 @@ It refuses to run as root, and runs then as the user that its package made, or a
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +48,20 @@ def as_somebody(directory: Path) -> tuple[str, ...]:
     os.chown(directory, somebody.pw_uid, somebody.pw_gid)
     identity = (f"--reuid={somebody.pw_uid}", f"--regid={somebody.pw_gid}", "--clear-groups")
     return ("setpriv", *identity)
+
+
+@contextmanager
+def serve_postgresql(programs: Programs) -> Iterator[PostgresqlServer]:
+    """Serves for as long as the block lasts, then ends it in good order."""
+    # Not below pytest's own folder, which another user cannot enter.
+    directory = Path(tempfile.mkdtemp(prefix="cloverleaf-postgresql-"))
+    try:
+        program, server = start_postgresql(programs, directory)
+        yield server
+        program.signal(signal.SIGINT)
+        assert program.wait() == 0, program.text()
+    finally:
+        shutil.rmtree(directory)
 
 
 def start_postgresql(programs: Programs, directory: Path) -> tuple[Program, PostgresqlServer]:

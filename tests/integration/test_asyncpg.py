@@ -2,40 +2,19 @@
 
 import asyncio
 import io
-import shutil
-import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from .conftest import Run
-from .postgresql_server import USER, PostgresqlServer, find_programs, start_postgresql
-from .programs import Programs
+from .postgresql_server import USER, PostgresqlServer
 
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg has no wheel for this Python")
 
 MIB = 1024 * 1024
 
-pytestmark = pytest.mark.skipif(
-    find_programs() is None, reason="PostgreSQL is not installed: apt-get install postgresql"
-)
 transports = pytest.mark.parametrize("transport", ["tcp", "unix"])
-
-
-@pytest.fixture(scope="module")
-def server(programs: Programs) -> Iterator[PostgresqlServer]:
-    # Not below pytest's own folder, which another user cannot enter.
-    directory = Path(tempfile.mkdtemp(prefix="cloverleaf-postgresql-"))
-    try:
-        program, server = start_postgresql(programs, directory)
-        yield server
-        program.signal(signal.SIGINT)
-        assert program.wait() == 0, program.text()
-    finally:
-        shutil.rmtree(directory)
 
 
 def where(server: PostgresqlServer, transport: str = "tcp") -> dict[str, Any]:
@@ -45,11 +24,11 @@ def where(server: PostgresqlServer, transport: str = "tcp") -> dict[str, Any]:
 
 
 @transports
-def test_values_come_back(run: Run, server: PostgresqlServer, transport: str) -> None:
+def test_values_come_back(run: Run, postgresql: PostgresqlServer, transport: str) -> None:
     big = bytes(range(256)) * (4 * MIB // 256)
 
     async def main() -> None:
-        connection = await asyncpg.connect(**where(server, transport))
+        connection = await asyncpg.connect(**where(postgresql, transport))
         try:
             assert await connection.fetchval("select 1") == 1
             assert await connection.fetchval("select $1::bytea", big) == big
@@ -64,9 +43,9 @@ def test_values_come_back(run: Run, server: PostgresqlServer, transport: str) ->
     run(main())
 
 
-def test_a_pool_of_five_serves_a_hundred_tasks(run: Run, server: PostgresqlServer) -> None:
+def test_a_pool_of_five_serves_a_hundred_tasks(run: Run, postgresql: PostgresqlServer) -> None:
     async def main() -> None:
-        async with asyncpg.create_pool(**where(server), min_size=5, max_size=5) as pool:
+        async with asyncpg.create_pool(**where(postgresql), min_size=5, max_size=5) as pool:
 
             async def talk(number: int) -> None:
                 for turn in range(5):
@@ -80,7 +59,7 @@ def test_a_pool_of_five_serves_a_hundred_tasks(run: Run, server: PostgresqlServe
     run(main())
 
 
-def test_a_copy_goes_in_and_out_again_whole(run: Run, server: PostgresqlServer) -> None:
+def test_a_copy_goes_in_and_out_again_whole(run: Run, postgresql: PostgresqlServer) -> None:
     rows = 50_000
 
     async def lines() -> AsyncIterator[bytes]:
@@ -88,7 +67,7 @@ def test_a_copy_goes_in_and_out_again_whole(run: Run, server: PostgresqlServer) 
             yield b"%d\tleaf %d\n" % (number, number)
 
     async def main() -> None:
-        connection = await asyncpg.connect(**where(server))
+        connection = await asyncpg.connect(**where(postgresql))
         try:
             await connection.execute("create temporary table leaves (n int, name text)")
             assert await connection.copy_to_table("leaves", source=lines()) == f"COPY {rows}"
@@ -105,11 +84,11 @@ def test_a_copy_goes_in_and_out_again_whole(run: Run, server: PostgresqlServer) 
 
 @transports
 def test_a_query_that_is_cancelled_or_times_out_leaves_the_connection_usable(
-    run: Run, server: PostgresqlServer, transport: str
+    run: Run, postgresql: PostgresqlServer, transport: str
 ) -> None:
     async def main() -> None:
-        connection = await asyncpg.connect(**where(server, transport))
-        watching = await asyncpg.connect(**where(server))
+        connection = await asyncpg.connect(**where(postgresql, transport))
+        watching = await asyncpg.connect(**where(postgresql))
         try:
             for number in range(5):
                 sleeping = asyncio.create_task(connection.fetchval("select pg_sleep(60)"))
@@ -137,10 +116,10 @@ async def queries_at_sleep_are(count: int, connection: Any) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing_and_one_that_ends_is_seen_by_others(
-    run: Run, server: PostgresqlServer
+    run: Run, postgresql: PostgresqlServer
 ) -> None:
     async def main() -> None:
-        async with asyncpg.create_pool(**where(server), min_size=2, max_size=4) as pool:
+        async with asyncpg.create_pool(**where(postgresql), min_size=2, max_size=4) as pool:
             await pool.execute("create table counters (n int)")
             await pool.execute("insert into counters values (0)")
 
@@ -166,10 +145,10 @@ def test_a_transaction_that_fails_leaves_nothing_and_one_that_ends_is_seen_by_ot
     run(main())
 
 
-def test_notifications_arrive_in_order(run: Run, server: PostgresqlServer) -> None:
+def test_notifications_arrive_in_order(run: Run, postgresql: PostgresqlServer) -> None:
     async def main() -> None:
-        listening = await asyncpg.connect(**where(server))
-        telling = await asyncpg.connect(**where(server))
+        listening = await asyncpg.connect(**where(postgresql))
+        telling = await asyncpg.connect(**where(postgresql))
         heard: asyncio.Queue[str] = asyncio.Queue()
         try:
             await listening.add_listener("leaves", lambda *words: heard.put_nowait(words[3]))
@@ -184,11 +163,11 @@ def test_notifications_arrive_in_order(run: Run, server: PostgresqlServer) -> No
 
 
 def test_a_terminated_backend_is_heard_of_and_nothing_hangs(
-    run: Run, server: PostgresqlServer
+    run: Run, postgresql: PostgresqlServer
 ) -> None:
     async def main() -> None:
-        victim = await asyncpg.connect(**where(server))
-        killer = await asyncpg.connect(**where(server))
+        victim = await asyncpg.connect(**where(postgresql))
+        killer = await asyncpg.connect(**where(postgresql))
         try:
             ended = asyncio.Event()
             victim.add_termination_listener(lambda _: ended.set())
@@ -206,13 +185,13 @@ def test_a_terminated_backend_is_heard_of_and_nothing_hangs(
 
 
 def test_a_server_without_tls_is_used_in_the_clear_or_refused_as_asked(
-    run: Run, server: PostgresqlServer
+    run: Run, postgresql: PostgresqlServer
 ) -> None:
     async def main() -> None:
-        connection = await asyncpg.connect(**where(server), ssl="prefer")
+        connection = await asyncpg.connect(**where(postgresql), ssl="prefer")
         assert await connection.fetchval("select 1") == 1
         await connection.close()
         with pytest.raises(ConnectionError, match="rejected SSL upgrade"):
-            await asyncpg.connect(**where(server), ssl="require")
+            await asyncpg.connect(**where(postgresql), ssl="require")
 
     run(main())
