@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import socket
 import ssl
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from .harness.certificates import HOST, client_context, server_context
-from .harness.links import linked
+from .harness.links import accepted, linked
 from .harness.protocols import Recorder
 from .harness.types import Loop
+
+
+class Quiet(asyncio.Protocol):
+    """Takes what comes."""
 
 
 class Counting(socket.socket):
@@ -111,6 +117,50 @@ async def test_what_a_program_pretends_about_transports_is_believed(loop: Loop) 
             assert transport.get_extra_info("peername", 1) == (transport, "peername", 1)
         assert isinstance(transport.get_extra_info("socket").fileno(), int)
         assert transport.get_extra_info("nothing", pickle) is pickle
+
+
+@pytest.mark.parametrize("sort", ["stream", "tls", "datagram", "pipe"])
+async def test_a_pretence_may_ask_asyncios_own_method(loop: Loop, sort: str) -> None:
+    genuine = asyncio.BaseTransport.get_extra_info
+    asked: list[str] = []
+
+    def told(self: Any, name: str, default: object = None) -> object:
+        asked.append(name)
+        return genuine(self, name, default)
+
+    transport: Any
+    async with AsyncExitStack() as stack:
+        if sort == "stream":
+            protocol, _ = await stack.enter_async_context(accepted(loop, Recorder))
+            transport = protocol.transport
+        elif sort == "tls":
+            server = await loop.create_server(Quiet, HOST, 0, ssl=server_context())
+            stack.callback(server.close)
+            address = server.sockets[0].getsockname()[:2]
+            transport, _ = await loop.create_connection(
+                Quiet, *address, ssl=client_context(), server_hostname=HOST
+            )
+        elif sort == "datagram":
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+        else:
+            ours, theirs = os.pipe()
+            stack.callback(os.close, theirs)
+            transport, _ = await loop.connect_read_pipe(
+                asyncio.Protocol, os.fdopen(ours, "rb", buffering=0)
+            )
+        names = ("socket", "sockname", "peername", "pipe", "nothing")
+        before = [str(transport.get_extra_info(name, "none")) for name in names]
+        with patch("asyncio.BaseTransport.get_extra_info", told):
+            assert [str(transport.get_extra_info(name, "none")) for name in names] == before
+        assert set(asked) <= set(names)
+        if sort != "tls":
+            transport._extra["more"] = 1
+            assert transport.get_extra_info("more") == 1
+        transport.close()
+        await asyncio.sleep(0)
+        assert str(transport.get_extra_info("sockname", "none")) == before[1]
 
 
 def test_a_pretence_from_before_the_import_ends_when_it_is_taken_back() -> None:
