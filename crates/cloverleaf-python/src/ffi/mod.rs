@@ -39,7 +39,7 @@ pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_event;
+pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
