@@ -82,7 +82,7 @@ async def linked(
 async def accepted(
     loop: Loop, factory: Callable[[Loop], P]
 ) -> AsyncIterator[tuple[P, socket.socket]]:
-    """Give the protocol of a connection whose socket nobody has seen, and the socket of its peer."""
+    """Give a protocol whose connection's socket nobody has seen, and the socket of its peer."""
     protocol = factory(loop)
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
     with socket.create_connection(server.sockets[0].getsockname()) as peer:

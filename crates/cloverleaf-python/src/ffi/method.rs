@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi};
@@ -66,12 +66,10 @@ pub(super) fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
 /// What a panic stands for: what the interpreter says if it had no memory, where PyO3 panics; else a bug.
 #[cold]
 pub(super) fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> PyErr {
-    // SAFETY: a `Python` proves that the thread is attached, and the interpreter keeps `MemoryError`.
-    let lacks_memory = unsafe {
-        !ffi::PyErr_Occurred().is_null() && ffi::PyErr_ExceptionMatches(ffi::PyExc_MemoryError) != 0
-    };
-    if lacks_memory {
-        return PyErr::fetch(py);
+    if let Some(raised) = PyErr::take(py)
+        && raised.is_instance_of::<PyMemoryError>(py)
+    {
+        return raised;
     }
     let what = panic
         .downcast_ref::<&str>()
