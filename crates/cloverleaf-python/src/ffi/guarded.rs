@@ -91,7 +91,7 @@ pub(super) unsafe fn vectorcall_method(
     result
 }
 
-/// `PyObject_Call` without keywords
+/// `PyObject_Call`; `names` is null where no argument is given by name.
 ///
 /// # Safety
 /// That of the C function; the thread is attached.
@@ -99,10 +99,11 @@ pub(super) unsafe fn vectorcall_method(
 pub(super) unsafe fn call_tuple(
     callable: *mut ffi::PyObject,
     args: *mut ffi::PyObject,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let hang = Hang;
     // SAFETY: as the caller promises.
-    let result = unsafe { raw::PyObject_Call(callable, args, std::ptr::null_mut()) };
+    let result = unsafe { raw::PyObject_Call(callable, args, names) };
     std::mem::forget(hang);
     result
 }

@@ -46,7 +46,7 @@ pub(crate) use buffer::{
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
