@@ -87,6 +87,32 @@ async def test_a_sockets_own_methods_are_used(loop: Loop, encrypted: bool) -> No
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_transports_descriptor_is_not_for_others_to_watch(loop: Loop, paused: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sock = Counting(fileno=ours.detach())
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        if paused:
+            transport.pause_reading()
+        number = sock.fileno()
+        for refused in (
+            lambda: loop.add_reader(number, print),
+            lambda: loop.add_writer(sock, print),
+            lambda: loop.remove_reader(sock),
+            lambda: loop.remove_writer(number),
+        ):
+            with pytest.raises(RuntimeError, match=r"^File descriptor .* is used by transport "):
+                refused()
+        transport.resume_reading()
+        theirs.send(b"still heard")
+        assert await protocol.received(11) == b"still heard"
+        transport.close()
+        assert await protocol.lost is None
+        assert not loop.remove_reader(number), "the number is free for others"
+
+
 async def test_a_socket_of_a_class_that_changes_nothing_is_a_socket(loop: Loop) -> None:
     class Named(socket.socket):
         """A socket with a name."""
