@@ -28,6 +28,8 @@ pub(crate) struct LoopState {
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
     pub(crate) transports: HashMap<RawFd, Token>,
+    /// The transports of asyncio's own, which watch their descriptors as users do.
+    pub(crate) foreign: HashMap<RawFd, Hold>,
     /// Lent to one receive at a time; made at the first.
     buffer: Vec<u8>,
     /// Likewise, to the receives of many connections in one call.
@@ -68,6 +70,7 @@ impl LoopState {
             reactor: Reactor::new(driver),
             watches: HashMap::new(),
             transports: HashMap::new(),
+            foreign: HashMap::new(),
             buffer: Vec::new(),
             rooms: Vec::new(),
             batch: DatagramBatch::new(),
@@ -117,7 +120,10 @@ impl LoopState {
 
     /// The object that a descriptor belongs to, if it is a transport's or a listener's.
     pub(crate) fn served(&self, py: Python<'_>, fd: RawFd) -> Option<Hold> {
-        match self.reactor.get(*self.transports.get(&fd)?) {
+        let Some(token) = self.transports.get(&fd) else {
+            return self.foreign.get(&fd).map(|hold| hold.clone_ref(py));
+        };
+        match self.reactor.get(*token) {
             Some(Source::Served(hold, _)) => Some(hold.clone_ref(py)),
             Some(Source::Watch(_)) | None => None,
         }

@@ -40,14 +40,14 @@ pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_event;
+pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};

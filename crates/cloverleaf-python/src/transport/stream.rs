@@ -27,7 +27,8 @@ use super::{close, datagram, extra, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, attach_methods, attach_property, copy_context,
+    Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
+    copy_context,
 };
 use crate::source::Hold;
 use crate::streams;
@@ -469,6 +470,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &flow::METHODS)?;
     attach_methods(class, &sendfile::METHODS)?;
     attach_property(class, c"_protocol_paused", flow::is_protocol_paused)?;
+    attach_attribute(class, c"_extra", (info::extra, info::set_extra))?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &[close::ABORT, close::FORCE_CLOSE])?;
     attach_methods(class, &info::METHODS)
