@@ -18,7 +18,7 @@ use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{Owned, Reach, detached, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::{Ownership, Refused};
@@ -159,10 +159,14 @@ fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
     if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD) {
         handle.fetch();
     }
-    if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD / 2)
-        && let Some(handle) = AnyHandle::of(&handle.bind(py))
-    {
-        handle.fetch_context();
+    match jobs.get(FETCHED_AHEAD / 2) {
+        Some(Job::Callback(handle)) => {
+            if let Some(handle) = AnyHandle::of(&handle.bind(py)) {
+                handle.fetch_context();
+            }
+        }
+        Some(Job::Call(call)) => call.fetch(),
+        Some(Job::Io(..) | Job::Internal(_)) | None => {}
     }
 }
 
@@ -266,6 +270,7 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
 fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
     match job {
         Job::Callback(handle) => run_callback(slf, this, handle),
+        Job::Call(call) => run_call(slf, this, call),
         Job::Io(token, interest) => serve(slf, this, token, interest),
         Job::Internal(internal) => run_internal(slf, this, *internal),
     }
@@ -307,6 +312,26 @@ fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<(
     match handle::run_queued(object) {
         Ok(()) => Ok(()),
         Err((error, object)) => report::callback_failed(slf.as_any(), &object, error),
+    }
+}
+
+#[inline]
+fn run_call(slf: &Bound<'_, Loop>, this: &Loop, call: BareCall) -> PyResult<()> {
+    if this.onlookers.any() {
+        let handle = handle::new_handle_of(slf.as_any(), call)?;
+        return run_watched(slf, this, &handle);
+    }
+    call.run(slf.py())
+        .or_else(|(error, call)| call_failed(slf, error, call))
+}
+
+/// Reports what a call has raised, with a handle for those who ask for it.
+#[cold]
+fn call_failed(slf: &Bound<'_, Loop>, error: PyErr, call: BareCall) -> PyResult<()> {
+    match handle::new_handle_of(slf.as_any(), call) {
+        Ok(handle) => report::callback_failed(slf.as_any(), &handle, error),
+        // There is no memory for one.
+        Err(_) => report::failed(slf.as_any(), "Exception in callback", error, &[]),
     }
 }
 
