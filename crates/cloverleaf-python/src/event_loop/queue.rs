@@ -42,7 +42,14 @@ impl Loop {
     /// The same for who knows that the loop is open.
     #[inline]
     pub(super) fn push_open(&self, job: Job) -> PyResult<()> {
-        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
+        let given = self.cell.give(job, |state, job| {
+            if !self.is_running_now() {
+                // What this thread has injected before, while the loop still ran, comes first.
+                state.scheduler.collect_injected();
+            }
+            state.scheduler.push(job);
+        });
+        match given {
             Ok(()) => Ok(()),
             Err(job) => self.inject(job),
         }

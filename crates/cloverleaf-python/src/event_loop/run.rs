@@ -21,7 +21,7 @@ use crate::error::{ends_the_run, os_error};
 use crate::ffi::{BareCall, Owned, Reach, detached, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
-use crate::owner::{Ownership, Refused};
+use crate::owner::Ownership;
 use crate::report;
 use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
@@ -38,18 +38,10 @@ struct Run<'a, 'py> {
 impl<'a, 'py> Run<'a, 'py> {
     fn begin(slf: &'a Bound<'py, Loop>) -> PyResult<Self> {
         let this = slf.get();
-        let ownership = loop {
-            match this.state().own() {
-                Ok(ownership) => break ownership,
-                // Somebody has it for a moment, unless the loop runs.
-                Err(Refused::Foreign) if !this.is_running_now() => std::hint::spin_loop(),
-                Err(_) => {
-                    return Err(PyRuntimeError::new_err(
-                        "This event loop is already running",
-                    ));
-                }
-            }
-        };
+        let ownership = this
+            .state()
+            .own()
+            .map_err(|_| PyRuntimeError::new_err("This event loop is already running"))?;
         this.thread.store(thread_ident(), Ordering::Release);
         let mut run = Self {
             slf,
@@ -101,6 +93,8 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
     let this = slf.get();
     this.check_open()?;
     let _run = Run::begin(slf)?;
+    // Another thread may have closed it before it was ours.
+    this.check_open()?;
     let mut batch = Batch {
         this,
         jobs: VecDeque::new(),
