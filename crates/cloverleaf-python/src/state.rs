@@ -14,6 +14,7 @@ use pyo3::Python;
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::held::Held;
 use crate::job::{Internal, Job};
+use crate::order::Order;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -39,6 +40,8 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// Sources that the next turn finds readable, also if the driver does not report it.
     reported: Vec<Token>,
+    /// Who comes first when many are ready.
+    order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
@@ -73,6 +76,7 @@ impl LoopState {
             batch: DatagramBatch::new(),
             events: Vec::new(),
             reported: Vec::new(),
+            order: Order::default(),
             held: Held::default(),
             attached: 0,
             quiet: 0,
@@ -272,6 +276,7 @@ impl LoopState {
             reactor,
             events,
             reported,
+            order,
             ..
         } = self;
         reactor.swap_events(events);
@@ -284,6 +289,7 @@ impl LoopState {
             }
         }
         let mut readable = 0;
+        let mut turn = order.begin_turn(events.len());
         for event in events.drain(..) {
             let (token, interest) = match event {
                 Event::Ready(token, interest) => (token, interest),
@@ -299,11 +305,16 @@ impl LoopState {
             match reactor.get_mut(token) {
                 Some(Source::Served(..)) => {
                     readable += usize::from(interest == Interest::READ);
-                    scheduler.push(Job::Io(token, interest));
+                    if turn.comes_now(token, interest) {
+                        scheduler.push(Job::Io(token, interest));
+                    }
                 }
                 Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
                 None => {}
             }
+        }
+        for (token, interest) in turn.come_last() {
+            scheduler.push(Job::Io(token, interest));
         }
         if reactor.driver().may_batch() {
             readable

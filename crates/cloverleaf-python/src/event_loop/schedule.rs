@@ -10,7 +10,7 @@ use pyo3::{Borrowed, intern};
 
 use super::Loop;
 use crate::ffi::{
-    Arguments, CallContext, Method, Owned, Reach, call_in_full, copy_context, raw_attached,
+    Arguments, CallContext, Method, Owned, Reach, call_in_full, freeze_context, raw_attached,
     raw_noargs, reveal,
 };
 use crate::handle::{self, Guard};
@@ -128,14 +128,13 @@ impl<'a, 'py> Request<'a, 'py> {
 
     #[inline]
     fn context(&self, py: Python<'py>) -> PyResult<CallContext> {
-        let context = match self.context {
-            Some(context) => context.into(),
-            None => copy_context(py)?,
-        };
-        Ok(CallContext {
-            context,
-            is_copy: self.context.is_none(),
-        })
+        match self.context {
+            Some(context) => Ok(CallContext {
+                context: context.into(),
+                is_copy: false,
+            }),
+            None => freeze_context(py),
+        }
     }
 }
 

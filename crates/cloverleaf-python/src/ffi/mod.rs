@@ -19,6 +19,7 @@ mod context;
 mod fields;
 mod fill;
 mod freelist;
+mod growing;
 mod guarded;
 mod known;
 mod method;
@@ -52,10 +53,11 @@ pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
-pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
+pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
+pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
