@@ -1,4 +1,4 @@
-//! Letting go of Python for a while, and the number of a thread.
+//! Letting go of Python for a while, and the numbers of a thread and of an interpreter.
 
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -34,6 +34,15 @@ pub(crate) fn detached<R>(py: Python<'_>, blocking: impl FnOnce() -> R) -> R {
 pub(crate) fn thread_ident() -> u64 {
     // SAFETY: `pthread_self(3)` has no precondition and cannot fail. Python's `get_ident` is this number.
     unsafe { libc::pthread_self() }
+}
+
+/// The number of the interpreter that this thread is attached to; none has that of an earlier one.
+pub(crate) fn interpreter(py: Python<'_>) -> i64 {
+    let _: Python<'_> = py;
+    // SAFETY: the thread is attached, as `py` proves, so there is an interpreter.
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: it lives, as this thread is attached to it.
+    unsafe { ffi::PyInterpreterState_GetID(interpreter) }
 }
 
 /// A descriptor that belongs to somebody else, by its number.
