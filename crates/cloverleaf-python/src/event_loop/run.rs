@@ -1,7 +1,8 @@
 //! Running: one turn after the other, and when to let go of Python.
 //!
-//! The thread detaches from Python only to sleep. While a job is ready the kernel is asked with Python held, which
-//! takes 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn.
+//! The thread detaches from Python to sleep. While a job is ready the kernel is asked with Python held, which takes
+//! 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn; so other threads, if
+//! Python knows of any, are let in every few turns (`give_way.rs`).
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -18,7 +19,7 @@ use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{BareCall, Owned, Reach, detached, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, detached, is_alone, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::Ownership;
@@ -257,7 +258,21 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
         injector.after_sleep();
         return result;
     }
+    if state.others.is_due() {
+        return let_others_in(py, state);
+    }
     state.poll()
+}
+
+/// Asks the kernel while other threads may run Python, if there are any.
+#[cold]
+fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
+    if is_alone(py) {
+        return state.poll();
+    }
+    let polled = detached(py, || state.poll());
+    state.others.given();
+    polled
 }
 
 #[inline]
