@@ -20,6 +20,7 @@ mod context;
 mod fields;
 mod fill;
 mod freelist;
+mod growing;
 mod guarded;
 mod known;
 mod method;
@@ -40,7 +41,7 @@ pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_event;
+pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use bare::BareCall;
 pub(crate) use buffer::{
@@ -48,7 +49,7 @@ pub(crate) use buffer::{
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
@@ -58,6 +59,7 @@ pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, 
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
+pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,

@@ -77,7 +77,12 @@ impl Awaitable for Reading {
     fn resume(slf: &Bound<'_, PyAny>) -> PyResult<Step> {
         let this = Self::of(slf)?;
         let phase = this.run()?;
-        this.settle(this.step(slf.py(), phase))
+        let stepped = this.step(slf.py(), phase);
+        if stepped.is_err() {
+            // What has ended the read says more than why some of it could not be kept.
+            cloverleaf::ignore(this.put_back(slf.py()));
+        }
+        this.settle(stepped)
     }
 }
 
@@ -163,8 +168,9 @@ impl Reading {
             Phase::Created | Phase::Handed(_) | Phase::Running | Phase::Finished => Ok(()),
         };
         drop(phase);
+        let kept = self.put_back(py);
         drop(self.replace(Phase::Finished));
-        stopped
+        stopped.and(kept)
     }
 }
 

@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use super::classes;
 use super::feed::{Feed, Part, Taken, feed_of, stop_waiting};
+use super::gathering::Gathered;
 use super::reader::asyncios;
 use super::waiter;
 use super::writer;
@@ -29,6 +30,8 @@ pub(super) enum What {
     Exactly(usize),
     /// What there is, up to so many bytes, at least one.
     UpTo(usize),
+    /// What comes until the end of the stream.
+    All,
     /// Nothing: a writer waits until it may write again.
     Drain,
 }
@@ -61,6 +64,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Bytes at the front of the buffer in which the separator does not begin.
     searched: usize,
+    /// What a read until the end of the stream has taken.
+    pub(super) gathered: Gathered,
 }
 
 /// A read.
@@ -86,6 +91,7 @@ pub(super) fn start(reader: &Bound<'_, PyAny>, what: What) -> PyResult<Owned> {
         state: Mutex::new(State {
             phase: Phase::Created,
             searched: 0,
+            gathered: Gathered::Nothing,
         }),
     };
     Ok(CLASS.instantiate(reader.py(), reading)?.into())
@@ -109,7 +115,7 @@ impl Reading {
             What::Line => "StreamReader.readline",
             What::Until(_) => "StreamReader.readuntil",
             What::Exactly(_) => "StreamReader.readexactly",
-            What::UpTo(_) => "StreamReader.read",
+            What::UpTo(_) | What::All => "StreamReader.read",
             What::Drain => "StreamWriter.drain",
         }
     }
@@ -215,6 +221,9 @@ impl Reading {
         let Some(feed) = Feed::of(object) else {
             return self.hand_over(reader);
         };
+        if matches!(self.what, What::All) {
+            return self.gather(reader, object, feed);
+        }
         match self.find(reader.py(), feed)? {
             Taken::Bytes(bytes) => {
                 if feed.known().paused {
@@ -223,7 +232,7 @@ impl Reading {
                 Ok((Step::Done(bytes.into()), Phase::Finished))
             }
             Taken::TooLittle => self.wait(reader, (object, feed)),
-            Taken::Unusual => self.hand_over(reader),
+            Taken::End | Taken::Unusual => self.hand_over(reader),
         }
     }
 
@@ -242,7 +251,7 @@ impl Reading {
                     Part::First(*count)
                 }
             }),
-            What::Drain => Ok(Taken::Unusual),
+            What::All | What::Drain => Ok(Taken::Unusual),
             What::UpTo(most) => feed.take(py, |bytes, _| match bytes.len().min(*most) {
                 0 => Part::More,
                 count => Part::First(count),
@@ -275,7 +284,7 @@ impl Reading {
     }
 
     /// Waits for more, as asyncio's `_wait_for_data` does.
-    fn wait<'py>(
+    pub(super) fn wait<'py>(
         &self,
         reader: &Bound<'py, PyAny>,
         (object, feed): (&Bound<'py, PyAny>, &Feed),
@@ -345,8 +354,9 @@ impl Reading {
 
     /// Begins anew as asyncio's own coroutine.
     #[cold]
-    fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<(Step, Phase)> {
+    pub(super) fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<(Step, Phase)> {
         let py = reader.py();
+        self.put_back(py)?;
         let coroutine = match &self.what {
             What::Line => asyncios(reader, intern!(py, "readline"))?.invoke0()?,
             What::Until(separator) => {
@@ -356,6 +366,7 @@ impl Reading {
                 asyncios(reader, intern!(py, "readexactly"))?.invoke((*count,))?
             }
             What::UpTo(most) => asyncios(reader, intern!(py, "read"))?.invoke((*most,))?,
+            What::All => asyncios(reader, intern!(py, "read"))?.invoke((-1,))?,
             What::Drain => writer::drain_by_asyncio(reader)?,
         };
         go_on_with(coroutine)
