@@ -11,8 +11,16 @@ from pathlib import Path
 
 from benchmarks.suite.loops import CANDIDATES, FLOOR_MODULE, OURS
 
-#: What the HTTP workloads serve with.
-APPLICATIONS = ("uvicorn>=0.36,<1", "httptools>=0.6.4,<1", "aiohttp>=3.12,<4")
+#: What the workloads of servers and clients as people run them import.
+APPLICATIONS = (
+    "uvicorn>=0.36,<1",
+    "httptools>=0.6.4,<1",
+    "aiohttp>=3.12,<4",
+    "websockets>=15,<18",
+    "asyncpg>=0.31,<1",
+    "redis>=8,<9",
+    "hiredis>=3.2,<4",
+)
 
 #: What draws the plots.
 PLOTS = "matplotlib>=3.9,<4"

@@ -14,6 +14,7 @@ from benchmarks.suite import environment, machine, processor, report
 from benchmarks.suite.loops import CANDIDATES, NAMES, OURS
 from benchmarks.suite.results import Results
 from benchmarks.suite.rounds import Rounds
+from benchmarks.suite.services import Services
 from benchmarks.suite.session import Bench
 from benchmarks.workloads import registry
 
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         description="Compares Cloverleaf with other event loops on this machine.",
     )
     add = options.add_argument
-    add("--quick", action="store_true", help="about three minutes: 3 rounds of 200 ms each")
+    add("--quick", action="store_true", help="about four minutes: 3 rounds of 200 ms each")
     add("--only", action="append", default=[], metavar="PATTERN", help="workloads by name")
     add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (--quick: {','.join(QUICK_LOOPS)})")
     add("--rounds", type=int, help="how often each loop is measured (default: 7)")
@@ -67,8 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     present = [loop for loop in loops if not results.loops[loop].startswith("not installed")]
     settings = results.settings
     rounds = Rounds(bench, settings["rounds"], settings["window_ms"], keep=settings["keep"])
-    for workload in workloads:
-        results.rows.append(rounds.run(workload, present))
+    with bench.services:
+        for workload in workloads:
+            results.rows.append(rounds.run(workload, present))
     publish(results, options.output)
     draw(bench.python, options.output)
     return 0 if OURS not in loops or OURS in present else 1
@@ -93,7 +95,8 @@ def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Benc
         environment.say(f"warning: {warning}")
     environment.say(f"CPython {built['version']} is {built['optimisation']}")
     environment.say(f"its build flags: {built['decisive_flags']}")
-    bench = Bench(python, load, ROOT, cores, not options.no_prime, warmup_ms=100)
+    services = Services(cores.load)
+    bench = Bench(python, load, ROOT, cores, not options.no_prime, 100, services)
     settings = {
         "loops": ["floor", *loops],
         "rounds": options.rounds or (3 if options.quick else 7),

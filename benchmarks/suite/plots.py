@@ -3,7 +3,7 @@
 `python -m benchmarks.suite.plots RAW DIRECTORY` draws what `raw.json` has into the directory:
 
 - `cpu.svg`: every loop's CPU time an operation for 1 of the best peer's, one line a workload;
-- `latency.svg`: p50 and p99 of the servers, likewise in microseconds;
+- `latency.svg`: p50 and p99 in microseconds, of servers and clients;
 - `connections.svg` and `depth.svg`: the curves, where they were measured.
 
 It needs matplotlib, which the environment of the benchmarks has.
@@ -36,9 +36,9 @@ def draw(results: Results, directory: Path) -> list[Path]:
     drawn = []
     if rows:
         drawn.append(save(cpu(rows), directory / "cpu.svg"))
-    servers = [row for row in rows if row.kind == "server" and row.measurements]
-    if servers:
-        drawn.append(save(latency(servers), directory / "latency.svg"))
+    answering = [row for row in rows if any(map(has_latency, row.measurements.values()))]
+    if answering:
+        drawn.append(save(latency(answering), directory / "latency.svg"))
     for name in CURVES:
         points = [row for row in curves if row.name.startswith(f"curve-{name}-")]
         if points:
@@ -72,7 +72,7 @@ def latency(rows: list[Row]) -> Axes:
     for place, loop in enumerate(loops):
         shift = (place - (len(loops) - 1) / 2) * 0.6 / len(loops)
         for number, row in enumerate(rows):
-            if "latency_ns" not in (row.measurements.get(loop) or [{}])[0]:
+            if not has_latency(row.measurements.get(loop, [])):
                 continue
             ends = [median(row, loop, summary.latency_us(q)) for q in ("p50", "p99")]
             axes.plot(ends, [number + shift] * 2, color=COLOURS[loop], linewidth=1)
@@ -81,6 +81,11 @@ def latency(rows: list[Row]) -> Axes:
     axes.set_xscale("log")
     axes.set_xlabel("latency in microseconds, p50 (mark) to p99 (logarithmic)")
     return axes
+
+
+def has_latency(measurements: list[summary.Measurement]) -> bool:
+    """Whether somebody waited for the answers."""
+    return bool(measurements) and "latency_ns" in measurements[0]
 
 
 def curve(rows: list[Row], name: str) -> Axes:

@@ -95,7 +95,10 @@ def _execute_child(
         subprocess.Popen._execute_child(proc, *given)  # type: ignore[attr-defined]
         return
     start.audit()
-    starting = start.program.start()
+    try:
+        starting = start.program.start()
+    except OSError as error:
+        raise start.refusal(error) from None
     proc.pid = starting.pid
     proc._child_created = True  # type: ignore[attr-defined]
     child = _Child(loop, proc, starting, start)
@@ -195,6 +198,12 @@ class _Start:
         sys.audit("subprocess.Popen", self.executable, self._args, self.cwd, self._audited_env)
         if self._by_posix_spawn:
             sys.audit("os.posix_spawn", os.fspath(self.executable), self._args, self._env)
+
+    def refusal(self, error: OSError) -> OSError:
+        """Return what `subprocess` raises if there is no child at all."""
+        if not self._by_posix_spawn:
+            return error
+        return OSError(error.errno, error.strerror, os.fspath(self.executable))
 
     def failure(self, errno: int, obstacle: str | None) -> OSError:
         """Return what `subprocess` raises if the child gets no further."""

@@ -12,8 +12,10 @@ use cloverleaf::{
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
+use crate::give_way::GiveWay;
 use crate::held::Held;
 use crate::job::{Internal, Job};
+use crate::order::Order;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -27,6 +29,8 @@ pub(crate) struct LoopState {
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
     pub(crate) transports: HashMap<RawFd, Token>,
+    /// The transports of asyncio's own, which watch their descriptors as users do.
+    pub(crate) foreign: HashMap<RawFd, Hold>,
     /// Lent to one receive at a time; made at the first.
     buffer: Vec<u8>,
     /// Likewise, to the receives of many connections in one call.
@@ -37,6 +41,8 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// Sources that the next turn finds readable, also if the driver does not report it.
     reported: Vec<Token>,
+    /// Who comes first when many are ready.
+    order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
@@ -46,6 +52,8 @@ pub(crate) struct LoopState {
     quiet: u32,
     /// When the kernel was asked last, once it has been quiet for long.
     asked: Time,
+    /// When it lets other threads run Python next, if it does not sleep before.
+    pub(crate) others: GiveWay,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -65,15 +73,18 @@ impl LoopState {
             reactor: Reactor::new(driver),
             watches: HashMap::new(),
             transports: HashMap::new(),
+            foreign: HashMap::new(),
             buffer: Vec::new(),
             rooms: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
             reported: Vec::new(),
+            order: Order::default(),
             held: Held::default(),
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
+            others: GiveWay::default(),
             discarded: Vec::new(),
             last_receive: 0,
         })
@@ -113,7 +124,10 @@ impl LoopState {
 
     /// The object that a descriptor belongs to, if it is a transport's or a listener's.
     pub(crate) fn served(&self, py: Python<'_>, fd: RawFd) -> Option<Hold> {
-        match self.reactor.get(*self.transports.get(&fd)?) {
+        let Some(token) = self.transports.get(&fd) else {
+            return self.foreign.get(&fd).map(|hold| hold.clone_ref(py));
+        };
+        match self.reactor.get(*token) {
             Some(Source::Served(hold, _)) => Some(hold.clone_ref(py)),
             Some(Source::Watch(_)) | None => None,
         }
@@ -266,6 +280,7 @@ impl LoopState {
             reactor,
             events,
             reported,
+            order,
             ..
         } = self;
         reactor.swap_events(events);
@@ -278,6 +293,7 @@ impl LoopState {
             }
         }
         let mut readable = 0;
+        let mut turn = order.begin_turn(events.len());
         for event in events.drain(..) {
             let (token, interest) = match event {
                 Event::Ready(token, interest) => (token, interest),
@@ -293,11 +309,16 @@ impl LoopState {
             match reactor.get_mut(token) {
                 Some(Source::Served(..)) => {
                     readable += usize::from(interest == Interest::READ);
-                    scheduler.push(Job::Io(token, interest));
+                    if turn.comes_now(token, interest) {
+                        scheduler.push(Job::Io(token, interest));
+                    }
                 }
                 Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
                 None => {}
             }
+        }
+        for (token, interest) in turn.come_last() {
+            scheduler.push(Job::Io(token, interest));
         }
         if reactor.driver().may_batch() {
             readable
@@ -400,8 +421,10 @@ impl LoopState {
     /// Shows the collector every object that is held.
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
         for job in self.scheduler.ready().chain(self.scheduler.timers().iter()) {
-            if let Job::Callback(handle) = job {
-                visitor.object(handle);
+            match job {
+                Job::Callback(handle) => visitor.object(handle),
+                Job::Call(call) => call.traverse(visitor),
+                Job::Io(..) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);

@@ -8,6 +8,7 @@ mod arguments;
 mod attach;
 mod audit;
 mod awaitable;
+mod bare;
 mod buffer;
 mod bytearray;
 mod call;
@@ -39,21 +40,22 @@ pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
 pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
-pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_event;
+pub(crate) use attach::{borrow_fd, detached, interpreter, is_alone, thread_ident};
+pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
+pub(crate) use bare::BareCall;
 pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
-pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
+pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
@@ -65,7 +67,7 @@ pub(crate) use method::{
 };
 pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, Slots, has_no_others, reveal, without_context};
+pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, stand_in_slots};
 pub(crate) use state::{
