@@ -176,7 +176,7 @@ fn fetch_sources_ahead(py: Python<'_>, state: &LoopState, jobs: &VecDeque<Job>) 
             Some(Source::Served(Hold::Strong(object), _)) => Some(object),
             Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
         },
-        Job::Callback(_) | Job::Internal(_) => None,
+        Job::Callback(_) | Job::Call(_) | Job::Internal(_) => None,
     };
     if let Some(object) = jobs.get(1).and_then(object_of) {
         object.fetch();
