@@ -196,6 +196,8 @@ class Request:
 
     async def _open_by_opener(self, opener: _Opener, flags: int) -> _cloverleaf.FileBase:
         loop = asyncio.get_running_loop()
+        made: list[_cloverleaf.FileBase] = []
+        is_given_up = False
 
         def opened() -> _cloverleaf.FileBase:
             fd = opener(self.file, flags)
@@ -204,10 +206,22 @@ class Request:
             if fd < 0:
                 raise ValueError(f"opener returned {fd}")
             os.set_inheritable(fd, False)
-            # Owned from here on: it is closed also if nobody waits for it any more.
-            return _cloverleaf.FileBase(fd)
+            native = _cloverleaf.FileBase(fd)
+            made.append(native)
+            if is_given_up:
+                native._close()
+            return native
 
-        return await loop.run_in_executor(None, opened)
+        try:
+            return await loop.run_in_executor(None, opened)
+        except BaseException:
+            # Either side notes what it has done before it looks, so one of them closes the file. It
+            # is not left to the last reference: without the GIL an object that nobody has any more
+            # stays until the thread that made it runs again.
+            is_given_up = True
+            for native in made:
+                native._close()
+            raise
 
     def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
         """Take a descriptor that is open; one that stays the program's is used by a copy."""

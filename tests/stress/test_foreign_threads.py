@@ -20,7 +20,7 @@ pytestmark = pytest.mark.only("cloverleaf")  # asyncio promises nothing, and som
 _PRELUDE = """
 import asyncio, faulthandler, gc, random, socket, threading, time, weakref
 faulthandler.enable()
-CALLS = 150
+CALLS = 80
 box = []
 
 def poke(calls, name):
