@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import _cloverleaf
+from . import _cloverleaf, _file_turns
 from ._file_raw import AT_ONCE_BYTES, RawFile, perform
 from ._file_turns import Turns
 
@@ -270,10 +270,10 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     async def _enter(self) -> None:
         """Take our turn, when what was given up before has come to its end."""
         turns = self._turns
-        if turns.busy:
+        if turns.taken:
             await turns.wait()
         else:
-            turns.busy = True
+            turns.taken = _file_turns.process
         pauses = self._pauses()
         if pauses or not self._raw.is_settled:
             try:
