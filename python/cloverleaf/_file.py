@@ -119,18 +119,23 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def detach(self) -> Any:
         """Give what is below the top layer, as a file of Python's own; this one is of no use then.
 
+        A file without a buffer gives the same without a buffer: it has no other layer.
+
         Nothing may be under way. What is buffered is written at once.
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
         self._file.flush()
         self._raw.write_now()
-        below = self._file.detach()
+        below = self._raw if self._raw.is_unbuffered else self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
         file = os.fdopen(self._release(), self._raw.mode_below, buffering)
         if position is not None:
             file.seek(position)
+        if self._raw.is_unbuffered:
+            # There is no layer that would say that it is of no use any more.
+            self._raw.close()
         return file
 
     # -- in turn -------------------------------------------------------------------------------
