@@ -107,7 +107,7 @@ class RawFile(io.RawIOBase):
     def readable(self) -> bool:
         """Tell whether it was opened to be read."""
         self._check_open()
-        return self._access != os.O_WRONLY
+        return self.is_read
 
     def writable(self) -> bool:
         """Tell whether it was opened to be written."""
@@ -239,6 +239,11 @@ class RawFile(io.RawIOBase):
     def owns_number(self) -> bool:
         """Whether closing the file closes the descriptor that the program knows."""
         return self.number == self._own
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it was opened to be read; also once it is closed."""
+        return self._access != os.O_WRONLY
 
     @property
     def mode_below(self) -> str:
