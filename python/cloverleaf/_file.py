@@ -160,7 +160,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         await self._enter()
         self._is_dirty = True
         try:
-            count: int = self._file.write(data)
+            count = self._write(data)
             if not self._raw.is_settled:
                 await self._raw.settle()
         finally:
@@ -288,6 +288,16 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             except BaseException:
                 turns.leave()
                 raise
+
+    def _write(self, data: Any) -> int:
+        """Hand data to the stack, or what a buffer would pass on whole to the raw file.
+
+        The buffer would lend its memory, which has to be copied before anybody waits.
+        """
+        if type(data) is bytes and len(data) > self._raw.passed_on_above and not self.closed:
+            self._file.flush()
+            return self._raw.write(data)
+        return int(self._file.write(data))
 
     async def _flush_before(self) -> None:
         """Write what is buffered, before something that must find it written."""

@@ -231,7 +231,8 @@ class Request:
         found = os.fstat(number)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
+        is_seekable = stat.S_ISREG(found.st_mode) or _is_seekable(number)
+        raw = RawFile(native, self.file, flags, is_seekable=is_seekable)
         raw.number = number
         size = self._buffer_size(found)
         is_binary = "b" in self.mode
@@ -243,6 +244,8 @@ class Request:
         else:
             raise ValueError("can't have unbuffered text I/O")
         if is_binary:
+            if type(stack) is io.BufferedWriter:
+                raw.passed_on_above = size
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
