@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
+import socket
 from pathlib import Path
 
-from benchmarks.suite import compare, report, summary
+import pytest
+from benchmarks.suite import compare, report, services, summary
+from benchmarks.suite.child import Client
+from benchmarks.suite.processor import Cores
 from benchmarks.suite.results import Results, Row, load
+from benchmarks.suite.rounds import Rounds
+from benchmarks.suite.services import Service, Services
+from benchmarks.suite.session import Bench
+from benchmarks.suite.workload import Ask
 from benchmarks.workloads import registry
 
 
@@ -110,3 +121,100 @@ def test_a_round_compares_with_itself_when_commits_are_compared() -> None:
     made = compare.change("name", [1.0, 10.0, 1.0], [1.0, 10.0, 1.0])
     assert made.ratios == [1.0, 1.0, 1.0]
     assert "| name | 1.000 | 1.000 | 1.00 (1.00 to 1.00) |  |" in compare.table([made], 0.1)
+
+
+def test_every_loop_of_every_workload_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="there is no matplotlib for this Python")
+    from benchmarks.suite import plots
+
+    echo = row({"floor": [1], "uvloop": [4], "rloop": [8], "cloverleaf": [2]})
+    echo.kind, echo.title = "server", "an echo of something"
+    for loop, measurements in echo.measurements.items():
+        measurements[0]["latency_ns"] = {"p50": 1000, "p99": 1000 * (1 + len(loop))}
+    lone = row({"cloverleaf": [7]})
+    lone.title = "what nobody else can do"
+    curve = [row({"uvloop": [n], "cloverleaf": [n]}) for n in (1, 64)]
+    for point, n in zip(curve, (1, 64), strict=True):
+        point.name = f"curve-connections-{n}"
+    results = Results("now", {}, {}, {}, {}, [echo, lone, *curve])
+
+    drawn = plots.draw(results, tmp_path)
+
+    assert [path.name for path in drawn] == ["cpu.svg", "latency.svg", "connections.svg"]
+    cpu, latency, connections = (path.read_text() for path in drawn)
+    for text in ("an echo of something", "what nobody else can do", "floor", "uvloop", "rloop"):
+        assert f"<!-- {text} -->" in cpu
+    assert "<!-- an echo of something -->" in latency
+    assert "<!-- what nobody else can do -->" not in latency
+    assert "<!-- cloverleaf -->" in connections
+
+
+def conversation(address: str, question: bytes) -> bytes:
+    """What a server answers first."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(question)
+        return connection.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("service", "question", "answer"),
+    [
+        ("redis", b"PING\r\n", b"+PONG\r\n"),
+        # SSLRequest, and the answer that there is none.
+        ("postgresql", b"\0\0\0\x08\x04\xd2\x16\x2f", b"N"),
+    ],
+)
+def test_a_service_answers_from_its_first_use_until_it_is_closed(
+    service: Service, question: bytes, answer: bytes
+) -> None:
+    there = {"redis": shutil.which("redis-server"), "postgresql": services.postgresql_programs()}
+    if there[service] is None:
+        pytest.skip(f"{service} is not installed")
+    with Services(frozenset(os.sched_getaffinity(0))) as running:
+        address = running.address(service)
+        assert conversation(address, question) == answer
+        assert running.address(service) == address
+    with pytest.raises(ConnectionRefusedError):
+        conversation(address, question)
+
+
+def test_a_server_that_is_missing_is_named_once_and_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(services, "POSTGRESQL", str(tmp_path))
+    core = frozenset({0})
+    with Services(core) as none:
+        bench = Bench(tmp_path, tmp_path, tmp_path, Cores(core, core, core), True, 0, none)
+        rounds = Rounds(bench, 1, 1, keep=True)
+        for name in ("asyncpg-select-1", "redis-pipeline"):
+            made = rounds.run(registry.by_name(name), ["uvloop", "cloverleaf"])
+            said = capsys.readouterr().err
+            assert said.count("\n") == 1
+            assert "is not installed: apt-get install" in said
+            results = Results("now", {}, {}, {}, {}, [made])
+            assert report.absences(results).count("\n") == 0
+            assert report.absences(results).startswith("- uvloop, cloverleaf, ")
+            assert report.cpu_table(results, ["uvloop"]).count("| cannot ") == 1
+
+
+def test_a_client_asks_on_each_connection_and_has_a_latency_for_every_answer() -> None:
+    asked = {"a": 0, "b": 0}
+
+    def ask(name: str) -> Ask:
+        async def count() -> None:
+            asked[name] += 1
+
+        return count
+
+    loop = asyncio.new_event_loop()
+    client = Client(loop, [ask("a"), ask("b")])
+    assert client.run(0) == 2
+    assert asked == {"a": 1, "b": 1}
+    client.run(1_000_000)
+    loop.close()
+    assert min(asked.values()) > 1
+    latency = client.latency()
+    assert list(latency) == ["p50", "p90", "p99", "p999"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"]

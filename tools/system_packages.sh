@@ -2,6 +2,7 @@
 # On a CI machine: asks apt for what some tests need beyond Rust and Python. Best effort.
 #
 # redis-server      tests/integration runs redis-py against it, and skips with a reason without it
+# postgresql        the same for asyncpg
 # libpython3.X-testsuite   CPython's own tests for the system's Python (pyenv's Pythons have them)
 #
 # Anywhere else this only says what is missing: a test run should not start a daemon on your machine.
@@ -11,6 +12,7 @@ set -euo pipefail
 
 missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 find_pythons
 for python in "${PYTHON_PATHS[@]}"; do
     read -r version tests _ < <(describe_python "$python")

@@ -152,8 +152,8 @@ stage_rust() {
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo test -p cloverleaf --release --test loom_injector
 }
-# The binding has no main program to run its tests in but Python: tests/ has them.
-NOT_THE_BINDING=(--exclude cloverleaf-python)
+# The binding has no main program to run its tests in but Python: tests/ has them. The floor has none.
+NOT_THE_BINDING=(--exclude cloverleaf-python --exclude cloverleaf-floor)
 
 stage_python() {
     local python venv version

@@ -3,7 +3,8 @@
 `python -m benchmarks.suite.child LOOP WORKLOAD prime|no-prime [ADDRESS]` answers in JSON lines:
 
 - for a server, first `{"address": ...}`; then it serves until it is killed;
-- for work inside the loop, first `{"ready": true}`; then each line of input, a number of
+- for work inside the loop, or for a client of the server at ADDRESS, first `{"ready": true}`; then
+  each line of input, a number of
   milliseconds, is answered with what that much work came to;
 - `{"error": ..., "unsupported": ...}` when the loop cannot do it.
 """
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.suite import loops
-from benchmarks.suite.workload import LoopWorkload, Run, ServerWorkload
+from benchmarks.suite.workload import Ask, ClientWorkload, LoopWorkload, Run, ServerWorkload
 from benchmarks.workloads import registry
 
 PRIME_BYTES = 4 * 1024 * 1024
@@ -33,6 +34,12 @@ BACKLOG = 1024
 
 #: The number of operations is settled when they take at least this long.
 CALIBRATION_NS = 20_000_000
+
+#: For how long a client asks before it is measured: the first questions are dearer than all others.
+WARM_UP_NS = 100_000_000
+
+#: What is told of latencies, in per mille.
+QUANTILES = (("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999))
 
 
 def say(**message: object) -> None:
@@ -125,6 +132,54 @@ def work(loop: asyncio.AbstractEventLoop, factory: Any, workload: LoopWorkload) 
         say(**measure(run, portion * portions, clock))
 
 
+class Client:
+    """Connections to a server, each of which asks again as soon as it has its answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, asks: list[Ask]) -> None:
+        self._loop = loop
+        self._asks = asks
+        self._latencies: list[int] = []
+
+    def run(self, window_ns: int) -> int:
+        """Asks for that long, at least once on each connection; how many answers there were."""
+        self._latencies.clear()
+        self._loop.run_until_complete(self._all(time.perf_counter_ns() + window_ns))
+        return len(self._latencies)
+
+    def latency(self) -> dict[str, int]:
+        """How long the answers of the last run took, by quantile."""
+        ordered = sorted(self._latencies)
+        return {name: ordered[len(ordered) * permille // 1000] for name, permille in QUANTILES}
+
+    async def _all(self, end: int) -> None:
+        await asyncio.gather(*(self._keep_asking(ask, end) for ask in self._asks))
+
+    async def _keep_asking(self, ask: Ask, end: int) -> None:
+        note, now = self._latencies.append, 0
+        while now < end:
+            begin = time.perf_counter_ns()
+            await ask()
+            now = time.perf_counter_ns()
+            note(now - begin)
+
+
+def be_client(loop: asyncio.AbstractEventLoop, workload: ClientWorkload, address: str) -> None:
+    """Measures for as long as the parent asks."""
+
+    async def connect() -> list[Ask]:
+        return [await workload.connect(address) for _ in range(workload.connections)]
+
+    client = Client(loop, loop.run_until_complete(connect()))
+    client.run(WARM_UP_NS)
+    say(ready=True)
+    for line in sys.stdin:
+        gc.collect()
+        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+        answers = client.run(int(line) * 1_000_000)
+        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        say(operations=answers, cpu_ns=cpu, wall_ns=wall, latency_ns=client.latency())
+
+
 def main(arguments: list[str]) -> None:
     """Does what the module's docstring says."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -136,6 +191,8 @@ def main(arguments: list[str]) -> None:
         loop, factory = loops.make(name)
         if isinstance(workload, ServerWorkload):
             serve(loop, workload, *where)
+        elif isinstance(workload, ClientWorkload):
+            be_client(loop, workload, *where)
         else:
             work(loop, factory, workload)
     except Exception as error:

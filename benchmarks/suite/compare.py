@@ -20,6 +20,7 @@ from statistics import median
 from benchmarks.suite import environment, processor
 from benchmarks.suite.conversation import LoopFailedError
 from benchmarks.suite.loops import OURS
+from benchmarks.suite.services import NoServiceError, Services
 from benchmarks.suite.session import Bench, Session
 from benchmarks.suite.summary import cpu_us
 from benchmarks.suite.workload import Workload
@@ -92,15 +93,19 @@ def main(arguments: list[str] | None = None) -> int:
     except environment.SetupError as problem:
         environment.say(str(problem))
         return 2
-    benches = [Bench(python, load, ROOT, cores, prime=True, warmup_ms=100) for python in pythons]
     changes = []
-    for workload in workloads:
-        try:
-            changes.append(compare(benches, workload, options.rounds, options.window))
-        except LoopFailedError as failure:
-            environment.say(f"{workload.name}: {failure.reason}")
-            return 2
-        environment.say(line(changes[-1], options.tolerance))
+    with Services(cores.load) as services:
+        benches = [Bench(python, load, ROOT, cores, True, 100, services) for python in pythons]
+        for workload in workloads:
+            try:
+                changes.append(compare(benches, workload, options.rounds, options.window))
+            except NoServiceError as problem:
+                environment.say(f"{workload.name}: not measured, {problem}")
+                continue
+            except LoopFailedError as failure:
+                environment.say(f"{workload.name}: {failure.reason}")
+                return 2
+            environment.say(line(changes[-1], options.tolerance))
     sys.stdout.write(table(changes, options.tolerance))
     if options.output:
         options.output.write_text(json.dumps([asdict(each) for each in changes], indent=1) + "\n")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.suite.loops import CANDIDATES, OURS
+from benchmarks.suite.loops import CANDIDATES, FLOOR_MODULE, OURS
 
-#: What the HTTP workloads serve with.
-APPLICATIONS = ("uvicorn>=0.36,<1", "httptools>=0.6.4,<1", "aiohttp>=3.12,<4")
+#: What the workloads of servers and clients as people run them import.
+APPLICATIONS = (
+    "uvicorn>=0.36,<1",
+    "httptools>=0.6.4,<1",
+    "aiohttp>=3.12,<4",
+    "websockets>=15,<18",
+    "asyncpg>=0.31,<1",
+    "redis>=8,<9",
+    "hiredis>=3.2,<4",
+)
+
+#: What draws the plots.
+PLOTS = "matplotlib>=3.9,<4"
 
 VERSIONS = """
 import json
@@ -69,7 +81,7 @@ def install(python: Path, loops: list[str], ours: str) -> dict[str, str]:
             continue
         if problem:
             problems[candidate.name] = problem
-    for requirement in APPLICATIONS:
+    for requirement in (*APPLICATIONS, PLOTS):
         if problem := pip(python, "--only-binary", ":all:", requirement):
             say(f"{requirement}: {problem}")
     return problems
@@ -99,23 +111,42 @@ def versions(python: Path, loops: list[str], problems: dict[str, str]) -> dict[s
 
 def load_generator(root: Path) -> Path:
     """Builds the load generator with Cargo and returns its path."""
-    manifest = root / "crates" / "cloverleaf-load" / "Cargo.toml"
     say("building the load generator")
+    return built(root, "cloverleaf-load", {})
+
+
+def callback_floor(root: Path, python: Path) -> None:
+    """Builds the bare queue of callbacks, and puts it where that interpreter imports it."""
+    say("building the floor of the callbacks")
+    # An extension module finds the interpreter's symbols in the process that imports it.
+    wanted = {"PYO3_PYTHON": str(python), "PYO3_BUILD_EXTENSION_MODULE": "1"}
+    library = built(root, "cloverleaf-floor", wanted)
+    code = "import sysconfig; print(sysconfig.get_path('platlib'))"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    # Another file under that name, not other bytes in one that a process may have mapped.
+    place = Path(done.stdout.strip()) / f"{FLOOR_MODULE}.so"
+    place.unlink(missing_ok=True)
+    shutil.copyfile(library, place)
+
+
+def built(root: Path, crate: str, environment: dict[str, str]) -> Path:
+    """Builds a crate of the workspace and returns the program or the library."""
     command = ["cargo", "build", "--release", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(
-        [*command, "--manifest-path", str(manifest)],
+        [*command, "--manifest-path", str(root / "crates" / crate / "Cargo.toml")],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
-        env=os.environ,
+        env=os.environ | environment,
     )
     if done.returncode:
-        raise SetupError("the load generator does not build")
+        raise SetupError(f"{crate} does not build")
     for line in done.stdout.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "cloverleaf-load":
-            return Path(message["executable"])
-    raise SetupError("Cargo built no load generator")
+        target = message.get("target", {}).get("name", "")
+        if message.get("filenames") and target.replace("_", "-") == crate:
+            return Path(message["filenames"][0])
+    raise SetupError(f"Cargo built no {crate}")
 
 
 def last_line(text: str) -> str:

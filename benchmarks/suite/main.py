@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,12 @@ from benchmarks.suite import environment, machine, processor, report
 from benchmarks.suite.loops import CANDIDATES, NAMES, OURS
 from benchmarks.suite.results import Results
 from benchmarks.suite.rounds import Rounds
+from benchmarks.suite.services import Services
 from benchmarks.suite.session import Bench
 from benchmarks.workloads import registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEFAULT_LOOPS = [candidate.name for candidate in CANDIDATES if candidate.default]
+QUICK_LOOPS = [candidate.name for candidate in CANDIDATES if candidate.quick]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
         description="Compares Cloverleaf with other event loops on this machine.",
     )
     add = options.add_argument
-    add("--quick", action="store_true", help="about three minutes: 3 rounds of 200 ms each")
+    add("--quick", action="store_true", help="about four minutes: 3 rounds of 200 ms each")
     add("--only", action="append", default=[], metavar="PATTERN", help="workloads by name")
-    add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (default: {','.join(DEFAULT_LOOPS)})")
+    add("--loops", metavar="A,B", help=f"of {','.join(NAMES)} (--quick: {','.join(QUICK_LOOPS)})")
     add("--rounds", type=int, help="how often each loop is measured (default: 7)")
     add("--window", type=int, metavar="MS", help="how long each time (default: 1000)")
     add("--python", default=sys.executable, help="the CPython for all loops: PGO and LTO, please")
@@ -53,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         sys.stdout.writelines(f"{each.name:28} {each.title}\n" for each in workloads)
         return 0
-    loops = options.loops.split(",") if options.loops else DEFAULT_LOOPS
+    usual = QUICK_LOOPS if options.quick else list(NAMES)
+    loops = options.loops.split(",") if options.loops else usual
     unknown = [loop for loop in loops if loop not in NAMES]
     if unknown or not workloads:
         parser().error(f"no such loop: {unknown}" if unknown else "no workload matches --only")
@@ -65,9 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     present = [loop for loop in loops if not results.loops[loop].startswith("not installed")]
     settings = results.settings
     rounds = Rounds(bench, settings["rounds"], settings["window_ms"], keep=settings["keep"])
-    for workload in workloads:
-        results.rows.append(rounds.run(workload, present))
+    with bench.services:
+        for workload in workloads:
+            results.rows.append(rounds.run(workload, present))
     publish(results, options.output)
+    draw(bench.python, options.output)
     return 0 if OURS not in loops or OURS in present else 1
 
 
@@ -81,6 +86,7 @@ def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Benc
     else:
         python = environment.virtual_environment(options.python, options.venv)
         problems = environment.install(python, loops, options.cloverleaf)
+        environment.callback_floor(ROOT, python)
     load = (options.load or environment.load_generator(ROOT)).resolve()
     built = machine.interpreter(python)
     cores = processor.choose(options.pin)
@@ -89,7 +95,8 @@ def set_up(options: argparse.Namespace, loops: list[str]) -> tuple[Results, Benc
         environment.say(f"warning: {warning}")
     environment.say(f"CPython {built['version']} is {built['optimisation']}")
     environment.say(f"its build flags: {built['decisive_flags']}")
-    bench = Bench(python, load, ROOT, cores, not options.no_prime, warmup_ms=100)
+    services = Services(cores.load)
+    bench = Bench(python, load, ROOT, cores, not options.no_prime, 100, services)
     settings = {
         "loops": ["floor", *loops],
         "rounds": options.rounds or (3 if options.quick else 7),
@@ -121,3 +128,13 @@ def publish(results: Results, directory: Path) -> None:
     (directory / "table.md").write_text(text)
     sys.stdout.write(text)
     environment.say(f"saved in {directory}")
+
+
+def draw(python: Path, directory: Path) -> None:
+    """Draws the results; they are whole without."""
+    command = [str(python), "-m", "benchmarks.suite.plots", str(directory / "raw.json")]
+    done = subprocess.run(
+        [*command, str(directory)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        environment.say(f"not drawn: {environment.last_line(done.stderr)}")

@@ -21,7 +21,7 @@ def markdown(results: Results) -> str:
         "The last column is Cloverleaf's time for 1 of the best peer's: below 1 is cheaper.",
         cpu_table(results, loops),
         "## Throughput and latency",
-        "Thousands of operations in a second; for servers p50 / p99 of the latency in "
+        "Thousands of operations in a second; for servers and clients p50 / p99 of the latency in "
         f"microseconds. {HELD_BACK}: the load generator was the bottleneck, so the loop could "
         "have done more (its CPU time per operation stands).",
         speed_table(results, loops),
@@ -109,12 +109,14 @@ def absent(row: Row, loop: str) -> str:
 
 
 def absences(results: Results) -> str:
-    """Every failure with its reason."""
-    return "\n".join(
-        f"- {loop}, {row.title}: {reason}"
-        for row in results.rows
-        for loop, reason in row.failures.items()
-    )
+    """Every failure with its reason; loops that share one stand together."""
+    lines = []
+    for row in results.rows:
+        sharing: dict[str, list[str]] = {}
+        for loop, reason in row.failures.items():
+            sharing.setdefault(reason, []).append(loop)
+        lines += [f"- {', '.join(who)}, {row.title}: {why}" for why, who in sharing.items()]
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:

@@ -6,15 +6,19 @@ that comes and goes on the machine meets the same loop every time.
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 
 from benchmarks.suite.conversation import LoopFailedError
+from benchmarks.suite.environment import say
 from benchmarks.suite.loops import FLOOR
 from benchmarks.suite.results import Row
+from benchmarks.suite.services import NoServiceError
 from benchmarks.suite.session import Bench, Session
 from benchmarks.suite.summary import cpu_us, over_rounds
-from benchmarks.suite.workload import ServerWorkload, Workload
+from benchmarks.suite.workload import ClientWorkload, LoopWorkload, ServerWorkload, Workload
+
+#: What a row calls its workload.
+KINDS: dict[type, str] = {ServerWorkload: "server", LoopWorkload: "loop", ClientWorkload: "client"}
 
 
 class Rounds:
@@ -28,9 +32,15 @@ class Rounds:
 
     def run(self, workload: Workload, loops: list[str]) -> Row:
         """Measures one workload on every loop that can do it."""
-        kind = "server" if isinstance(workload, ServerWorkload) else "loop"
-        row = Row(workload.name, workload.title, workload.operation, kind)
-        if isinstance(workload, ServerWorkload) and workload.floor:
+        row = Row(workload.name, workload.title, workload.operation, KINDS[type(workload)])
+        if isinstance(workload, ClientWorkload):
+            try:
+                self._bench.services.address(workload.service)
+            except NoServiceError as problem:
+                row.failures = dict.fromkeys(loops, f"no server: {problem}")
+                say(f"{row.name}: not measured, {problem}")
+                return row
+        elif workload.floor:
             loops = [FLOOR, *loops]
         with ExitStack() as stack:
             kept: dict[str, Session] = {}
@@ -69,5 +79,4 @@ def tell(row: Row, loops: list[str]) -> None:
         else f"{loop} {row.failures.get(loop, 'none')[:60]!r}"
         for loop in loops
     ]
-    sys.stderr.write(f"{row.name}: {', '.join(cells)} us\n")
-    sys.stderr.flush()
+    say(f"{row.name}: {', '.join(cells)} us")

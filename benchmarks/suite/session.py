@@ -14,7 +14,14 @@ from benchmarks.suite import processor
 from benchmarks.suite.conversation import Conversation, LoopFailedError
 from benchmarks.suite.loops import FLOOR
 from benchmarks.suite.processor import Cores
-from benchmarks.suite.workload import LoopWorkload, ServerWorkload, Traffic, Workload
+from benchmarks.suite.services import Services
+from benchmarks.suite.workload import (
+    ClientWorkload,
+    LoopWorkload,
+    ServerWorkload,
+    Traffic,
+    Workload,
+)
 
 #: For how much longer than the window another generator is at work.
 AROUND_MS = 50
@@ -33,6 +40,7 @@ class Bench:
     cores: Cores
     prime: bool
     warmup_ms: int
+    services: Services
 
 
 class Session:
@@ -46,6 +54,8 @@ class Session:
         try:
             if isinstance(workload, ServerWorkload):
                 self._child = self._serve(loop, workload)
+            elif isinstance(workload, ClientWorkload):
+                self._child = self._ask_service(loop, workload)
             else:
                 self._child = self._work(loop, workload)
         except BaseException:
@@ -90,6 +100,13 @@ class Session:
     def _work(self, loop: str, workload: LoopWorkload) -> Conversation:
         cores = self._bench.cores.all if workload.threads else self._bench.cores.loops
         child = self._start(self._python(loop, workload), cores)
+        answer(child, PATIENCE)
+        return child
+
+    def _ask_service(self, loop: str, workload: ClientWorkload) -> Conversation:
+        command = self._python(loop, workload)
+        address = self._bench.services.address(workload.service)
+        child = self._start([*command, address], self._bench.cores.loops)
         answer(child, PATIENCE)
         return child
 

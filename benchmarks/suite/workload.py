@@ -1,7 +1,8 @@
 """What a workload is: something that one loop does, and how much of it.
 
 A `ServerWorkload` is a server on the loop, driven from outside by the load generator. A
-`LoopWorkload` is work inside the loop's own process. Both count operations, and the figure that
+`LoopWorkload` is work inside the loop's own process, and a `ClientWorkload` asks a server that is
+no loop's. All count operations, and the figure that
 matters is the CPU time of the loop's process, over all of its threads, for one operation.
 """
 
@@ -12,6 +13,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from benchmarks.suite.services import Service
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -25,11 +28,18 @@ Run = Callable[[int], None]
 Prepare = Callable[[asyncio.AbstractEventLoop, LoopFactory], Run]
 
 
+#: Asks a server for one answer, and checks it.
+Ask = Callable[[], Awaitable[None]]
+
+#: Connects to the server at HOST:PORT.
+Connect = Callable[[str], Awaitable[Ask]]
+
+
 @dataclass(frozen=True)
 class Traffic:
     """What the load generator does to a server."""
 
-    mode: Literal["echo", "http", "churn"] = "echo"
+    mode: Literal["echo", "http", "websocket", "churn"] = "echo"
     connections: int = 64
     depth: int = 1
     size: int = 1024
@@ -82,6 +92,20 @@ class LoopWorkload:
     threads: bool = False
     #: Whether the work is done by children, whose CPU time is then what counts.
     children: bool = False
+    #: Whether the bare queue of `cloverleaf-floor` can do it, as the floor.
+    floor: bool = False
 
 
-Workload = ServerWorkload | LoopWorkload
+@dataclass(frozen=True)
+class ClientWorkload:
+    """A client on the loop, whose connections each ask a server as soon as they have an answer."""
+
+    name: str
+    title: str
+    operation: str
+    service: Service
+    connect: Connect
+    connections: int
+
+
+Workload = ServerWorkload | LoopWorkload | ClientWorkload

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from benchmarks.suite.workload import Workload
 from benchmarks.workloads import (
     callbacks,
+    clients,
     connections,
     coroutines,
     curve,
@@ -34,6 +35,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *tls.WORKLOADS,
     *datagrams.WORKLOADS,
     *web.WORKLOADS,
+    *clients.WORKLOADS,
     *fairness.WORKLOADS,
     *callbacks.WORKLOADS,
     *timers.WORKLOADS,

@@ -1,4 +1,4 @@
-"""HTTP servers as people run them: uvicorn with httptools, and aiohttp."""
+"""Servers as people run them: uvicorn with httptools, aiohttp, and websockets."""
 
 from __future__ import annotations
 
@@ -55,6 +55,17 @@ async def serve_aiohttp(_: asyncio.AbstractEventLoop, listener: socket.socket) -
     return runner
 
 
+async def serve_websockets(_: asyncio.AbstractEventLoop, listener: socket.socket) -> object:
+    """websockets' echo server. It neither compresses nor pings, which the load does not speak."""
+    server = importlib.import_module("websockets.asyncio.server")
+
+    async def echo(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    return await server.serve(echo, sock=listener, compression=None, ping_interval=None)
+
+
 TRAFFIC = Traffic(mode="http", connections=64, body=BODY)
 
 WORKLOADS = (
@@ -72,6 +83,14 @@ WORKLOADS = (
         "request",
         serve_aiohttp,
         TRAFFIC,
+        floor=False,
+    ),
+    ServerWorkload(
+        "websockets-echo",
+        "websockets echo 1 KiB, 64 conn.",
+        "message",
+        serve_websockets,
+        Traffic(mode="websocket", connections=64),
         floor=False,
     ),
 )

@@ -99,8 +99,8 @@ class Connecting(Adopting):
         if host is not None or port is not None:
             if sock is not None:
                 raise ValueError("host/port and sock can not be specified at the same time")
-            local_addr, _, _, all_errors = how
-            if local_addr is None and self._connects_natively():
+            *unusual, all_errors = how
+            if unusual == [None] * 3 and self._connects_natively():
                 connected = await self._connect_at_once(host, port, hints, all_errors)
             if connected is None:
                 connected = await self._connect_to(host, port, hints, how)

@@ -8,7 +8,6 @@ transport drives such a socket, by these methods, on our loop.
 import asyncio
 import functools
 import socket
-import weakref
 from asyncio.constants import _SendfileMode
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from contextvars import Context
 from typing import Any
 
 from ._base import LoopBase
+from ._cloverleaf import note_foreign, watch_foreign
 
 # What asyncio's transport calls, as plain sockets have it.
 _PLAIN = {name: getattr(socket.socket, name) for name in ("recv", "recv_into", "send", "sendmsg")}
@@ -34,9 +34,7 @@ class _Watching:
 
     def __init__(self, loop: LoopBase) -> None:
         self._loop = loop
-        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self._remove_reader = loop.remove_reader
-        self._remove_writer = loop.remove_writer
+        self._transports = _Noted(loop)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -44,12 +42,28 @@ class _Watching:
     def _add_reader(
         self, fd: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> None:
-        self._loop.add_reader(fd, _within(context, callback), *args)
+        watch_foreign(self._loop, fd, False, _within(context, callback), *args)
 
     def _add_writer(
         self, fd: int, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> None:
-        self._loop.add_writer(fd, _within(context, callback), *args)
+        watch_foreign(self._loop, fd, True, _within(context, callback), *args)
+
+    def _remove_reader(self, fd: int) -> bool:
+        return watch_foreign(self._loop, fd, False, None)
+
+    def _remove_writer(self, fd: int) -> bool:
+        return watch_foreign(self._loop, fd, True, None)
+
+
+class _Noted:
+    """Where asyncio's transports enter themselves: in our loop, by weak references."""
+
+    def __init__(self, loop: LoopBase) -> None:
+        self._loop = loop
+
+    def __setitem__(self, fd: int, transport: Any) -> None:
+        note_foreign(self._loop, fd, transport)
 
 
 def _within(context: Context | None, callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,6 +87,11 @@ class OwnSocketTransport(_SelectorSocketTransport):  # type: ignore[misc]
         # Transports have a context of their own from Python 3.15 on.
         keywords = {} if context is None else {"context": context}
         super().__init__(_Watching(loop), sock, protocol, waiter, **keywords)
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        # The number is about to be free for another file.
+        note_foreign(self._loop._loop, self._sock_fd, None)
+        super()._call_connection_lost(exc)
 
     def __repr__(self) -> str:
         word = "closed" if self._sock is None else "closing" if self.is_closing() else "open"

@@ -1,13 +1,17 @@
 """`subprocess_exec` and `subprocess_shell`, on which `asyncio.create_subprocess_*` build."""
 
 import asyncio
+import functools
 import subprocess
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._debug import Debugging
 from ._log import logger
 from ._pipes import Pipes
+
+if TYPE_CHECKING:
+    from ._subprocess import SubprocessTransport
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _PIPE = subprocess.PIPE
@@ -88,16 +92,22 @@ class Processes(Pipes, Debugging):
         if self.get_debug():
             # The arguments stay out of the log: there may be passwords among them.
             logger.debug("%s%s", doing, _describe_files(*files))
-        # Most programs start none.
-        from ._starting import start_process
-        from ._subprocess import SubprocessTransport
-
+        start_process, make_transport = _means()
         proc = await start_process(self, command, files, keywords)
-        transport = SubprocessTransport(self, protocol, proc, command, files)
+        transport = make_transport(self, protocol, proc, command, files)
         await transport._connect()
         if self.get_debug():
             logger.info("%s: %r", doing, transport)
         return transport, protocol
+
+
+@functools.cache
+def _means() -> tuple[Callable[..., Awaitable[Any]], type["SubprocessTransport"]]:
+    """What starts a child, and the class of its transport; most programs start none."""
+    from ._starting import start_process
+    from ._subprocess import SubprocessTransport
+
+    return start_process, SubprocessTransport
 
 
 def _refuse_text(

@@ -13,39 +13,12 @@ import functools
 import os
 import subprocess
 import sys
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 from ._cloverleaf import Program, Starting
 from ._pipes import Pipes
 
-# What `Popen.__init__` hands to `_execute_child`, on every Python that we know.
-_PARAMETERS = (
-    "self",
-    "args",
-    "executable",
-    "preexec_fn",
-    "close_fds",
-    "pass_fds",
-    "cwd",
-    "env",
-    "startupinfo",
-    "creationflags",
-    "shell",
-    "p2cread",
-    "p2cwrite",
-    "c2pread",
-    "c2pwrite",
-    "errread",
-    "errwrite",
-    "restore_signals",
-    "gid",
-    "gids",
-    "uid",
-    "umask",
-    "start_new_session",
-    "process_group",
-)
 _MOST_GROUPS = 65536
 _UNKNOWN_EXIT_CODE = 255
 
@@ -86,7 +59,7 @@ def _may_start() -> bool:
         "__new__" not in members
         and isinstance(execute, FunctionType)
         and execute.__globals__ is vars(subprocess)
-        and execute.__code__.co_varnames[: execute.__code__.co_argcount] == _PARAMETERS
+        and _takes_parameters(execute.__code__)
         and isinstance(vars(subprocess).get("_fork_exec"), BuiltinFunctionType)
         and isinstance(_posixsubprocess.fork_exec, BuiltinFunctionType)
         and isinstance(getattr(os, "posix_spawn", None), BuiltinFunctionType)
@@ -96,19 +69,36 @@ def _may_start() -> bool:
     )
 
 
+# The code that was found to do so.
+_taking_them: list[CodeType] = []
+
+
+def _takes_parameters(code: CodeType) -> bool:
+    """Tell whether a function of this code takes what we know, under the names that we know."""
+    if _taking_them and _taking_them[0] is code:
+        return True
+    ours = _Start.__init__.__code__
+    if code.co_varnames[: code.co_argcount] != ours.co_varnames[: ours.co_argcount]:
+        return False
+    _taking_them[:] = [code]
+    return True
+
+
 def _execute_child(
     loop: Pipes, children: "list[_Child]", proc: "subprocess.Popen[bytes]", *given: Any
 ) -> None:
     """Do what `Popen._execute_child` does, but for waiting."""
-    wanted = dict(zip(_PARAMETERS[1:], given, strict=True))
     try:
-        start = _Start(wanted)
+        start = _Start(*given)
     except Exception:
         # It says itself what it does not like.
         subprocess.Popen._execute_child(proc, *given)  # type: ignore[attr-defined]
         return
     start.audit()
-    starting = start.program.start()
+    try:
+        starting = start.program.start()
+    except OSError as error:
+        raise start.refusal(error) from None
     proc.pid = starting.pid
     proc._child_created = True  # type: ignore[attr-defined]
     child = _Child(loop, proc, starting, start)
@@ -117,21 +107,91 @@ def _execute_child(
 
 
 class _Start:
-    """A program, and what exceptions and audit events tell of it."""
+    """A program, and what exceptions and audit events tell of it.
 
-    def __init__(self, wanted: dict[str, Any]) -> None:
-        self._by_posix_spawn = False
-        self._env = wanted["env"]
-        self.cwd = wanted["cwd"]
-        self._args, self.executable = _command(wanted)
-        if _uses_posix_spawn(self.executable, wanted):
-            self._by_posix_spawn = True
-            if not os.fsencode(self._args[0]):
+    It is made of what `Popen.__init__` hands to `_execute_child`, on every Python that we know.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        executable: Any,
+        preexec_fn: Any,
+        close_fds: Any,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        startupinfo: Any,
+        creationflags: Any,
+        shell: Any,
+        p2cread: int,
+        p2cwrite: int,
+        c2pread: int,
+        c2pwrite: int,
+        errread: int,
+        errwrite: int,
+        restore_signals: Any,
+        gid: Any,
+        gids: Any,
+        uid: Any,
+        umask: Any,
+        start_new_session: Any,
+        process_group: Any,
+    ) -> None:
+        self.cwd = cwd
+        self._audited_env = env
+        self._args, self.executable = _command(args, executable, shell)
+        arguments = [os.fsencode(argument) for argument in self._args]
+        path = os.fsencode(self.executable)
+        # What `subprocess` would do for a path, which has audit events and rules of its own.
+        self._by_posix_spawn = (
+            b"/" in path
+            and getattr(subprocess, "_USE_POSIX_SPAWN", False)
+            and (not close_fds or getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False))
+            and not pass_fds
+            and (p2cread == -1 or p2cread > 2)
+            and (c2pwrite == -1 or c2pwrite > 2)
+            and (errwrite == -1 or errwrite > 2)
+            and not start_new_session
+            and process_group == -1
+            and cwd is None
+            and gid is None
+            and gids is None
+            and uid is None
+            and umask < 0
+        )
+        if self._by_posix_spawn:
+            if not arguments[0]:
                 raise ValueError("posix_spawn(3) wants a name")
-            if self._env is None and not _SPAWN_READS_ENVIRON:
-                self._env = os.environ
-        self.program = Program(self._wish(wanted))
-        self._audited_env = wanted["env"]
+            if env is None and not _SPAWN_READS_ENVIRON:
+                env = os.environ
+        self._env = env
+        if b"/" in path:
+            executables = [path]
+        else:
+            folders = os.get_exec_path(env)
+            executables = [os.path.join(os.fsencode(folder), path) for folder in folders]
+        if gids is not None and len(gids) > _MOST_GROUPS:
+            raise ValueError("too many groups")
+        wish = {
+            "arguments": arguments,
+            "executables": executables,
+            "environment": None if env is None else _environment(env),
+            "folder": None if cwd is None else os.fsencode(cwd),
+            "stdio": (p2cread, c2pwrite, errwrite),
+            "parents_ends": (p2cwrite, c2pread, errread),
+            "kept": _kept(pass_fds),
+            "closes_others": bool(close_fds),
+            "restores_signals": bool(restore_signals),
+            "new_session": bool(start_new_session),
+            "process_group": process_group,
+            "groups": gids,
+            "group": gid,
+            "user": uid,
+            "umask": umask,
+            "copies_memory": not getattr(subprocess, "_USE_VFORK", True),
+        }
+        self.program = Program(wish)
 
     def audit(self) -> None:
         """Tell of it whom `subprocess` tells."""
@@ -139,34 +199,11 @@ class _Start:
         if self._by_posix_spawn:
             sys.audit("os.posix_spawn", os.fspath(self.executable), self._args, self._env)
 
-    def _wish(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        executable = os.fsencode(self.executable)
-        if os.path.dirname(executable):
-            executables = [executable]
-        else:
-            folders = os.get_exec_path(self._env)
-            executables = [os.path.join(os.fsencode(folder), executable) for folder in folders]
-        groups = wanted["gids"]
-        if groups is not None and len(groups) > _MOST_GROUPS:
-            raise ValueError("too many groups")
-        return {
-            "arguments": [os.fsencode(argument) for argument in self._args],
-            "executables": executables,
-            "environment": _environment(self._env),
-            "folder": None if self.cwd is None else os.fsencode(self.cwd),
-            "stdio": [wanted["p2cread"], wanted["c2pwrite"], wanted["errwrite"]],
-            "parents_ends": [wanted["p2cwrite"], wanted["c2pread"], wanted["errread"]],
-            "kept": _kept(wanted["pass_fds"]),
-            "closes_others": bool(wanted["close_fds"]),
-            "restores_signals": bool(wanted["restore_signals"]),
-            "new_session": bool(wanted["start_new_session"]),
-            "process_group": wanted["process_group"],
-            "groups": groups,
-            "group": wanted["gid"],
-            "user": wanted["uid"],
-            "umask": wanted["umask"],
-            "copies_memory": not getattr(subprocess, "_USE_VFORK", True),
-        }
+    def refusal(self, error: OSError) -> OSError:
+        """Return what `subprocess` raises if there is no child at all."""
+        if not self._by_posix_spawn:
+            return error
+        return OSError(error.errno, error.strerror, os.fspath(self.executable))
 
     def failure(self, errno: int, obstacle: str | None) -> OSError:
         """Return what `subprocess` raises if the child gets no further."""
@@ -193,8 +230,7 @@ def _knows(text: str) -> bool:
 _TELLS_FOLDERS_APART = _knows("noexec:chdir")
 
 
-def _command(wanted: dict[str, Any]) -> tuple[list[Any], Any]:
-    args, executable, shell = wanted["args"], wanted["executable"], wanted["shell"]
+def _command(args: Any, executable: Any, shell: Any) -> tuple[list[Any], Any]:
     if shell and hasattr(sys, "getandroidapilevel"):
         raise ValueError("the shell is elsewhere")
     args = [args] if isinstance(args, (str, bytes)) else [*args]
@@ -205,26 +241,7 @@ def _command(wanted: dict[str, Any]) -> tuple[list[Any], Any]:
     return args, args[0] if executable is None else executable
 
 
-def _uses_posix_spawn(executable: Any, wanted: dict[str, Any]) -> bool:
-    """Tell whether `subprocess` would, which has audit events and rules of its own."""
-    closes = getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
-    stdio = (wanted["p2cread"], wanted["c2pwrite"], wanted["errwrite"])
-    return bool(
-        getattr(subprocess, "_USE_POSIX_SPAWN", False)
-        and os.path.dirname(executable)
-        and (closes or not wanted["close_fds"])
-        and not wanted["pass_fds"]
-        and all(fd == -1 or fd > 2 for fd in stdio)
-        and not wanted["start_new_session"]
-        and wanted["process_group"] == -1
-        and all(wanted[name] is None for name in ("cwd", "gid", "gids", "uid"))
-        and wanted["umask"] < 0
-    )
-
-
-def _environment(env: Any) -> list[bytes] | None:
-    if env is None:
-        return None
+def _environment(env: Any) -> list[bytes]:
     strings = []
     for name, value in env.items():
         known_as = os.fsencode(name)
@@ -237,6 +254,8 @@ def _environment(env: Any) -> list[bytes] | None:
 def _kept(pass_fds: Any) -> list[int]:
     if not isinstance(pass_fds, (tuple, list, set, frozenset, range)):
         raise TypeError("what can be read only once")
+    if not pass_fds:
+        return []
     kept = sorted(set(pass_fds))
     if not all(type(fd) is int and fd >= 0 for fd in kept):
         raise ValueError("no descriptor")
@@ -254,7 +273,7 @@ class _Child:
         self._starting = starting
         self._start = start
         self._told: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
 
     async def _executed(self) -> None:
         """Wait until it has, or raise what `subprocess` raises; given up, leave nothing behind."""
@@ -299,6 +318,7 @@ class _Child:
     async def _end(self) -> None:
         """Wait until the killed child is reaped, which happens also if nobody waits any more."""
         if self._proc.returncode is None:
+            self._ended = self._loop.create_future()
             try:
                 self._loop._watch_child(self._proc.pid, self._reaped)
             except (OSError, RuntimeError):
@@ -317,7 +337,7 @@ class _Child:
         if self._proc.returncode is None:
             self._proc.returncode = _UNKNOWN_EXIT_CODE if code is None else code
         self._close_files()
-        if not self._ended.done():
+        if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
     def _close_files(self) -> None:

@@ -1,16 +1,17 @@
 """asyncio's stream classes, with hot methods of the native half.
 
-A server's streams are made of these classes at once, by asyncio's own code. What else asyncio's
-functions make, a transport of ours that is given such a protocol makes instances of these classes.
-Neither is done if a program has changed asyncio's: then theirs are the methods that run. No class
-adds a field: what a reader has by its `__init__` is kept by the native half, which has properties
-for it.
+The streams of a server, and the readers of a child's output, are made of these classes at once, by
+asyncio's own code. What else asyncio's functions make, a transport of ours that is given such a
+protocol makes instances of these classes. Neither is done if a program has changed asyncio's: then
+theirs are the methods that run. No class adds a field: what a reader has by its `__init__` is kept
+by the native half, which has properties for it.
 """
 
 import asyncio
 import asyncio.streams
+import asyncio.subprocess
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from . import _cloverleaf
@@ -73,10 +74,22 @@ _ASYNCIOS = (asyncio.StreamReader, asyncio.StreamReaderProtocol, asyncio.StreamW
 _ASYNCIOS_CONNECTION_MADE = asyncio.StreamReaderProtocol.connection_made
 
 
-def _with_ours(function: FunctionType) -> FunctionType:
+# The same for `asyncio.subprocess`. The writer of a child's input has no reader to look at, and
+# stays asyncio's.
+_GLOBALS_OF_SUBPROCESS = {
+    **vars(asyncio.subprocess),
+    "streams": SimpleNamespace(
+        StreamReader=StreamReader, StreamWriter=asyncio.streams.StreamWriter
+    ),
+}
+_ASYNCIOS_PROCESS_PROTOCOL = asyncio.subprocess.SubprocessStreamProtocol
+_ASYNCIOS_PROCESS_MADE = _ASYNCIOS_PROCESS_PROTOCOL.connection_made
+
+
+def _with_ours(function: FunctionType, names: dict[str, Any] = _GLOBALS) -> FunctionType:
     """A function of asyncio's that makes objects of our classes."""
     return FunctionType(
-        function.__code__, _GLOBALS, function.__name__, function.__defaults__, function.__closure__
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
 
 
@@ -91,6 +104,23 @@ def _are_still_asyncios() -> bool:
         and asyncio.StreamReaderProtocol.connection_made is _ASYNCIOS_CONNECTION_MADE
         and _cloverleaf.streams_are_intact()
     )
+
+
+_process_made = _with_ours(cast(FunctionType, _ASYNCIOS_PROCESS_MADE), _GLOBALS_OF_SUBPROCESS)
+
+
+def meeting_of(protocol: Any) -> Callable[[asyncio.SubprocessTransport], object]:
+    """The `connection_made` of a child's protocol, making readers of ours if it is asyncio's."""
+    if (
+        type(protocol) is _ASYNCIOS_PROCESS_PROTOCOL
+        and "connection_made" not in vars(protocol)
+        and _ASYNCIOS_PROCESS_PROTOCOL.connection_made is _ASYNCIOS_PROCESS_MADE
+        and vars(asyncio.subprocess).get("streams") is asyncio.streams
+        and _are_still_asyncios()
+    ):
+        return MethodType(_process_made, protocol)
+    made: Callable[[asyncio.SubprocessTransport], object] = protocol.connection_made
+    return made
 
 
 def _factories_of(starting: Callable[..., object]) -> Iterator[CodeType]:

@@ -16,6 +16,7 @@ from typing import Any
 from ._log import logger
 from ._pipes import Pipes
 from ._releases import WAITS_END_AT_EXIT
+from ._streams import meeting_of
 
 # What a child wrote before it ended is in the kernel when the end is reported. One turn reads some
 # of it, or finds the end of the pipe, and two more tell of that; then either more is read, or there
@@ -178,7 +179,9 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._connect_pipes()
             pending, self._pending_calls = self._pending_calls, None
             assert self._loop is not None
-            self._loop.call_soon(self._protocol.connection_made, self)
+            protocol = self._protocol
+            made = meeting_of(protocol) if self._pipes else protocol.connection_made
+            self._loop.call_soon(made, self)
             for callback, args in pending or ():
                 self._loop.call_soon(callback, *args)
             if self._exit_code is not None:
@@ -259,7 +262,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def _tell_of_the_end(self, turns: int) -> None:
         """Tell of the child's end once its pipes are silent, after so many turns at most."""
         assert self._loop is not None
-        if turns and self._silent_turns < _SILENT_TURNS:
+        if turns and self._silent_turns < _SILENT_TURNS and not self._has_lost_pipes():
             self._silent_turns += 1
             self._loop.call_soon(self._tell_of_the_end, turns - 1)
             return
@@ -274,9 +277,15 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def _try_finish(self) -> None:
         if self._returncode is None or self._finished:
             return
-        if all(one is not None and one.disconnected for one in self._pipes.values()):
+        if self._has_lost_pipes():
             self._finished = True
             self._call(self._call_connection_lost, None)
+
+    def _has_lost_pipes(self) -> bool:
+        """Tell whether there is no pipe, or none that has not told of its end."""
+        return not self._pipes or all(
+            one is not None and one.disconnected for one in self._pipes.values()
+        )
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         try:

@@ -164,6 +164,8 @@ def _bound_socket(path: Any, sock: socket.socket | None) -> socket.socket:
 def remove_stale_socket(path: str | bytes) -> None:
     """Remove a socket, whether or not somebody still listens there; leave other files alone."""
     file = os.fsencode(path)
+    if b"\0" in file:
+        os.stat(path)  # noqa: PTH116 - it refuses such paths, which `bind(2)` would cut off there
     try:
         if _cloverleaf.socket_inode(file) is not None:
             _cloverleaf.remove_socket(file)

@@ -16,6 +16,7 @@ import pytest
 
 from parity.harness.garbage import set_aside_now_and_then
 
+from .postgresql_server import PostgresqlServer, find_programs, serve_postgresql
 from .programs import Programs
 
 T = TypeVar("T")
@@ -89,6 +90,15 @@ def programs() -> Iterator[Programs]:
     started = Programs()
     yield started
     started.kill_all()
+
+
+@pytest.fixture(scope="session")
+def postgresql(programs: Programs) -> Iterator[PostgresqlServer]:
+    """A PostgreSQL of ours; without one, the tests that ask for it are skipped."""
+    if find_programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with serve_postgresql(programs) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -173,25 +173,56 @@ async def test_a_replaced_sock_connect_is_called(
         assert called == [listener.getsockname()]
 
 
-def test_connecting_is_audited(program: Any) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_audit_hooks_are_told_of_the_socket_that_connects(program: Any, host: str) -> None:
     printed = program.output(
-        """
+        f"""
 import asyncio, socket, sys
 seen = []
-sys.addaudithook(lambda event, args: seen.append(args[1]) if event == "socket.connect" else None)
+def hear(event, args):
+    if event in ("socket.__new__", "socket.connect"):
+        seen.append((event, args))
 async def main():
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+        sys.addaudithook(hear)
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, "{host}", address[1], family=socket.AF_INET
+        )
+        sock = transport.get_extra_info("socket")._sock
+        (made, (_, *sort)), (connected, (_, to)) = [each for each in seen if each[1][0] is sock]
+        print(made, connected, to == address, sort[:2] == [socket.AF_INET, socket.SOCK_STREAM])
         transport.close()
-        print(seen == [address])
 loop = new_event_loop()
 loop.run_until_complete(main())
 loop.close()
 """
     )
-    assert printed == "True"
+    assert printed.split() == ["socket.__new__", "socket.connect", "True", "True"]
+
+
+def test_an_audit_hook_can_refuse_a_connection(program: Any) -> None:
+    printed = program.output(
+        """
+import asyncio, socket, sys
+def hear(event, args):
+    if event == "socket.connect":
+        raise LookupError("on purpose")
+async def main():
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sys.addaudithook(hear)
+        try:
+            await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        except LookupError as error:
+            print(error)
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+"""
+    )
+    assert printed == "on purpose"
 
 
 @pytest.mark.parametrize("then", ["pause", "close", "end and pause"])

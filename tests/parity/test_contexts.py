@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import signal
 import threading
 import weakref
 from itertools import repeat
+from operator import attrgetter
 
 import pytest
 
@@ -21,7 +23,7 @@ thing: contextvars.ContextVar[object] = contextvars.ContextVar("thing")
 
 def context_of(handle: asyncio.Handle) -> contextvars.Context:
     """Return the context of a handle, as every version of Python has it."""
-    context: contextvars.Context = vars(asyncio.Handle)["_context"].__get__(handle)
+    context: contextvars.Context = attrgetter("_context")(handle)
     return context
 
 
@@ -133,25 +135,188 @@ def test_code_that_runs_when_a_context_that_was_found_goes_may_use_the_loop(loop
                 loop.remove_reader(0)
 
     used: list[str] = []
-    # So many that a loop gives some of them back before it sleeps.
-    for _ in repeat(None, 20_000):
-        loop.call_soon(number.set, 1)
+    loop.call_soon(number.set, 1)
     turn(loop)
-    found = [context for context in search() if not context][::50]
-    for context in found:
+    for context in [context for context in search() if not context]:
         # One that is in use refuses.
         with contextlib.suppress(RuntimeError):
             context.run(thing.set, Uses())
-    assert found
-    del found, context
-    for _ in repeat(None, 5):
-        loop.call_later(0.001, loop.stop)
-        loop.run_forever()
-    # Every spare one is used, and what was planted goes.
-    for _ in repeat(None, 20_000):
+    del context
+    # The spare one is used, and what was planted goes.
+    for _ in repeat(None, 3):
         loop.call_soon(number.set, 1)
+        turn(loop)
+    assert "called" in used
+
+
+def test_what_is_set_after_the_callback_was_scheduled_is_not_seen(loop: Loop) -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.append((number.get(None), thing.get(None)))
+
+    def schedule() -> None:
+        token = number.set(1)
+        handles.append(loop.call_soon(look))
+        loop.call_soon(look)
+        loop.call_later(0, look)
+        loop.call_soon_threadsafe(look)
+        number.set(2)
+        thing.set("later")
+        number.reset(token)
+
+    handles: list[asyncio.Handle] = []
+    loop.call_soon(schedule)
+    while len(seen) < 4:
+        turn(loop)
+    assert seen == [(1, None)] * 4
+
+
+@pytest.mark.parametrize("way", ["soon", "later", "threadsafe"])
+@pytest.mark.parametrize("asked", ["before", "within", "after"])
+def test_a_handles_context_is_one_and_the_one_that_its_callback_runs_in(
+    loop: Loop, way: str, asked: str
+) -> None:
+    def callback() -> None:
+        assert number.get() == 5
+        number.set(6)
+        if asked == "within":
+            contexts.append(context_of(handle))
+
+    def schedule() -> asyncio.Handle:
+        number.set(5)
+        if way == "soon":
+            return loop.call_soon(callback)
+        if way == "later":
+            return loop.call_later(0, callback)
+        return loop.call_soon_threadsafe(callback)
+
+    contexts: list[contextvars.Context] = []
+    handle = contextvars.copy_context().run(schedule)
+    if asked == "before":
+        contexts.append(context_of(handle))
+        assert contexts[0][number] == 5
+    for _ in repeat(None, 3):
+        turn(loop)
+    contexts += [context_of(handle), context_of(handle)]
+    assert all(type(context) is contextvars.Context for context in contexts)
+    assert {id(context) for context in contexts} == {id(contexts[0])}
+    assert contexts[0][number] == 6
+
+
+def test_a_cancelled_handle_keeps_its_context(loop: Loop) -> None:
+    token = number.set(3)
+    handle = loop.call_soon(print)
+    number.reset(token)
+    handle.cancel()
     turn(loop)
-    assert used
+    assert context_of(handle)[number] == 3
+    assert context_of(handle) is context_of(handle)
+
+
+def test_the_handler_sees_the_context_that_the_callback_failed_in(loop: Loop) -> None:
+    def fail() -> None:
+        number.set(8)
+        raise ValueError("as it should")
+
+    seen: list[object] = []
+    loop.set_exception_handler(lambda _, told: seen.append(context_of(told["handle"])[number]))
+    loop.call_soon(fail)
+    kept = loop.call_soon(fail)
+    loop.call_soon_threadsafe(fail)
+    turn(loop)
+    assert seen == [8, 8, 8]
+    assert context_of(kept)[number] == 8
+
+
+def test_a_token_is_of_its_callbacks_context_alone(loop: Loop) -> None:
+    def take() -> None:
+        tokens.append(number.set(1))
+
+    def reset() -> None:
+        try:
+            number.reset(tokens[-1])
+        except ValueError as error:
+            refused.append(str(error))
+
+    tokens: list[contextvars.Token[int]] = []
+    refused: list[str] = []
+    for _ in repeat(None, 3):
+        for callback in (take, reset, take, reset):
+            loop.call_soon(callback)
+        turn(loop)
+    assert len(refused) == 6
+    assert all("was created in a different Context" in text for text in refused)
+
+
+def test_a_context_cannot_be_entered_again_from_its_callback(loop: Loop) -> None:
+    def callback() -> None:
+        try:
+            context_of(handle).run(print)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    refused: list[str] = []
+    handle = loop.call_soon(callback)
+    turn(loop)
+    assert len(refused) == 1
+    assert "is already entered" in refused[0]
+
+
+def test_a_handle_in_a_cycle_through_its_variables_is_collected(loop: Loop) -> None:
+    def schedule() -> asyncio.Handle:
+        value = Thing()
+        thing.set(value)
+        value.handle = loop.call_later(3600, print)  # type: ignore[attr-defined]
+        references.append(weakref.ref(value))
+        return value.handle  # type: ignore[attr-defined,no-any-return]
+
+    references: list[weakref.ref[Thing]] = []
+    contextvars.copy_context().run(schedule).cancel()
+    contextvars.copy_context().run(schedule).cancel()
+    turn(loop)
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_callbacks_that_run_within_each_other_have_contexts_of_their_own(loop: Loop) -> None:
+    def inner(value: int) -> None:
+        seen.append(number.get(None))
+        number.set(value)
+
+    def outer() -> None:
+        number.set(1)
+        for value in (2, 3):
+            handle = loop.call_soon(inner, value)
+            handle._run()
+            handle.cancel()
+        seen.append(number.get())
+
+    seen: list[int | None] = []
+    loop.call_soon(outer)
+    loop.call_soon(inner, 4)
+    turn(loop)
+    assert seen == [1, 1, 1, None]
+
+
+def test_a_signal_handler_has_the_variables_of_the_moment_when_it_was_set(loop: Loop) -> None:
+    def handler() -> None:
+        seen.append(number.get(None))
+        number.set(0)
+        if len(seen) == 3:
+            loop.stop()
+        else:
+            signal.raise_signal(signal.SIGUSR1)
+
+    seen: list[int | None] = []
+    token = number.set(9)
+    loop.add_signal_handler(signal.SIGUSR1, handler)
+    number.reset(token)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    loop.run_forever()
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert len(seen) == 3
+    assert seen[0] == 9
 
 
 @pytest.mark.parametrize("has_variable", [True, False])

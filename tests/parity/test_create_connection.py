@@ -239,6 +239,12 @@ async def test_interleave_alternates_the_families(
         assert re.findall(r"\('([^']+)'", str(raised.value)) == families
 
 
+async def test_interleave_must_be_a_number_whatever_the_host(loop: Loop, refusing: Address) -> None:
+    for wrong in ("x", [1], 1.5):
+        with pytest.raises(TypeError):
+            await loop.create_connection(asyncio.Protocol, *refusing, interleave=wrong)  # type: ignore[arg-type]
+
+
 async def test_happy_eyeballs_starts_the_next_attempt_while_one_hangs(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import socket
 import ssl
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from .harness.certificates import HOST, client_context, server_context
-from .harness.links import linked
+from .harness.links import accepted, linked
 from .harness.protocols import Recorder
 from .harness.types import Loop
+
+
+class Quiet(asyncio.Protocol):
+    """Takes what comes."""
 
 
 class Counting(socket.socket):
@@ -81,6 +87,32 @@ async def test_a_sockets_own_methods_are_used(loop: Loop, encrypted: bool) -> No
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_transports_descriptor_is_not_for_others_to_watch(loop: Loop, paused: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sock = Counting(fileno=ours.detach())
+        protocol = Recorder(loop)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        if paused:
+            transport.pause_reading()
+        number = sock.fileno()
+        for refused in (
+            lambda: loop.add_reader(number, print),
+            lambda: loop.add_writer(sock, print),
+            lambda: loop.remove_reader(sock),
+            lambda: loop.remove_writer(number),
+        ):
+            with pytest.raises(RuntimeError, match=r"^File descriptor .* is used by transport "):
+                refused()
+        transport.resume_reading()
+        theirs.send(b"still heard")
+        assert await protocol.received(11) == b"still heard"
+        transport.close()
+        assert await protocol.lost is None
+        assert not loop.remove_reader(number), "the number is free for others"
+
+
 async def test_a_socket_of_a_class_that_changes_nothing_is_a_socket(loop: Loop) -> None:
     class Named(socket.socket):
         """A socket with a name."""
@@ -111,6 +143,50 @@ async def test_what_a_program_pretends_about_transports_is_believed(loop: Loop) 
             assert transport.get_extra_info("peername", 1) == (transport, "peername", 1)
         assert isinstance(transport.get_extra_info("socket").fileno(), int)
         assert transport.get_extra_info("nothing", pickle) is pickle
+
+
+@pytest.mark.parametrize("sort", ["stream", "tls", "datagram", "pipe"])
+async def test_a_pretence_may_ask_asyncios_own_method(loop: Loop, sort: str) -> None:
+    genuine = asyncio.BaseTransport.get_extra_info
+    asked: list[str] = []
+
+    def told(self: Any, name: str, default: object = None) -> object:
+        asked.append(name)
+        return genuine(self, name, default)
+
+    transport: Any
+    async with AsyncExitStack() as stack:
+        if sort == "stream":
+            protocol, _ = await stack.enter_async_context(accepted(loop, Recorder))
+            transport = protocol.transport
+        elif sort == "tls":
+            server = await loop.create_server(Quiet, HOST, 0, ssl=server_context())
+            stack.callback(server.close)
+            address = server.sockets[0].getsockname()[:2]
+            transport, _ = await loop.create_connection(
+                Quiet, *address, ssl=client_context(), server_hostname=HOST
+            )
+        elif sort == "datagram":
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+        else:
+            ours, theirs = os.pipe()
+            stack.callback(os.close, theirs)
+            transport, _ = await loop.connect_read_pipe(
+                asyncio.Protocol, os.fdopen(ours, "rb", buffering=0)
+            )
+        names = ("socket", "sockname", "peername", "pipe", "nothing")
+        before = [str(transport.get_extra_info(name, "none")) for name in names]
+        with patch("asyncio.BaseTransport.get_extra_info", told):
+            assert [str(transport.get_extra_info(name, "none")) for name in names] == before
+        assert set(asked) <= set(names)
+        if sort != "tls":
+            transport._extra["more"] = 1
+            assert transport.get_extra_info("more") == 1
+        transport.close()
+        await asyncio.sleep(0)
+        assert str(transport.get_extra_info("sockname", "none")) == before[1]
 
 
 def test_a_pretence_from_before_the_import_ends_when_it_is_taken_back() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 
@@ -247,6 +249,26 @@ def test_repr_shows_the_state(loop: Loop) -> None:
 def test_a_loop_takes_attributes(loop: Loop) -> None:
     loop.own = 1  # type: ignore[attr-defined]
     assert loop.own == 1  # type: ignore[attr-defined]
+
+
+def test_call_later_is_call_at_of_the_subclass(loop: Loop) -> None:
+    called: list[tuple[float, Any, Any]] = []
+
+    class Noting(type(loop)):  # type: ignore[misc]
+        def time(self) -> float:
+            return super().time() + 1000
+
+        def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+            called.append((when, args, context))
+            return super().call_at(when, callback, *args, context=context)
+
+    noting = Noting()
+    context = contextvars.copy_context()
+    first = noting.call_later(5, repr, 1, 2)
+    second = noting.call_later(7, repr, context=context)
+    assert called == [(first.when(), (1, 2), None), (second.when(), (), context)]
+    assert 4 < first.when() - noting.time() <= 5
+    noting.close()
 
 
 def test_a_subclass_in_python_may_override_and_extend(loop: Loop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from .harness.complaints import Complaints
-from .harness.links import everything, linked, tcp_pair
+from .harness.links import accepted, everything, linked, tcp_pair
 from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
@@ -40,8 +41,7 @@ class Answering(Recorder):
 @asynccontextmanager
 async def answering(loop: Loop) -> AsyncIterator[tuple[Answering, socket.socket]]:
     """Give a protocol that answers over TCP, and the plain socket of its peer."""
-    protocol = Answering(loop)
-    async with linked(loop, lambda _loop: protocol, tcp_pair) as (_, peer):
+    async with accepted(loop, Answering) as (protocol, peer):
         yield protocol, peer
 
 
@@ -171,7 +171,7 @@ def test_what_ends_the_loop_does_not_hold_answers_back(loop: Loop) -> None:
 async def test_answers_to_others_are_sent_as_well(loop: Loop) -> None:
     async with (
         answering(loop) as (ours, peer),
-        linked(loop, Recorder, tcp_pair) as (other, others_peer),
+        accepted(loop, Recorder) as (other, others_peer),
     ):
 
         def answer(transport: asyncio.Transport) -> None:
@@ -238,6 +238,50 @@ async def test_a_socket_that_is_asked_for_is_up_to_date(loop: Loop) -> None:
         peer.sendall(b"?")
         assert await loop.run_in_executor(None, everything, peer) == b"012behind"
         assert ours.error is None
+
+
+@pytest.mark.parametrize("act", ["send", "descriptor", "shutdown", "close", "duplicate"])
+@pytest.mark.parametrize("whence", ["brought", "asked for"])
+async def test_a_socket_that_is_known_is_always_up_to_date(
+    loop: Loop, act: str, whence: str
+) -> None:
+    brought, theirs = tcp_pair()
+    theirs.settimeout(5)
+    made = (
+        linked(loop, Answering, lambda: (brought, theirs))
+        if whence == "brought"
+        else answering(loop)
+    )
+    with brought, theirs:
+        async with made as (ours, peer):
+            known = brought
+            if whence == "asked for":
+                known = ours.transport.get_extra_info("socket")._sock
+            duplicate = known.dup()
+
+            def answer(transport: asyncio.Transport) -> None:
+                for number in range(3):
+                    transport.write(b"%d" % number)
+                match act:
+                    case "send":
+                        known.send(b"behind")
+                    case "descriptor":
+                        os.write(known.fileno(), b"behind")
+                    case "duplicate":
+                        duplicate.send(b"behind")
+                    case "shutdown":
+                        known.shutdown(socket.SHUT_WR)
+                    case _:
+                        known.close()
+                if act != "shutdown":
+                    loop.call_soon(duplicate.shutdown, socket.SHUT_WR)
+
+            ours.answer = answer
+            with duplicate:
+                peer.sendall(b"?")
+                received = await loop.run_in_executor(None, everything, peer)
+            assert received == b"012" + b"behind" * (act in {"send", "descriptor", "duplicate"})
+            assert ours.error is None
 
 
 async def test_a_peer_that_is_gone_is_told_of_once(loop: Loop, logged: Complaints) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import re
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -44,3 +49,42 @@ async def test_arguments_may_come_by_name(loop: Loop) -> None:
         assert ours.transport.get_write_buffer_limits() == (1, 2)
         ours.transport.set_write_buffer_limits(4, low=3)
         assert ours.transport.get_write_buffer_limits() == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"high": 1000.0}, (250, 1000)),
+        ({"low": 2.5}, (2, 10)),
+        ({"high": 10, "low": 1.5}, (1, 10)),
+        ({"high": Fraction(9, 2)}, (1, 4)),
+        ({"high": True}, (0, 1)),
+        ({"high": 1 << 80, "low": 5}, (5, sys.maxsize)),
+        ({"low": 1 << 80, "high": 5}, "high (5) must be >= low (1208925819614629174706176)"),
+        ({"high": math.nan}, "high (nan) must be >= low (nan) must be >= 0"),
+        ({"high": math.inf}, "high (inf) must be >= low (nan) must be >= 0"),
+        ({"high": -1.0}, "high (-1.0) must be >= low (-1.0) must be >= 0"),
+        ({"high": "9"}, "unsupported operand type(s) for //: 'str' and 'int'"),
+        ({"high": 9, "low": b"1"}, "'>=' not supported between instances of 'int' and 'bytes'"),
+    ],
+)
+@pytest.mark.parametrize("sort", ["stream", "datagram"])
+async def test_limits_may_be_any_numbers(
+    loop: Loop, sort: str, limits: dict[str, Any], expected: Any
+) -> None:
+    transport: Any
+    async with linked(loop, Recorder) as (protocol, _):
+        transport = protocol.transport
+        if sort == "datagram":
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+        if isinstance(expected, str):
+            with pytest.raises((TypeError, ValueError), match=re.escape(expected)):
+                transport.set_write_buffer_limits(**limits)
+        else:
+            transport.set_write_buffer_limits(**limits)
+            low, high = transport.get_write_buffer_limits()
+            # asyncio gives back what it was given; ours count whole bytes.
+            assert (int(low), min(int(high), sys.maxsize)) == expected
+        transport.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .harness.backends import loop_on
-from .harness.crowds import Answer, Member, clients, crowd, exactly, waiting
+from .harness.crowds import Answer, Member, clients, exactly, waiting
 from .harness.program import Program
 from .harness.types import Loop
 
@@ -60,7 +60,7 @@ async def waits_seen(loop: Loop, laps: int) -> int:
     """Count answers that waited for the next protocol, in so many laps or until there is one."""
     seen = 0
     before: list[socket.socket] = []
-    async with crowd(loop) as many:
+    async with clients(loop) as many:
 
         def answer(member: Member) -> None:
             # Quickly: what a slow protocol writes does not wait.

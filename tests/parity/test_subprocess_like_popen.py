@@ -110,7 +110,7 @@ async def test_signals_are_as_the_thread_has_them(loop: Loop) -> None:
     caught = signal.signal(signal.SIGUSR1, lambda *_: None)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGRTMIN})
     try:
-        said = await compare(("grep", "Sig", "/proc/self/status"), restore_signals=False)
+        said = await compare(("grep", "Sig[^Q]", "/proc/self/status"), restore_signals=False)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         assert blocked == {*mask, signal.SIGTERM, signal.SIGRTMIN}
     finally:
@@ -381,3 +381,35 @@ async def test_without_vfork_it_is_forked(loop: Loop, monkeypatch: Any) -> None:
     await compare(("sh", "-c", TELL), cwd="/")
     with pytest.raises(FileNotFoundError):
         await asyncio.create_subprocess_exec("no-such-program")
+
+
+def test_where_no_process_can_be_made_the_program_is_named_as_popen_does(program: Program) -> None:
+    printed = program.output(
+        """
+import asyncio, os, resource, subprocess
+loop = new_event_loop()
+async def outcome(program):
+    try:
+        await loop.subprocess_exec(
+            asyncio.SubprocessProtocol, program, stdin=None, stdout=None, stderr=None,
+            close_fds=False,
+        )
+    except OSError as error:
+        return type(error), error.errno, error.filename
+def outcome_of_popen(program):
+    try:
+        subprocess.Popen([program], close_fds=False)
+    except OSError as error:
+        return type(error), error.errno, error.filename
+async def main():
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 65534)  # nobody, whom the limit binds
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    for program in ("/bin/true", "true"):
+        found, wanted = await outcome(program), outcome_of_popen(program)
+        print(found == wanted is not None, found, wanted)
+loop.run_until_complete(main())
+loop.close()
+"""
+    )
+    assert [line.split()[0] for line in printed.splitlines()] == ["True", "True"], printed

@@ -77,6 +77,13 @@ async def test_extra_info_names_the_path(loop: Loop, path: Path) -> None:
         await served.lost
 
 
+async def test_a_path_with_a_zero_is_none(loop: Loop, path: Path) -> None:
+    for name in (f"{path}\0more", os.fsencode(f"{path}\0more")):
+        with pytest.raises(ValueError, match="embedded null"):
+            await loop.create_unix_server(asyncio.Protocol, name)
+    assert not path.exists()
+
+
 async def test_a_stale_socket_is_replaced(loop: Loop, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))

@@ -307,6 +307,23 @@ def test_a_negative_descriptor_is_refused(loop: Loop, method: str) -> None:
         getattr(loop, method)(-1, print)
 
 
+@pytest.mark.parametrize("number", [1 << 31, 1 << 63, -(1 << 31) - 1, -(1 << 70)])
+def test_a_number_that_no_descriptor_has_is_said_to_be_one(loop: Loop, number: int) -> None:
+    for add, remove in (
+        (loop.add_reader, loop.remove_reader),
+        (loop.add_writer, loop.remove_writer),
+    ):
+        if number < 0:
+            with pytest.raises(ValueError, match=f"^Invalid file descriptor: {number}$"):
+                add(number, print)
+            with pytest.raises(ValueError, match=f"^Invalid file descriptor: {number}$"):
+                remove(number)
+        else:
+            with pytest.raises(OverflowError, match="too large to convert to C int"):
+                add(number, print)
+            assert not remove(number)
+
+
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
 def test_a_closed_descriptor_is_refused(loop: Loop, method: str) -> None:
     reading, writing = os.pipe()

@@ -10,6 +10,7 @@ pub(crate) const USAGE: &str = "\
 usage: cloverleaf-load serve ADDRESS
        cloverleaf-load echo  ADDRESS [--connections N] [--depth N] [--size BYTES] [--lines]
        cloverleaf-load http  ADDRESS [--connections N] [--depth N] [--path PATH] [--body TEXT]
+       cloverleaf-load websocket ADDRESS [--connections N] [--depth N] [--size BYTES]
        cloverleaf-load churn ADDRESS [--connections N] [--size BYTES] [--most N]
        cloverleaf-load read  PATH COUNT
 ADDRESS is tcp:IP:PORT or unix:PATH; every driver takes --warmup MILLISECONDS (100).
@@ -17,6 +18,7 @@ ADDRESS is tcp:IP:PORT or unix:PATH; every driver takes --warmup MILLISECONDS (1
   read    reads 4 KiB at random offsets of a cached file, one after the other, and prints JSON
   echo    keeps --depth messages of --size bytes in flight on each connection, checks every byte
   http    the same with GET requests of --path, each answered 200 with --body
+  websocket  the same as echo, each message in a binary frame, after a handshake
   churn   connects, exchanges one message, closes, and again; at most --most times per window
 A driver prints `ready`, then reads windows in milliseconds and answers each with a line of JSON.";
 
@@ -43,6 +45,8 @@ pub(crate) enum Dialogue {
         /// Whether each message is a line.
         lines: bool,
     },
+    /// Random bytes in WebSocket frames that come back with the same bytes.
+    WebSocket,
     /// GET requests.
     Http {
         /// The path that is asked for.
@@ -97,6 +101,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
                 path: "/".into(),
                 body: String::new(),
             },
+            "websocket" => Dialogue::WebSocket,
             _ => Dialogue::Echo { lines: false },
         },
     };
@@ -105,7 +110,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
     }
     match verb.as_str() {
         "serve" => Ok(Command::Serve(load.address)),
-        "echo" | "http" => Ok(Command::Exchange(load)),
+        "echo" | "http" | "websocket" => Ok(Command::Exchange(load)),
         "churn" => Ok(Command::Churn(load)),
         _ => Err(Error::Usage(format!("no such command: {verb:?}"))),
     }
@@ -124,7 +129,9 @@ fn set(
     match (option, &mut load.dialogue) {
         ("--connections", _) => load.connections = number(option, &value()?)?,
         ("--depth", _) => load.depth = number(option, &value()?)?,
-        ("--size", Dialogue::Echo { .. }) => load.size = number(option, &value()?)?,
+        ("--size", Dialogue::Echo { .. } | Dialogue::WebSocket) => {
+            load.size = number(option, &value()?)?;
+        }
         ("--most", _) => load.most = number(option, &value()?)?,
         ("--warmup", _) => load.warmup = Duration::from_millis(number(option, &value()?)? as u64),
         ("--lines", Dialogue::Echo { lines }) => *lines = true,
@@ -167,6 +174,7 @@ mod tests {
         for (line, named) in [
             ("echo tcp:127.0.0.1:7 --path /", "--path"),
             ("http tcp:127.0.0.1:7 --lines", "--lines"),
+            ("websocket tcp:127.0.0.1:7 --lines", "--lines"),
             ("echo tcp:127.0.0.1:7 --size 0", "--size"),
             ("echo tcp:127.0.0.1:7 --size", "--size"),
             ("shout tcp:127.0.0.1:7", "shout"),

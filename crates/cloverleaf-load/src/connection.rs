@@ -15,8 +15,10 @@ use crate::ring::Ring;
 /// How the answers of a connection are told apart and checked.
 #[derive(Debug)]
 pub(crate) enum Answers {
-    /// Each is the message itself. `position` is where in the ring the next byte stands.
+    /// They are known byte for byte.
     Echo {
+        /// Every answer in turn: what was sent, or the frames that its messages come back in.
+        expected: Rc<Ring>,
         /// The bytes that came back so far, counted from the ring's beginning.
         position: usize,
     },
@@ -37,12 +39,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that has sent nothing; the `index` spreads connections over the ring.
-    pub(crate) fn new(socket: Socket, ring: Rc<Ring>, index: usize, http: Option<&str>) -> Self {
+    pub(crate) fn new(socket: Socket, ring: Rc<Ring>, index: usize, answers: Answers) -> Self {
         let start = ring.start(index);
-        let answers = match http {
-            None => Answers::Echo { position: start },
-            Some(body) => Answers::Http(Responses::expecting(body)),
-        };
         Self {
             socket,
             ring,
@@ -119,14 +117,14 @@ impl Connection {
 
     fn check(&mut self, bytes: &[u8], latency: &mut Histogram) -> Result<usize, Error> {
         let complete = match &mut self.answers {
-            Answers::Echo { position } => {
-                if !self.ring.matches(*position, bytes) {
+            Answers::Echo { expected, position } => {
+                if !expected.matches(*position, bytes) {
                     let place = *position;
                     return Err(Error::Mismatch(format!(
                         "an echo differs after byte {place}"
                     )));
                 }
-                let message = self.ring.message();
+                let message = expected.message();
                 let before = *position / message;
                 *position += bytes.len();
                 *position / message - before

@@ -11,12 +11,13 @@ use rustix::event::{Timespec, epoll};
 
 use crate::arguments::{Dialogue, Load};
 use crate::clock;
-use crate::connection::Connection;
+use crate::connection::{Answers, Connection};
 use crate::error::Error;
 use crate::histogram::Histogram;
-use crate::http;
+use crate::http::{self, Responses};
 use crate::outcome::Outcome;
 use crate::ring::Ring;
+use crate::websocket;
 
 /// A server that answers nothing for this long has lost something.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,19 +40,24 @@ pub(crate) struct Driver {
 impl Driver {
     /// Opens every connection of the load.
     pub(crate) fn connect(load: &Load) -> Result<Self, Error> {
-        let ring = Rc::new(match &load.dialogue {
-            Dialogue::Echo { lines } => Ring::random(load.size, load.depth, *lines),
-            Dialogue::Http { path, .. } => Ring::repeated(&http::request(path), load.depth),
-        });
-        let body = match &load.dialogue {
-            Dialogue::Echo { .. } => None,
-            Dialogue::Http { body, .. } => Some(body.as_str()),
-        };
+        let (sent, expected) = messages(load);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(load.connections);
         for index in 0..load.connections {
-            let socket = load.address.connect()?;
-            let connection = Connection::new(socket, Rc::clone(&ring), index, body);
+            let mut socket = load.address.connect()?;
+            let echo = || Answers::Echo {
+                expected: Rc::clone(&expected),
+                position: expected.start(index),
+            };
+            let answers = match &load.dialogue {
+                Dialogue::Echo { .. } => echo(),
+                Dialogue::WebSocket => {
+                    websocket::shake_hands(&mut socket)?;
+                    echo()
+                }
+                Dialogue::Http { body, .. } => Answers::Http(Responses::expecting(body)),
+            };
+            let connection = Connection::new(socket, Rc::clone(&sent), index, answers);
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, connection.socket(), data, interest)?;
@@ -123,6 +129,23 @@ impl Driver {
         }
         Ok(answered)
     }
+}
+
+/// What the connections send, and what comes back where that is known byte for byte.
+fn messages(load: &Load) -> (Rc<Ring>, Rc<Ring>) {
+    let sent = match &load.dialogue {
+        Dialogue::Echo { lines } => Ring::random(load.size, load.depth, *lines),
+        Dialogue::Http { path, .. } => Ring::repeated(&http::request(path), load.depth),
+        Dialogue::WebSocket => {
+            let plain = Ring::random(load.size, load.depth, false);
+            return (
+                Rc::new(plain.dressed(load.depth, websocket::question)),
+                Rc::new(plain.dressed(load.depth, websocket::answer)),
+            );
+        }
+    };
+    let sent = Rc::new(sent);
+    (Rc::clone(&sent), sent)
 }
 
 /// Waits for events, at most `PATIENCE`; none then.

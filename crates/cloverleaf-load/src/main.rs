@@ -1,6 +1,6 @@
 //! Load for the benchmarks, and the floor that they are measured against.
 //!
-//! `cloverleaf-load echo|http|churn` drives a server in a closed loop: every connection keeps a fixed
+//! `cloverleaf-load echo|http|websocket|churn` drives a server in a closed loop: every connection keeps a fixed
 //! number of messages in flight, every byte that comes back is compared, and every latency goes into
 //! a histogram. `cloverleaf-load serve` is the floor: an echo server with nothing but epoll, `recv`
 //! and `send`, and `cloverleaf-load read` is that of files.
@@ -23,6 +23,7 @@ mod http;
 mod outcome;
 mod ring;
 mod serve;
+mod websocket;
 
 use std::env;
 use std::io::{self, BufRead, Write};

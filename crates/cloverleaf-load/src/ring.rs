@@ -42,6 +42,16 @@ impl Ring {
         Self::around(message.repeat(depth), message.len(), depth)
     }
 
+    /// The same messages one by one in another form, which is as long for each of them.
+    pub(crate) fn dressed(&self, depth: usize, form: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        let bytes: Vec<u8> = self.bytes[..self.cycle]
+            .chunks(self.message)
+            .flat_map(&form)
+            .collect();
+        let message = bytes.len() / (self.cycle / self.message);
+        Self::around(bytes, message, depth)
+    }
+
     fn around(mut bytes: Vec<u8>, message: usize, depth: usize) -> Self {
         let cycle = bytes.len();
         bytes.extend_from_within(..message * depth);
@@ -109,6 +119,17 @@ mod tests {
         assert!(!ring.matches(0, &stream[64..]));
         let swapped = [&stream[64..128], &stream[..64]].concat();
         assert!(!ring.matches(0, &swapped));
+    }
+
+    #[test]
+    fn messages_in_another_form_keep_their_order_and_start_at_the_same_places() {
+        let plain = Ring::random(100, 8, false);
+        let dressed = plain.dressed(8, |message| [b"<", message, b">"].concat());
+        assert_eq!(dressed.message(), 102);
+        for index in [0, 1, 654, 655, 656, 5000] {
+            let inside = &dressed.at(dressed.start(index), 102)[1..101];
+            assert_eq!(inside, plain.at(plain.start(index), 100));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod handle;
 mod held;
 mod job;
 mod listener;
+mod order;
 mod original;
 mod owner;
 mod report;

@@ -14,6 +14,7 @@ use pyo3::Python;
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::held::Held;
 use crate::job::{Internal, Job};
+use crate::order::Order;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -27,6 +28,8 @@ pub(crate) struct LoopState {
     pub(crate) watches: HashMap<RawFd, Token>,
     /// The registration of each descriptor that a transport or a listener owns.
     pub(crate) transports: HashMap<RawFd, Token>,
+    /// The transports of asyncio's own, which watch their descriptors as users do.
+    pub(crate) foreign: HashMap<RawFd, Hold>,
     /// Lent to one receive at a time; made at the first.
     buffer: Vec<u8>,
     /// Likewise, to the receives of many connections in one call.
@@ -37,6 +40,8 @@ pub(crate) struct LoopState {
     events: Vec<Event>,
     /// Sources that the next turn finds readable, also if the driver does not report it.
     reported: Vec<Token>,
+    /// Who comes first when many are ready.
+    order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
     /// How many descriptors the driver has been told of.
@@ -65,11 +70,13 @@ impl LoopState {
             reactor: Reactor::new(driver),
             watches: HashMap::new(),
             transports: HashMap::new(),
+            foreign: HashMap::new(),
             buffer: Vec::new(),
             rooms: Vec::new(),
             batch: DatagramBatch::new(),
             events: Vec::new(),
             reported: Vec::new(),
+            order: Order::default(),
             held: Held::default(),
             attached: 0,
             quiet: 0,
@@ -113,7 +120,10 @@ impl LoopState {
 
     /// The object that a descriptor belongs to, if it is a transport's or a listener's.
     pub(crate) fn served(&self, py: Python<'_>, fd: RawFd) -> Option<Hold> {
-        match self.reactor.get(*self.transports.get(&fd)?) {
+        let Some(token) = self.transports.get(&fd) else {
+            return self.foreign.get(&fd).map(|hold| hold.clone_ref(py));
+        };
+        match self.reactor.get(*token) {
             Some(Source::Served(hold, _)) => Some(hold.clone_ref(py)),
             Some(Source::Watch(_)) | None => None,
         }
@@ -266,6 +276,7 @@ impl LoopState {
             reactor,
             events,
             reported,
+            order,
             ..
         } = self;
         reactor.swap_events(events);
@@ -278,6 +289,7 @@ impl LoopState {
             }
         }
         let mut readable = 0;
+        let mut turn = order.begin_turn(events.len());
         for event in events.drain(..) {
             let (token, interest) = match event {
                 Event::Ready(token, interest) => (token, interest),
@@ -293,11 +305,16 @@ impl LoopState {
             match reactor.get_mut(token) {
                 Some(Source::Served(..)) => {
                     readable += usize::from(interest == Interest::READ);
-                    scheduler.push(Job::Io(token, interest));
+                    if turn.comes_now(token, interest) {
+                        scheduler.push(Job::Io(token, interest));
+                    }
                 }
                 Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
                 None => {}
             }
+        }
+        for (token, interest) in turn.come_last() {
+            scheduler.push(Job::Io(token, interest));
         }
         if reactor.driver().may_batch() {
             readable

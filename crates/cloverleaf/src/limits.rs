@@ -64,6 +64,11 @@ pub const LONGEST_HOLD_MICROS: u64 = 50;
 /// Below, a ring costs more than it saves.
 pub const READY_FOR_ONE_CALL: usize = 3;
 
+/// Events of one turn from which on those of sources that had one in the turn before come behind the others.
+///
+/// Fewer are served in a fraction of a millisecond, and who counts on the kernel's order finds it.
+pub const READY_TO_BE_ORDERED: usize = 16;
+
 /// Sockets through which one call sends at most, or from which it receives.
 ///
 /// More would save next to nothing, and let the first of them wait longer.

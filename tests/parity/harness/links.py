@@ -79,6 +79,25 @@ async def linked(
 
 
 @asynccontextmanager
+async def accepted(
+    loop: Loop, factory: Callable[[Loop], P]
+) -> AsyncIterator[tuple[P, socket.socket]]:
+    """Give a protocol whose connection's socket nobody has seen, and the socket of its peer."""
+    protocol = factory(loop)
+    server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
+    with socket.create_connection(server.sockets[0].getsockname()) as peer:
+        peer.settimeout(5)
+        await protocol.made
+        server.close()
+        try:
+            yield protocol, peer
+        finally:
+            end(protocol.transport, protocol)
+            await asyncio.wait([protocol.lost])
+    await server.wait_closed()
+
+
+@asynccontextmanager
 async def both_ends(
     loop: Loop,
     client: Callable[[Loop], Recorder] = Recorder,

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
 use super::Loop;
 use super::schedule::create_future;
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Owned, audit_event};
+use crate::ffi::{Owned, is_audited};
 use crate::future;
 
 /// A connection that is being made; the transport that it becomes takes it over.
@@ -82,10 +82,10 @@ fn zero(address: &Bound<'_, PyTuple>, place: usize) -> bool {
         .is_ok_and(|part| part == 0)
 }
 
-/// Begins to connect to an address; None if only Python's socket knows what it means.
+/// Begins to connect to an address; None if only Python's socket knows what it means, or somebody is to be told of it.
 ///
 /// # Errors
-/// `OSError` if the kernel refuses at once; what an audit hook raises.
+/// `OSError` if the kernel refuses at once.
 pub(super) fn begin<'py>(
     slf: &Bound<'py, Loop>,
     sort: [i32; 3],
@@ -93,7 +93,8 @@ pub(super) fn begin<'py>(
 ) -> PyResult<Option<Bound<'py, Connecting>>> {
     let [_, kind, proto] = sort;
     let is_tcp = kind == libc::SOCK_STREAM && matches!(proto, 0 | libc::IPPROTO_TCP);
-    match address_of(address, sort).filter(|_| is_tcp) {
+    // Audit events name the socket, which must exist in Python then.
+    match address_of(address, sort).filter(|_| is_tcp && !is_audited(slf.py())) {
         Some(remote) => connect(slf, remote, address.clone()).map(Some),
         None => Ok(None),
     }
@@ -110,6 +111,9 @@ pub(super) fn begin_literal<'py>(
     [family, proto, flags]: [i32; 3],
 ) -> PyResult<Option<Bound<'py, Connecting>>> {
     let py = slf.py();
+    if is_audited(py) {
+        return Ok(None);
+    }
     let (Ok(text), true) = (
         host.cast_exact::<PyString>(),
         port.is_exact_instance_of::<PyInt>(),
@@ -140,8 +144,6 @@ fn connect<'py>(
     let py = slf.py();
     let this = slf.get();
     this.check_open()?;
-    // The socket that the event would name does not exist in Python.
-    audit_event(c"socket.connect", py.None().bind(py), &address)?;
     let family = match remote {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,

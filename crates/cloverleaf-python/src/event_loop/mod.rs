@@ -492,5 +492,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attach_all(&py.get_type::<Loop>())?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(watch::note_foreign, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(watch::watch_foreign, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

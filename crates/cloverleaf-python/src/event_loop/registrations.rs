@@ -52,7 +52,7 @@ pub(super) struct Replaced {
 impl LoopState {
     /// Whether a descriptor has a transport's or a listener's registration.
     pub(super) fn is_served(&self, fd: RawFd) -> bool {
-        self.transports.contains_key(&fd)
+        self.transports.contains_key(&fd) || self.foreign.contains_key(&fd)
     }
 
     /// Lets a party hear of a descriptor.

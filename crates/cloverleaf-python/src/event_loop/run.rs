@@ -166,12 +166,39 @@ fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
     }
 }
 
+/// Fewer sources than so many are in the processor's cache, too.
+const MANY: usize = 64;
+
+/// Has the processor fetch what later events need: the object of the next but one, and what the next one's transport
+/// refers to, which came with the event before.
+fn fetch_sources_ahead(py: Python<'_>, state: &LoopState, jobs: &VecDeque<Job>) {
+    let object_of = |job: &Job| match job {
+        Job::Io(token, _) => match state.reactor.get(*token) {
+            Some(Source::Served(Hold::Strong(object), _)) => Some(object),
+            Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
+        },
+        Job::Callback(_) | Job::Internal(_) => None,
+    };
+    if let Some(object) = jobs.get(1).and_then(object_of) {
+        object.fetch();
+    }
+    if let Some(object) = jobs.front().and_then(object_of) {
+        transport::fetch(&object.bind(py));
+    }
+}
+
 #[inline]
 fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
     while let Some(job) = batch.jobs.pop_front() {
         if batch.jobs.len() > LONG {
             fetch_ahead(slf.py(), &batch.jobs);
+        }
+        if batch.jobs.len() > MANY
+            && let Job::Io(..) = job
+        {
+            let fetch = |state: &mut _| fetch_sources_ahead(slf.py(), state, &batch.jobs);
+            this.state().with(fetch)?;
         }
         run_job(slf, this, job)?;
         if this.closed.load(Ordering::Relaxed) {

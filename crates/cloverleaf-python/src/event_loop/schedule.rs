@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyFloat, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
 use super::Loop;
 use crate::ffi::{
-    Arguments, CallContext, Method, Owned, Reach, copy_context, raw_attached, raw_noargs, reveal,
+    Arguments, CallContext, Method, Owned, Reach, call_in_full, freeze_context, raw_attached,
+    raw_noargs, reveal,
 };
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
@@ -127,14 +128,13 @@ impl<'a, 'py> Request<'a, 'py> {
 
     #[inline]
     fn context(&self, py: Python<'py>) -> PyResult<CallContext> {
-        let context = match self.context {
-            Some(context) => context.into(),
-            None => copy_context(py)?,
-        };
-        Ok(CallContext {
-            context,
-            is_copy: self.context.is_none(),
-        })
+        match self.context {
+            Some(context) => Ok(CallContext {
+                context: context.into(),
+                is_copy: false,
+            }),
+            None => freeze_context(py),
+        }
     }
 }
 
@@ -298,7 +298,10 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
     let Some(delay) = request.first.filter(|delay| !delay.is_none()) else {
         return Err(PyTypeError::new_err("delay must not be None"));
     };
-    let now = now(slf)?;
+    if !super::FINAL.is_exactly(slf) {
+        return by_call_at(slf, &request, &delay, &args);
+    }
+    let now = now();
     let when = match delay.cast_exact::<PyFloat>() {
         Ok(delay) => now + delay.value(),
         // Any number that can be added to a float, and asyncio's own message for what cannot.
@@ -315,19 +318,40 @@ fn call_at(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     at(slf, &request, when.extract()?, &args)
 }
 
-/// The loop's time in seconds, as its `time()` says, which a subclass may define anew.
+/// What asyncio's `call_later` does: asks `time()` and calls `call_at()`, either of which a subclass may define anew.
+///
+/// # Errors
+/// What they raise.
+#[cold]
+fn by_call_at<'py>(
+    slf: &Bound<'py, PyAny>,
+    request: &Request<'_, 'py>,
+    delay: &Bound<'py, PyAny>,
+    args: &Arguments<'_, 'py>,
+) -> PyResult<Owned> {
+    let py = slf.py();
+    let when = slf.reach0(intern!(py, "time"))?.add(delay)?;
+    let call_at = slf.getattr(intern!(py, "call_at"))?;
+    let context = request
+        .context
+        .map_or_else(|| py.None().into_bound(py), Borrowed::to_owned);
+    let names = PyDict::new(py);
+    names.set_item(intern!(py, "context"), context)?;
+    let positional = [when, request.callback.to_owned()];
+    let rest = args.rest(2).map(Borrowed::to_owned);
+    let values = PyTuple::new(py, positional.into_iter().chain(rest).collect::<Vec<_>>())?;
+    call_in_full(&call_at, &values, &names).map(Owned::from)
+}
+
+/// The loop's time in seconds.
 #[inline]
-fn now(slf: &Bound<'_, PyAny>) -> PyResult<f64> {
-    if super::FINAL.is_exactly(slf) {
-        Ok(cloverleaf::Clock::monotonic().now().as_secs())
-    } else {
-        slf.reach0(intern!(slf.py(), "time"))?.extract()
-    }
+fn now() -> f64 {
+    cloverleaf::Clock::monotonic().now().as_secs()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature of every method")]
 fn time(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(PyFloat::new(slf.py(), cloverleaf::Clock::monotonic().now().as_secs()).into())
+    Ok(PyFloat::new(slf.py(), now()).into())
 }
 
 fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {

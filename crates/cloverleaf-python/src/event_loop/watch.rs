@@ -8,17 +8,17 @@
 use std::os::fd::RawFd;
 
 use cloverleaf::Token;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::{PyInt, PyTuple, PyWeakrefReference};
 
 use super::Loop;
 use super::registrations::{Kernel, Removed, Request};
 use super::schedule::create_future;
 use crate::error::os_error;
 use crate::ffi::{Owned, Reach};
-use crate::source::{Direction, Party};
+use crate::source::{Direction, Hold, Party};
 use crate::{future, handle};
 
 /// The number of a descriptor, given as such or by an object with `fileno()`; negative once that is closed.
@@ -46,8 +46,25 @@ fn number_of(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     }
 }
 
-fn invalid(number: RawFd) -> PyErr {
+fn invalid(number: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(format!("Invalid file descriptor: {number}"))
+}
+
+/// Whether this is a number that no descriptor can have, because it is too large.
+///
+/// # Errors
+/// `ValueError` if it is negative.
+fn is_too_large(file: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Ok(number) = file.cast::<PyInt>() else {
+        return Ok(false);
+    };
+    if number.extract::<RawFd>().is_ok() {
+        return Ok(false);
+    }
+    if number.lt(0)? {
+        return Err(invalid(number));
+    }
+    Ok(true)
 }
 
 fn refuse_transports(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
@@ -71,8 +88,8 @@ fn refuse_transports(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, fd: RawFd) 
 /// `add_reader` or `add_writer`, for a program.
 ///
 /// # Errors
-/// `RuntimeError` if the loop is closed or a transport owns the descriptor, `ValueError` if it is none, `OSError` if
-/// the kernel cannot report on it.
+/// `RuntimeError` if the loop is closed or a transport owns the descriptor, `ValueError` or `OverflowError` if it is none,
+/// `OSError` if the kernel cannot report on it.
 pub(super) fn add_public<'py>(
     slf: &Bound<'py, Loop>,
     file: &Bound<'py, PyAny>,
@@ -80,6 +97,11 @@ pub(super) fn add_public<'py>(
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<()> {
+    if is_too_large(file)? {
+        return Err(PyOverflowError::new_err(
+            "Python int too large to convert to C int",
+        ));
+    }
     let fd = number_of(file)?;
     refuse_transports(slf, file, fd)?;
     add(slf, fd, direction, callback, args)?;
@@ -98,6 +120,9 @@ pub(super) fn remove_public(
     file: &Bound<'_, PyAny>,
     direction: Direction,
 ) -> PyResult<bool> {
+    if is_too_large(file)? {
+        return Ok(false);
+    }
     let fd = any_number_of(file)?;
     if fd < 0 {
         return remove_closed(slf, file, direction)?.ok_or_else(|| invalid(fd));
@@ -121,6 +146,51 @@ fn remove_closed(
         return Ok(None);
     };
     finish_removal(slf, removed).map(Some)
+}
+
+/// Tells a loop of a transport of asyncio's own, whose descriptor no program may watch; None takes it back.
+///
+/// # Errors
+/// `TypeError` if it cannot be referred to weakly, `RuntimeError` from a thread that is not the loop's.
+#[pyfunction]
+pub(super) fn note_foreign(
+    event_loop: &Bound<'_, Loop>,
+    fd: RawFd,
+    transport: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let hold = transport
+        .map(|transport| PyWeakrefReference::new(transport).map(|weak| Hold::Weak(weak.into())))
+        .transpose()?;
+    let old = event_loop.get().state().with(|state| match hold {
+        Some(hold) => state.foreign.insert(fd, hold),
+        None => state.foreign.remove(&fd),
+    })?;
+    drop(old);
+    Ok(())
+}
+
+/// Lets such a transport hear of its descriptor; without a callback, no longer. Says whether somebody is or was told.
+///
+/// # Errors
+/// Those of [`add`] and [`remove`].
+#[pyfunction]
+#[pyo3(signature = (event_loop, fd, writes, callback, *args))]
+pub(super) fn watch_foreign<'py>(
+    event_loop: &Bound<'py, Loop>,
+    fd: RawFd,
+    writes: bool,
+    callback: Option<&Bound<'py, PyAny>>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<bool> {
+    let direction = if writes {
+        Direction::Write
+    } else {
+        Direction::Read
+    };
+    match callback {
+        Some(callback) => add(event_loop, fd, direction, callback, args).map(|_handle| true),
+        None => remove(event_loop, fd, direction),
+    }
 }
 
 /// Registers a callback, in place of whoever heard before, and returns its handle.

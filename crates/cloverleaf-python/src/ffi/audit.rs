@@ -24,3 +24,9 @@ pub(crate) fn audit_event(
         Err(PyErr::fetch(address.py()))
     }
 }
+
+/// Whether there is a hook, which is not called by this.
+#[inline]
+pub(crate) fn is_audited(py: Python<'_>) -> bool {
+    guarded::is_audited(py)
+}

@@ -3,14 +3,13 @@
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{Borrowed, ffi};
 
 use super::class::{Native, TypeSlot, slot};
 use super::guarded;
-use super::method::{Getter, property};
+use super::method::{Getter, panicked, property, raise};
 use super::object::Owned;
 use super::stop::stop_with;
 
@@ -90,11 +89,8 @@ fn fenced<R>(
     let py = unsafe { Python::assume_attached() };
     // SAFETY: the interpreter passes a live object.
     let slf = unsafe { Borrowed::from_ptr(py, slf) };
-    let result = catch_unwind(AssertUnwindSafe(|| body(&slf))).unwrap_or_else(|_| {
-        Err(PyRuntimeError::new_err(
-            "cloverleaf has a bug, please report it: a panic in an awaitable",
-        ))
-    });
+    let result = catch_unwind(AssertUnwindSafe(|| body(&slf)))
+        .unwrap_or_else(|panic| Err(panicked(py, &*panic)));
     answer(py, result)
 }
 
@@ -102,10 +98,7 @@ unsafe extern "C" fn begin<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::P
     fenced(slf, T::begin, |py, result| match result {
         // SAFETY: the interpreter passes a live object.
         Ok(()) => unsafe { itself(slf) },
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
+        Err(error) => raise(py, error),
     })
 }
 
@@ -115,7 +108,7 @@ unsafe extern "C" fn next<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::Py
         match result {
             Ok(Step::Waits(future)) => return future.into_raw(),
             Ok(Step::Done(result)) => stop_with(py, result),
-            Err(error) => error.restore(py),
+            Err(error) => return raise(py, error),
         }
         std::ptr::null_mut()
     })
@@ -137,10 +130,7 @@ unsafe extern "C" fn send<T: Awaitable>(
             kind = ffi::PySendResult::PYGEN_RETURN;
             result.into_raw()
         }
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
+        Err(error) => raise(py, error),
     });
     // SAFETY: the interpreter passes a place for the answer.
     unsafe { result.write(object) };

@@ -1,7 +1,7 @@
 //! Calling Python with arguments that lie ready, and entering a `contextvars.Context`.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::guarded;
@@ -50,7 +50,7 @@ pub(super) unsafe fn call_borrowed(
 ) -> PyResult<Bound<'_, PyAny>> {
     let result = if in_tuple {
         // SAFETY: as the caller promises; the thread is attached, as `py` proves.
-        unsafe { guarded::call_tuple(callable, args[0]) }
+        unsafe { guarded::call_tuple(callable, args[0], std::ptr::null_mut()) }
     } else {
         // The first place is scratch room that the callee may use for `self`.
         let [first, second, third] = args;
@@ -137,6 +137,21 @@ pub(crate) fn call_with_names<'py, const N: usize>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// Calls with a tuple of arguments and a `dict` of named ones.
+///
+/// # Errors
+/// What it raises.
+pub(crate) fn call_in_full<'py>(
+    callable: &Bound<'py, PyAny>,
+    values: &Bound<'py, PyTuple>,
+    names: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: all three are live objects of these types, and a `Bound` proves that the thread is attached.
+    let result = unsafe { guarded::call_tuple(callable.as_ptr(), values.as_ptr(), names.as_ptr()) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// Calls that may run Python code, for where a tuple of arguments costs too little to matter.
 ///
 /// PyO3's own `call_method` and its kin cannot be unwound when a daemon thread ends within them (see `guarded`).
@@ -189,7 +204,8 @@ impl<'py, T> Reach<'py> for Bound<'py, T> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let args = args.into_pyobject(self.py()).map_err(Into::into)?;
         // SAFETY: the callable and the tuple are held, and a `Bound` proves that the thread is attached.
-        let result = unsafe { guarded::call_tuple(self.as_ptr(), args.as_ptr()) };
+        let result =
+            unsafe { guarded::call_tuple(self.as_ptr(), args.as_ptr(), std::ptr::null_mut()) };
         // SAFETY: a call gives a new reference, or null with an exception set.
         unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
     }

@@ -41,14 +41,7 @@ impl Unfilled {
         let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
         // SAFETY: it was made as a bytes object above.
         let bytes: Bound<'_, PyBytes> = unsafe { object.cast_into_unchecked() };
-        // SAFETY: `bytes` is a bytes object.
-        let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
-        Ok(Self {
-            bytes: bytes.unbind(),
-            // SAFETY: the content of a bytes object is never at null.
-            start: unsafe { NonNull::new_unchecked(start.cast()) },
-            len,
-        })
+        Ok(Self::of(bytes, len))
     }
 
     /// The room.
@@ -63,12 +56,19 @@ impl Unfilled {
     /// # Errors
     /// `MemoryError`.
     pub(crate) fn cut(self, py: Python<'_>, filled: usize) -> PyResult<Bound<'_, PyBytes>> {
-        let bytes = self.bytes.into_bound(py);
         if filled >= self.len {
-            return Ok(bytes);
+            return Ok(self.bytes.into_bound(py));
         }
-        let mut pointer = bytes.into_ptr();
-        let size = ffi::Py_ssize_t::try_from(filled).unwrap_or(0);
+        Ok(self.resized(py, filled)?.bytes.into_bound(py))
+    }
+
+    /// With room for `len` bytes, and with what is in them already.
+    ///
+    /// # Errors
+    /// `MemoryError`; it is freed then.
+    pub(super) fn resized(self, py: Python<'_>, len: usize) -> PyResult<Self> {
+        let mut pointer = self.bytes.into_ptr();
+        let size = ffi::Py_ssize_t::try_from(len).unwrap_or(ffi::Py_ssize_t::MAX);
         // SAFETY: we own the only reference, as this call demands; on failure it frees the object and sets null.
         if unsafe { _PyBytes_Resize(&raw mut pointer, size) } != 0 {
             return Err(PyErr::fetch(py));
@@ -76,7 +76,19 @@ impl Unfilled {
         // SAFETY: the pointer is to the bytes object that we own, possibly moved by the resize.
         let bytes = unsafe { Bound::from_owned_ptr(py, pointer) };
         // SAFETY: it is a bytes object still.
-        Ok(unsafe { bytes.cast_into_unchecked() })
+        Ok(Self::of(unsafe { bytes.cast_into_unchecked() }, len))
+    }
+
+    /// Around a `bytes` of `len` bytes that nobody has seen.
+    fn of(bytes: Bound<'_, PyBytes>, len: usize) -> Self {
+        // SAFETY: `bytes` is a bytes object.
+        let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
+        Self {
+            bytes: bytes.unbind(),
+            // SAFETY: the content of a bytes object is never at null.
+            start: unsafe { NonNull::new_unchecked(start.cast()) },
+            len,
+        }
     }
 }
 

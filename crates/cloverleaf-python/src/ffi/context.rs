@@ -1,9 +1,10 @@
 //! Copies of the current `contextvars.Context`: what one callback has left serves as the copy for a later one.
 //!
-//! Copying a context and freeing it is a fifth of a callback. Nobody but its handle has a reference to most of them, so
-//! once the callback has returned, the context is emptied and kept ([`keep_context`]), and the next copy is made by
-//! letting it have the current one's variables, which is all that `PyContext_CopyCurrent` does with a new one. Those are
-//! one immutable mapping, so this is one reference.
+//! Copying a context and freeing it is a fifth of a callback. But a copy is nothing more than a reference to the current
+//! context's variables, which are one immutable mapping. So that reference is all that a callback waits with
+//! ([`freeze_context`]); the context is made of it when somebody asks for it ([`context_in`]) or when the callback runs
+//! ([`context_for_call`]). Nobody but the call has a reference to most of them, so once the callback has returned, the
+//! context is emptied and kept ([`keep_context`]), and is the next callback's.
 //!
 //! Neither the place of that reference nor that of the current context is documented. So both are found out by trial
 //! when the module is made ([`learn_contexts`]), on contexts of our own and against what the documented calls say; where
@@ -14,13 +15,12 @@ use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{Borrowed, ffi};
 
 use super::call::{Reach, with_context};
-use super::freelist::{FreeList, GIVEN_BACK, MOST_KEPT};
-use super::object::Owned;
+use super::object::{Owned, Slot};
 
 /// A context, as it lies in memory.
 #[repr(C)]
@@ -35,16 +35,18 @@ struct Context {
 /// A context to call in.
 #[derive(Debug)]
 pub(crate) struct CallContext {
-    /// The context.
+    /// The context; or its variables, of which it is still to be made.
     pub(crate) context: Owned,
-    /// Whether it is a copy that was made for this call.
+    /// Whether it is a copy that was made for this call. If not, it is an object of any type.
     pub(crate) is_copy: bool,
 }
 
-/// Emptied contexts, each with one reference, which is the list's; the collector may find them.
-static SPARE: FreeList = FreeList::new();
+/// An emptied context with one reference, which is this; null if there is none. The collector may find it.
+static SPARE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 /// The mapping of an empty context, kept for ever; null while the layout is not known.
 static NO_VARIABLES: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
+/// The type of that mapping.
+static VARIABLES: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 /// Where a thread's state has its current context.
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 
@@ -58,10 +60,86 @@ const STATE_WORDS: usize = 40;
 /// `MemoryError`.
 #[inline]
 pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
-    match refill(py) {
-        Some(context) => Ok(context.into()),
+    match current_variables(py) {
+        Some(variables) => thaw(py, variables),
         None => copy_anew(py),
     }
+}
+
+/// What the current context is at this moment, of which a copy is made later, if its layout is known; else a copy.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn freeze_context(py: Python<'_>) -> PyResult<CallContext> {
+    let context = match current_variables(py) {
+        Some(variables) => variables,
+        None => copy_anew(py)?,
+    };
+    Ok(CallContext {
+        context,
+        is_copy: true,
+    })
+}
+
+/// The context in a slot that was filled with a [copy](CallContext::is_copy), made of its variables if nobody has asked
+/// before: from now on it is this one.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn context_in(slot: &Slot, holder: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
+    if !cfg!(Py_GIL_DISABLED) && is_frozen(slot.peek()) {
+        let context = empty_context(holder.py())?;
+        // Making it may have run Python code, which has asked, too.
+        if is_frozen(slot.peek())
+            && let Some(variables) = slot.replace(holder, Some(context.clone_ref(holder.py())))
+        {
+            fill(&context, variables);
+        }
+    }
+    Ok(slot.get(holder))
+}
+
+/// Takes the copy out of the slot of an object that nobody else can reach, to call in it: made of its variables if it was
+/// not before.
+///
+/// # Errors
+/// `MemoryError`, and then the slot is as it was.
+#[inline]
+pub(super) fn context_for_call(slot: &Slot, holder: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
+    if !is_frozen(slot.peek()) {
+        return Ok(slot.take(holder));
+    }
+    let context = empty_context(holder.py())?;
+    if let Some(variables) = slot.take(holder) {
+        fill(&context, variables);
+    }
+    Ok(Some(context))
+}
+
+/// Whether a slot with a copy holds its variables. Who has put others there, past our properties, gets those.
+#[inline]
+fn is_frozen(held: *mut ffi::PyObject) -> bool {
+    // SAFETY: what a slot holds is live, and nobody empties it meanwhile: the GIL is held, or nothing is ever frozen.
+    !held.is_null() && unsafe { ffi::Py_TYPE(held) } == VARIABLES.load(Ordering::Relaxed)
+}
+
+/// The mapping of the current context's variables; `None` while the layout is not known.
+#[inline]
+fn current_variables(py: Python<'_>) -> Option<Owned> {
+    let empty = NO_VARIABLES.load(Ordering::Relaxed);
+    if empty.is_null() {
+        return None;
+    }
+    let current = current_context(py);
+    // A thread has no context until it asks for one.
+    let variables = if current.is_null() {
+        empty
+    } else {
+        variables(current)
+    };
+    // SAFETY: the current context holds it, or it is kept for ever.
+    Some(unsafe { Borrowed::from_ptr(py, variables) }.into())
 }
 
 #[cold]
@@ -73,62 +151,57 @@ fn copy_anew(py: Python<'_>) -> PyResult<Owned> {
     Ok(context.into())
 }
 
-/// A spare context with the variables of the current one.
+/// A context with these variables.
 #[inline]
-fn refill(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    let spare = SPARE.take()?;
-    // SAFETY: the list's reference is ours now.
-    let context = unsafe { Bound::from_owned_ptr(py, spare) };
-    let current = current_context(py);
-    // A thread has no context until it asks for one. A spare one is nobody else's, unless it was searched for.
-    if current.is_null() || !is_ours_alone(spare) {
-        return None;
+fn thaw(py: Python<'_>, variables: Owned) -> PyResult<Owned> {
+    let context = empty_context(py)?;
+    fill(&context, variables);
+    Ok(context)
+}
+
+/// A context that nobody else has, to be [filled](fill).
+#[inline]
+fn empty_context(py: Python<'_>) -> PyResult<Owned> {
+    // The GIL guards the place: it is emptied before anybody else runs.
+    let spare = SPARE.load(Ordering::Relaxed);
+    SPARE.store(ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: the place's reference is ours now, if there is any.
+    if let Some(spare) = unsafe { Bound::from_owned_ptr_or_opt(py, spare) }
+        && is_ours_alone(spare.as_ptr())
+    {
+        return Ok(spare.into());
     }
-    let variables = variables(current);
-    // SAFETY: the current context holds it.
-    unsafe { ffi::Py_INCREF(variables) };
-    let empty = replace_variables(spare, variables);
-    // SAFETY: this was the spare context's reference. It is the empty mapping's, of which one is kept for ever; or that
+    // There is none, or somebody has searched for it.
+    new_context(py).map(Into::into)
+}
+
+/// Lets a context that nobody else has, and that is not entered, have these variables.
+#[inline]
+fn fill(context: &Owned, variables: Owned) {
+    let empty = replace_variables(context.as_ptr(), variables.into_raw());
+    // SAFETY: this was the context's reference. It is the empty mapping's, of which one is kept for ever; or that
     // of what somebody has set who searched for the context and let go of it, and then freeing it may run Python code:
     // the context is whole by now, and ours.
     unsafe { ffi::Py_DECREF(empty) };
-    Some(context)
 }
 
-/// Keeps a context that was left, if nobody else has it: a context that was entered and left. It should be one of
-/// [`copy_context`], so that no more are kept than were lent at once.
+/// Keeps a context that was entered and left, for the next call, if nobody else has it, and none is kept. One is enough:
+/// calls run one after the other, or within each other.
 #[inline]
 pub(super) fn keep_context(context: Owned) {
     let empty = NO_VARIABLES.load(Ordering::Relaxed);
-    if empty.is_null() || !is_ours_alone(context.as_ptr()) || !SPARE.has_room(MOST_KEPT) {
+    let has_one = !SPARE.load(Ordering::Relaxed).is_null();
+    if empty.is_null() || has_one || !is_ours_alone(context.as_ptr()) {
         return;
     }
     let context = context.into_raw();
     // SAFETY: it is kept for ever.
     unsafe { ffi::Py_INCREF(empty) };
     let variables = replace_variables(context, empty);
-    SPARE.keep(context);
+    SPARE.store(context, Ordering::Relaxed);
     // Last, since it may free the variables, which may run Python code.
     // SAFETY: this was the context's reference.
     unsafe { ffi::Py_DECREF(variables) };
-}
-
-/// Frees some of the contexts that are kept, if they are many more than a loop needs that has little to do.
-///
-/// No Python code runs: a context that somebody has searched for and called in, or still has, stays on the list.
-pub(crate) fn give_contexts_back(_py: Python<'_>) {
-    for _ in 0..GIVEN_BACK {
-        let Some(context) = SPARE.take_excess() else {
-            return;
-        };
-        if !is_ours_alone(context) || variables(context) != NO_VARIABLES.load(Ordering::Relaxed) {
-            SPARE.keep(context);
-            return;
-        }
-        // SAFETY: this was the list's reference, and the thread is attached, as `_py` proves. Nobody else has the
-        // context, and its mapping is kept for ever.
-        unsafe { ffi::Py_DECREF(context) };
-    }
 }
 
 /// Whether a context has no other reference and no weak one.
@@ -190,6 +263,8 @@ pub(crate) fn learn_contexts(py: Python<'_>) -> PyResult<()> {
         let empty = variables(new_context(py)?.as_ptr());
         // SAFETY: a context has it; this reference is never given up.
         unsafe { ffi::Py_INCREF(empty) };
+        // SAFETY: as above.
+        VARIABLES.store(unsafe { ffi::Py_TYPE(empty) }, Ordering::Relaxed);
         NO_VARIABLES.store(empty, Ordering::Relaxed);
     }
     Ok(())
@@ -242,6 +317,7 @@ impl Trial<'_> {
             let is_expected = is_entered(outer)
                 && has_variables(&self.outer)?
                 && variables(outer) != empty
+                && is_mapping(variables(outer), empty)
                 && variables(copy.as_ptr()) == variables(outer)
                 && !is_entered(copy.as_ptr())
                 && is_ours_alone(copy.as_ptr());
@@ -263,6 +339,14 @@ impl Trial<'_> {
 
 fn all_words(py: Python<'_>) -> [*mut ffi::PyObject; STATE_WORDS] {
     std::array::from_fn(|word| word_of_state(py, word))
+}
+
+/// Whether one object is a mapping like the other.
+fn is_mapping(one: *mut ffi::PyObject, other: *mut ffi::PyObject) -> bool {
+    // SAFETY: both are live objects: contexts hold them.
+    let class = unsafe { ffi::Py_TYPE(other) };
+    // SAFETY: as above.
+    unsafe { ffi::Py_IS_TYPE(one, class) != 0 }
 }
 
 fn is_entered(context: *mut ffi::PyObject) -> bool {

@@ -20,7 +20,7 @@ pub(super) const GIVEN_BACK: usize = 128;
 /// How many takes before its own an object of a long list is fetched into the processor's cache.
 #[cfg(not(Py_GIL_DISABLED))]
 const FETCHED_AHEAD: usize = 8;
-/// A list so long is no more in the cache, of which handles that are taken by turns with it take half.
+/// Objects of a longer list are not in the cache any more.
 #[cfg(not(Py_GIL_DISABLED))]
 const LONG: usize = 1024;
 

@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 
-use pyo3::ffi;
+use pyo3::{Python, ffi};
 
 mod raw {
     use std::ffi::{c_char, c_int};
@@ -91,7 +91,7 @@ pub(super) unsafe fn vectorcall_method(
     result
 }
 
-/// `PyObject_Call` without keywords
+/// `PyObject_Call`; `names` is null where no argument is given by name.
 ///
 /// # Safety
 /// That of the C function; the thread is attached.
@@ -99,10 +99,11 @@ pub(super) unsafe fn vectorcall_method(
 pub(super) unsafe fn call_tuple(
     callable: *mut ffi::PyObject,
     args: *mut ffi::PyObject,
+    names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     let hang = Hang;
     // SAFETY: as the caller promises.
-    let result = unsafe { raw::PyObject_Call(callable, args, std::ptr::null_mut()) };
+    let result = unsafe { raw::PyObject_Call(callable, args, names) };
     std::mem::forget(hang);
     result
 }
@@ -140,4 +141,32 @@ pub(super) unsafe fn audit(
     let result = unsafe { raw::PySys_Audit(event.as_ptr(), c"OO".as_ptr(), first, second) };
     std::mem::forget(hang);
     result == 0
+}
+
+/// Whether somebody hears of audit events, who are told of nothing by this.
+///
+/// The interpreter makes an event's arguments only for hooks. These cannot be made, and so the event ends there.
+pub(super) fn is_audited(_py: Python<'_>) -> bool {
+    unsafe extern "C" fn refuse(_object: *mut std::ffi::c_void) -> *mut ffi::PyObject {
+        // SAFETY: the interpreter calls it on this thread, which is attached.
+        unsafe { ffi::PyErr_NoMemory() }
+    }
+    let hang = Hang;
+    let refuse: unsafe extern "C" fn(*mut std::ffi::c_void) -> *mut ffi::PyObject = refuse;
+    // SAFETY: the format announces a function of this type and a pointer for it; a `Python` proves that the thread is
+    // attached.
+    let result = unsafe {
+        raw::PySys_Audit(
+            c"socket.connect".as_ptr(),
+            c"(O&)".as_ptr(),
+            refuse,
+            std::ptr::null_mut::<std::ffi::c_void>(),
+        )
+    };
+    std::mem::forget(hang);
+    if result != 0 {
+        // SAFETY: as above.
+        unsafe { ffi::PyErr_Clear() };
+    }
+    result != 0
 }

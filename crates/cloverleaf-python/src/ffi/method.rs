@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi};
@@ -30,7 +30,7 @@ pub(super) fn answer_attached(
     match catch_unwind(AssertUnwindSafe(|| body(py))) {
         Ok(Ok(object)) => object.into_raw(),
         Ok(Err(error)) => raise(py, error),
-        Err(panic) => raise(py, panicked(&*panic)),
+        Err(panic) => raise(py, panicked(py, &*panic)),
     }
 }
 
@@ -52,14 +52,25 @@ pub(super) fn change(
     0
 }
 
+/// Raises an exception from a method or slot.
 #[cold]
-fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
-    error.restore(py);
+pub(super) fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    // To make an exception takes memory; where there is none, PyO3 panics.
+    if catch_unwind(AssertUnwindSafe(|| error.restore(py))).is_err() {
+        // SAFETY: a `Python` proves that the thread is attached; this exception was made in advance.
+        unsafe { ffi::PyErr_NoMemory() };
+    }
     std::ptr::null_mut()
 }
 
+/// What a panic stands for: what the interpreter says if it had no memory, where PyO3 panics; else a bug.
 #[cold]
-fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
+pub(super) fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> PyErr {
+    if let Some(raised) = PyErr::take(py)
+        && raised.is_instance_of::<PyMemoryError>(py)
+    {
+        return raised;
+    }
     let what = panic
         .downcast_ref::<&str>()
         .copied()

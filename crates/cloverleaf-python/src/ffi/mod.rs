@@ -20,6 +20,7 @@ mod driven;
 mod fields;
 mod fill;
 mod freelist;
+mod growing;
 mod guarded;
 mod known;
 mod method;
@@ -40,24 +41,25 @@ pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
 pub(crate) use attach::{borrow_fd, detached, thread_ident};
-pub(crate) use audit::audit_event;
+pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
-pub(crate) use context::{CallContext, copy_context, give_contexts_back, learn_contexts};
+pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
 pub(crate) use driven::{Driven, driven_methods};
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
+pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,

@@ -168,16 +168,18 @@ impl Slot {
     }
 }
 
-/// Has the processor fetch the memory of an object, from the collector's words before it to what most objects have
-/// behind their header. The address need not be valid.
+/// Has the processor fetch the memory of an object, to write to it: from the interpreter's and the collector's words
+/// before it to what a handle has behind its header. The address need not be valid.
+///
+/// What another processor has written last is asked for once, and not a second time to be written here.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn fetch(object: *mut ffi::PyObject) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for offset in [-16, 48, 112] {
+    use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+    for offset in [-32, 32, 95] {
         let line = object.cast::<i8>().wrapping_offset(offset);
         // SAFETY: fetching is allowed with any address, and changes nothing but the time that a later access takes.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
     }
 }
 

@@ -16,8 +16,8 @@ use pyo3::{Borrowed, ffi};
 
 use super::call::{INLINE_ARGS, call_borrowed, with_context};
 use super::class::{Native, NativeClass, has_weak_references};
-use super::context::keep_context;
-use super::object::Slot;
+use super::context::{context_for_call, keep_context};
+use super::object::{Owned, Slot};
 
 /// An object with one reference, which is this, that nobody else finds: no weak reference leads there, nor does the
 /// collector.
@@ -35,7 +35,7 @@ pub(crate) struct Slots<'a> {
     pub(crate) callback: &'a Slot,
     pub(crate) args: [&'a Slot; INLINE_ARGS],
     pub(crate) in_tuple: bool,
-    /// Whether the context is a copy that was made for this call.
+    /// Whether the context is a [copy](super::CallContext::is_copy) that was made for this call.
     pub(crate) in_copy: bool,
 }
 
@@ -97,11 +97,30 @@ impl<'py, T: Native> Private<'py, T> {
     /// What the call raises.
     #[inline]
     pub(crate) fn call(&self, slots: impl FnOnce(&T) -> Slots<'_>) -> PyResult<()> {
-        let py = self.object.py();
         let slots = slots(self.value());
-        let args = slots.args.map(Slot::peek);
-        // SAFETY: the slot holds a reference or nothing, and stays as it is (see below).
-        let context = unsafe { Borrowed::from_ptr_or_opt(py, slots.context.peek()) };
+        let copy = if slots.in_copy {
+            context_for_call(slots.context, &self.object)?
+        } else {
+            None
+        };
+        let result = self.call_in(copy.as_ref(), slots);
+        if let Some(copy) = copy {
+            match result {
+                // It was entered, so it is a context. Others' contexts are not kept: there may be any number.
+                Ok(()) => keep_context(copy),
+                // Whoever hears of the error may ask for it.
+                Err(_) => drop(slots.context.replace(&self.object, Some(copy))),
+            }
+        }
+        result
+    }
+
+    #[inline]
+    fn call_in(&self, copy: Option<&Owned>, slots: Slots<'_>) -> PyResult<()> {
+        let py = self.object.py();
+        let context = copy.map_or_else(|| slots.context.peek(), Owned::as_ptr);
+        // SAFETY: `copy` is held, or the slot holds a reference or nothing, and stays as it is (see below).
+        let context = unsafe { Borrowed::from_ptr_or_opt(py, context) };
         let Some(context) = context else {
             return Err(without_context());
         };
@@ -109,19 +128,13 @@ impl<'py, T: Native> Private<'py, T> {
             // Emptied in the same way: there is nothing to call.
             return Ok(());
         }
+        let args = slots.args.map(Slot::peek);
         with_context(py, context, || {
             // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only
             // reference and keeps it to itself. So they hold what they hold through the call.
             let called = unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) };
             called.map(drop)
-        })?;
-        // It was entered, so it is a context. Others' contexts are not kept: there may be any number.
-        if slots.in_copy
-            && let Some(context) = slots.context.take(&self.object)
-        {
-            keep_context(context);
-        }
-        Ok(())
+        })
     }
 
     /// Makes the object known again.

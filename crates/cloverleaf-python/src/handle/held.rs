@@ -3,7 +3,8 @@
 //! asyncio's class has seven fields, one for each of its attributes, all of them references and otherwise unused here.
 //! Ours are references, too, and lie in their place, which makes a handle a third smaller: a burst of them is as much
 //! a matter of memory as of instructions. A program that reaches for a field past our properties, by
-//! `asyncio.Handle._callback.__get__(handle)`, finds the callback, and one that writes there changes it.
+//! `asyncio.Handle._callback.__get__(handle)`, finds the callback, and one that writes there changes it. In the place of
+//! the context it may find the variables of which the context is still to be made.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use pyo3::types::PyTuple;
 
 use super::Guard;
 use crate::ffi::{
-    AfterFields, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor,
+    AfterFields, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor, context_in,
 };
 
 /// The references of a handle, in the order of asyncio's fields, which Python sorts by name: `_args`, `_callback`,
@@ -37,7 +38,7 @@ pub(super) struct Rest {
     third: Slot,
     pub(super) guard: Guard,
     in_tuple: bool,
-    /// Whether the context is a copy that was made for this call.
+    /// Whether the context is a [copy](CallContext::is_copy) that was made for this call.
     in_copy: bool,
     pub(super) cancelled: AtomicBool,
 }
@@ -276,6 +277,18 @@ impl<'a> Parts<'a> {
             args,
             in_tuple: self.rest.in_tuple,
         })
+    }
+
+    /// The context in which it is called.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn context(self, holder: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
+        if self.rest.in_copy {
+            context_in(&self.held.context, holder)
+        } else {
+            Ok(self.held.context.get(holder))
+        }
     }
 
     /// Lets go of the callback and its arguments.

@@ -37,10 +37,8 @@ fn get_cancelled(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn py_get_context(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(or_none(
-        slf.py(),
-        AnyHandle::required(slf)?.parts().held.context.get(slf),
-    ))
+    let context = AnyHandle::required(slf)?.parts().context(slf)?;
+    Ok(or_none(slf.py(), context))
 }
 
 fn py_run(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {

@@ -24,7 +24,6 @@ use pyo3::types::PyTuple;
 use crate::event_loop::Loop;
 use crate::ffi::{
     Arguments, CallContext, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor, copy_context,
-    give_contexts_back,
 };
 use held::{HasParts, Inline, Parts};
 
@@ -228,7 +227,6 @@ pub(crate) fn set_timer_key(object: &Bound<'_, PyAny>, key: TimerKey) {
 pub(crate) fn give_back(py: Python<'_>) {
     HANDLE.give_back(py);
     TIMER_HANDLE.give_back(py);
-    give_contexts_back(py);
 }
 
 /// When a timer is due; never earlier than its `when()`.

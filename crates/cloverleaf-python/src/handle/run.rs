@@ -74,7 +74,7 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
     let Some(call) = parts.call(object).filter(|_| !parts.is_cancelled()) else {
         return Ok(());
     };
-    let context = parts.held.context.get(object).ok_or_else(without_context)?;
+    let context = parts.context(object)?.ok_or_else(without_context)?;
     with_context(py, context.bind(py), || call.make(py).map(drop))
 }
 

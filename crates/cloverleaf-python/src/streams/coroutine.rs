@@ -58,7 +58,7 @@ impl Coroutine for Reading {
             What::Line => "StreamReader.readline",
             What::Until(_) => "StreamReader.readuntil",
             What::Exactly(_) => "StreamReader.readexactly",
-            What::UpTo(_) => "StreamReader.read",
+            What::UpTo(_) | What::All => "StreamReader.read",
             What::Drain => "StreamWriter.drain",
         }
     }
@@ -97,7 +97,12 @@ impl Coroutine for Reading {
 
     #[inline]
     fn step(&self, py: Python<'_>, from: Option<Wait>) -> PyResult<Step> {
-        self.go_on_from(py, from)
+        let stepped = self.go_on_from(py, from);
+        if stepped.is_err() {
+            // What has ended the read says more than why some of it could not be kept.
+            cloverleaf::ignore(self.put_back(py));
+        }
+        stepped
     }
 
     fn note_handed(&self, coroutine: Owned) {
@@ -109,12 +114,13 @@ impl Coroutine for Reading {
         drop(self.replace(Phase::Finished));
     }
 
-    /// The reader may be waited for again.
+    /// The reader may be waited for again, and has what was gathered of it.
     fn give_up(&self, py: Python<'_>, from: Option<Wait>) -> PyResult<()> {
-        match from {
+        let stopped = match from {
             Some(wait) => stop_waiting(&self.reader.bind(py), &wait.feed.bind(py)),
             None => Ok(()),
-        }
+        };
+        stopped.and(self.put_back(py))
     }
 
     fn end_by(&self, py: Python<'_>, from: Option<Wait>, error: PyErr) -> PyResult<Owned> {

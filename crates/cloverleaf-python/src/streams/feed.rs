@@ -277,6 +277,8 @@ pub(super) enum Part {
     First(usize),
     /// More than there is.
     More,
+    /// More than there is, or nothing at the end of the stream.
+    Rest,
     /// What asyncio's own coroutine must deal with.
     Unusual,
 }
@@ -288,6 +290,8 @@ pub(super) enum Taken<'py> {
     Bytes(Bound<'py, PyBytes>),
     /// Nothing yet.
     TooLittle,
+    /// Nothing, and nothing will come.
+    End,
     /// What asyncio's own coroutine must deal with.
     Unusual,
 }
@@ -296,7 +300,8 @@ impl Part {
     /// What comes of a part that is not there: at the end of the stream, or there may come more.
     fn not_taken<'py>(self, known: &Known) -> Taken<'py> {
         match self {
-            Self::More if !known.eof => Taken::TooLittle,
+            Self::More | Self::Rest if !known.eof => Taken::TooLittle,
+            Self::Rest => Taken::End,
             Self::First(_) | Self::More | Self::Unusual => Taken::Unusual,
         }
     }

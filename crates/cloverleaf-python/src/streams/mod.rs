@@ -11,6 +11,7 @@ mod attributes;
 mod coroutine;
 mod feed;
 mod fields;
+mod gathering;
 mod protocol;
 mod reader;
 mod reading;

@@ -142,14 +142,20 @@ fn count_of(number: Borrowed<'_, '_, PyAny>) -> Option<usize> {
     number.extract::<usize>().ok().filter(|count| *count > 0)
 }
 
+fn is_negative(number: Borrowed<'_, '_, PyAny>) -> bool {
+    let number = number.cast_exact::<PyInt>().ok();
+    number.is_some_and(|number| number.extract::<i64>().is_ok_and(|number| number < 0))
+}
+
 fn read(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let py = slf.py();
     let [number] = args.bind("StreamReader.read", ["n"], 0)?;
     let Some(number) = number else {
-        return Ok(asyncios(slf, intern!(py, "read"))?.invoke0()?.into());
+        return reading::start(slf, What::All);
     };
     match count_of(number) {
         Some(count) => reading::start(slf, What::UpTo(count)),
+        None if is_negative(number) => reading::start(slf, What::All),
         None => by_asyncio(slf, intern!(py, "read"), number),
     }
 }

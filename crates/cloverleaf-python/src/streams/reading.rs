@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use super::classes;
 use super::feed::{Feed, Part, Taken, feed_of, stop_waiting};
+use super::gathering::Gathered;
 use super::reader::asyncios;
 use super::waiter;
 use super::writer;
@@ -29,6 +30,8 @@ pub(super) enum What {
     Exactly(usize),
     /// What there is, up to so many bytes, at least one.
     UpTo(usize),
+    /// What comes until the end of the stream.
+    All,
     /// Nothing: a writer waits until it may write again.
     Drain,
 }
@@ -73,6 +76,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Bytes at the front of the buffer in which the separator does not begin.
     searched: usize,
+    /// What a read until the end of the stream has taken.
+    pub(super) gathered: Gathered,
 }
 
 /// A read.
@@ -98,6 +103,7 @@ pub(super) fn start(reader: &Bound<'_, PyAny>, what: What) -> PyResult<Owned> {
         state: Mutex::new(State {
             phase: Phase::Created,
             searched: 0,
+            gathered: Gathered::Nothing,
         }),
     };
     Ok(CLASS.instantiate(reader.py(), reading)?.into())
@@ -163,6 +169,9 @@ impl Reading {
         let Some(feed) = Feed::of(object) else {
             return self.hand_over(reader);
         };
+        if matches!(self.what, What::All) {
+            return self.gather(reader, object, feed);
+        }
         match self.find(reader.py(), feed)? {
             Taken::Bytes(bytes) => {
                 if feed.known().paused {
@@ -171,7 +180,7 @@ impl Reading {
                 Ok(Step::Done(bytes.into()))
             }
             Taken::TooLittle => self.wait(reader, (object, feed)),
-            Taken::Unusual => self.hand_over(reader),
+            Taken::End | Taken::Unusual => self.hand_over(reader),
         }
     }
 
@@ -190,7 +199,7 @@ impl Reading {
                     Part::First(*count)
                 }
             }),
-            What::Drain => Ok(Taken::Unusual),
+            What::All | What::Drain => Ok(Taken::Unusual),
             What::UpTo(most) => feed.take(py, |bytes, _| match bytes.len().min(*most) {
                 0 => Part::More,
                 count => Part::First(count),
@@ -223,7 +232,7 @@ impl Reading {
     }
 
     /// Waits for more, as asyncio's `_wait_for_data` does.
-    fn wait<'py>(
+    pub(super) fn wait<'py>(
         &self,
         reader: &Bound<'py, PyAny>,
         (object, feed): (&Bound<'py, PyAny>, &Feed),
@@ -294,8 +303,9 @@ impl Reading {
 
     /// Begins anew as asyncio's own coroutine.
     #[cold]
-    fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<Step> {
+    pub(super) fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<Step> {
         let py = reader.py();
+        self.put_back(py)?;
         let coroutine = match &self.what {
             What::Line => asyncios(reader, intern!(py, "readline"))?.invoke0()?,
             What::Until(separator) => {
@@ -305,6 +315,7 @@ impl Reading {
                 asyncios(reader, intern!(py, "readexactly"))?.invoke((*count,))?
             }
             What::UpTo(most) => asyncios(reader, intern!(py, "read"))?.invoke((*most,))?,
+            What::All => asyncios(reader, intern!(py, "read"))?.invoke((-1,))?,
             What::Drain => writer::drain_by_asyncio(reader)?,
         };
         hand_on(self, coroutine)

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-use pyo3::{Borrowed, intern};
+use pyo3::{Borrowed, PyTypeInfo, intern};
 
 use super::held;
 use super::stream::StreamTransport;
@@ -123,24 +123,74 @@ pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(super::info::boolean(slf.py(), is_paused))
 }
 
-fn mark(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Option<i64>> {
+/// A mark as it mostly is; `Err` for any other object that can be compared with numbers.
+fn mark<'a, 'py>(
+    value: Option<&'a Bound<'py, PyAny>>,
+) -> Result<Option<i64>, &'a Bound<'py, PyAny>> {
     value
-        .filter(|value| !value.is_none())
-        .map(Borrowed::extract)
+        .map(|value| match value.cast_exact::<PyInt>() {
+            Ok(number) => number.extract().map_err(|_: PyErr| value),
+            Err(_) => Err(value),
+        })
         .transpose()
+}
+
+/// Marks that are no numbers of a machine, by asyncio's own arithmetic.
+///
+/// # Errors
+/// What the objects raise, and `ValueError` unless high >= low >= 0.
+#[cold]
+fn unusual_marks<'py>(
+    high: Option<Bound<'py, PyAny>>,
+    low: Option<Bound<'py, PyAny>>,
+) -> PyResult<(usize, usize)> {
+    let (high, low) = match (high, low) {
+        (Some(high), Some(low)) => (high, low),
+        (Some(high), None) => {
+            let low = high.floor_div(4)?;
+            (high, low)
+        }
+        (None, Some(low)) => (PyInt::new(low.py(), 4).mul(&low)?, low),
+        (None, None) => unreachable!("invariant: one of them is unusual"),
+    };
+    if high.ge(&low)? && low.ge(0)? {
+        return Ok((bytes(&low)?, bytes(&high)?));
+    }
+    Err(PyValueError::new_err(format!(
+        "high ({}) must be >= low ({}) must be >= 0",
+        high.repr()?,
+        low.repr()?
+    )))
+}
+
+/// How many whole bytes a number is, or as many as there can be.
+fn bytes(number: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if let Ok(count) = number.extract() {
+        return Ok(count);
+    }
+    let whole = number.floor_div(1)?;
+    if whole.ge(usize::MAX)? {
+        return Ok(usize::MAX);
+    }
+    PyInt::type_object(number.py()).invoke((whole,))?.extract()
 }
 
 /// The low and the high mark that the arguments of a method like `set_write_buffer_limits` give.
 ///
 /// # Errors
-/// `TypeError` for other arguments, `ValueError` unless high >= low >= 0.
+/// `TypeError` for other arguments, `ValueError` unless high >= low >= 0; what unusual numbers raise.
 pub(crate) fn marks_of(
     args: Arguments<'_, '_>,
     method: &str,
     default_high: usize,
 ) -> PyResult<(usize, usize)> {
-    let [high, low] = args.bind(method, ["high", "low"], 0)?;
-    let (high, low) = (mark(high)?, mark(low)?);
+    let [high, low] = args
+        .bind(method, ["high", "low"], 0)?
+        .map(|mark| mark.filter(|mark| !mark.is_none()));
+    let (Ok(high), Ok(low)) = (mark(high.as_deref()), mark(low.as_deref())) else {
+        let [high, low] = [high, low].map(|mark| mark.map(Borrowed::to_owned));
+        return unusual_marks(high, low);
+    };
     let default_high = i64::try_from(default_high).unwrap_or(i64::MAX);
     let high = high
         .or_else(|| low.map(|low| low.saturating_mul(4)))

@@ -6,6 +6,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use cloverleaf::Address;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 use pyo3::{Borrowed, intern};
@@ -278,6 +279,50 @@ fn known<'py>(
         "peername" => peername(slf),
         _ => Ok(None),
     }
+}
+
+/// `_extra`, where asyncio keeps all that `get_extra_info` knows: once asked for it is where ours looks, too.
+///
+/// # Errors
+/// `TypeError` if this is no transport; what asking for the socket raises.
+pub(super) fn extra(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let (kind, given) = this.with(|stream| {
+        let given = stream.extra.as_ref().map(|given| given.clone_ref(py));
+        (stream.kind, given)
+    });
+    let all = PyDict::new(py);
+    if let Some(given) = given {
+        let bound = given.clone_ref(py).into_bound(py);
+        if kind != Kind::Socket || bound.contains(intern!(py, "socket"))? {
+            return Ok(given);
+        }
+        all.update(bound.cast()?)?;
+    }
+    if kind == Kind::Socket {
+        held::flush(slf, this)?;
+        all.set_item(intern!(py, "socket"), transport_socket(slf)?)?;
+        all.set_item(intern!(py, "sockname"), sockname(slf)?)?;
+        if !all.contains(intern!(py, "peername"))? {
+            all.set_item(intern!(py, "peername"), peername(slf)?)?;
+        }
+    }
+    set_extra(slf, Some(all.as_any()))?;
+    Ok(all.into_any().into())
+}
+
+/// Sets `_extra`.
+///
+/// # Errors
+/// `TypeError` if this is no transport, `AttributeError` if it is to be deleted.
+pub(super) fn set_extra(slf: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    let value = value.ok_or_else(|| PyAttributeError::new_err("_extra"))?;
+    let new = Owned::from(value.clone());
+    let old = this.with(|stream| stream.extra.replace(new));
+    drop(old);
+    Ok(())
 }
 
 fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {

@@ -20,7 +20,9 @@ use super::stream::{Phase, StreamTransport};
 use super::{close, flow, info, read, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Socket, Visitor, attach_methods, borrow_fd};
+use crate::ffi::{
+    Native, NativeClass, Socket, Visitor, attach_attribute, attach_methods, borrow_fd,
+};
 use crate::handle;
 use crate::job::Job;
 use crate::report;
@@ -253,11 +255,13 @@ pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let asyncio = py.import(intern!(py, "asyncio"))?;
     let base = asyncio.getattr(intern!(py, "ReadTransport"))?;
     let class = READ_CLASS.create::<ReadPipe>(&base.cast_into()?)?;
+    attach_attribute(&class, c"_extra", (info::extra, info::set_extra))?;
     attach_reading(&class)?;
     module.add("ReadPipeTransportBase", class)?;
     // As on asyncio, where it is one for the sake of its flow control.
     let base = asyncio.getattr(intern!(py, "Transport"))?;
     let class = WRITE_CLASS.create::<WritePipe>(&base.cast_into()?)?;
+    attach_attribute(&class, c"_extra", (info::extra, info::set_extra))?;
     attach_writing(&class)?;
     module.add("WritePipeTransportBase", class)
 }

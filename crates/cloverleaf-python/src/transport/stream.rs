@@ -27,7 +27,8 @@ use super::{close, datagram, extra, flow, info, pipe, read, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, attach_methods, attach_property, copy_context,
+    Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
+    copy_context,
 };
 use crate::source::Hold;
 use crate::streams;
@@ -48,45 +49,45 @@ pub(super) enum Phase {
 }
 
 /// What a transport knows.
+///
+/// What an event and its answer need comes first, and stays there by `repr(C)`, so that it lies in few lines of the
+/// processor's cache.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "six independent answers, each to a question of asyncio's contract"
-)]
+#[repr(C)]
 pub(super) struct Stream {
     pub(super) kind: Kind,
     pub(super) phase: Phase,
-    pub(super) endpoint: Endpoint,
-    /// How reading goes on if the driver cannot report on the descriptor.
-    pub(super) unpolled: Option<Unpolled>,
-    pub(super) token: Option<Token>,
     /// What the driver reports at present.
     pub(super) registered: Interest,
-    pub(super) queue: WriteQueue,
-    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
-    pub(super) is_held: bool,
-    /// The event that the last write answered.
-    pub(super) wrote_for: u64,
-    pub(super) limits: Limits,
-    pub(super) protocol: Option<Owned>,
     /// The protocol is an `asyncio.BufferedProtocol`.
     pub(super) is_buffered: bool,
+    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
+    pub(super) is_held: bool,
     pub(super) is_paused: bool,
     /// The peer has sent its end of file and the protocol keeps the connection.
     pub(super) read_ended: bool,
     pub(super) wrote_eof: bool,
     pub(super) protocol_paused: bool,
-    /// A file that is being sent.
-    pub(super) sending: Option<Sending>,
-    /// Writes after the connection was lost.
-    pub(super) lost_writes: u32,
-    /// What was received for it together with others, and the protocol has not been told of yet.
-    pub(super) early: Option<Early>,
+    pub(super) protocol: Option<Owned>,
+    pub(super) read_context: Option<Owned>,
+    pub(super) endpoint: Endpoint,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: usize,
+    /// The event that the last write answered.
+    pub(super) wrote_for: u64,
+    /// What was received for it together with others, and the protocol has not been told of yet.
+    pub(super) early: Option<Early>,
+    /// How reading goes on if the driver cannot report on the descriptor.
+    pub(super) unpolled: Option<Unpolled>,
+    /// A file that is being sent.
+    pub(super) sending: Option<Sending>,
+    pub(super) queue: WriteQueue,
+    pub(super) limits: Limits,
+    /// Writes after the connection was lost.
+    pub(super) lost_writes: u32,
+    pub(super) token: Option<Token>,
     /// The context of all callbacks, from Python 3.15 on; before, each kind has its own.
     pub(super) context: Option<Owned>,
-    pub(super) read_context: Option<Owned>,
     pub(super) write_context: Option<Owned>,
     /// The `Clients` of its server, of which it is one.
     pub(super) server: Option<Owned>,
@@ -344,6 +345,20 @@ pub(crate) fn is_stream(object: &Bound<'_, PyAny>) -> bool {
     CLASS.get::<StreamTransport>(object).is_some()
 }
 
+/// Has the processor fetch the memory of what an event needs beside its transport, if that is one of a socket.
+#[inline]
+pub(crate) fn fetch(transport: &Bound<'_, PyAny>) {
+    let this = CLASS.get::<StreamTransport>(transport);
+    if let Some(stream) = this.and_then(StreamTransport::try_lock) {
+        for object in [&stream.protocol, &stream.read_context]
+            .into_iter()
+            .flatten()
+        {
+            object.fetch();
+        }
+    }
+}
+
 /// Makes a transport and schedules, in asyncio's order: `connection_made`, the start of reading, the waiter's result.
 ///
 /// The driver may report something of the endpoint already, under this token.
@@ -455,6 +470,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &flow::METHODS)?;
     attach_methods(class, &sendfile::METHODS)?;
     attach_property(class, c"_protocol_paused", flow::is_protocol_paused)?;
+    attach_attribute(class, c"_extra", (info::extra, info::set_extra))?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &[close::ABORT, close::FORCE_CLOSE])?;
     attach_methods(class, &info::METHODS)

@@ -10,6 +10,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
 use super::{close, flow, held, sendfile};
@@ -108,12 +109,14 @@ impl Stream {
     }
 
     /// Whether a write is to be held: a small one that answers an event which was answered before,
-    /// or whose answers go together with those to others.
+    /// or whose answers go together with those to others. Who knows the socket could tell the difference: by sending
+    /// himself, or by closing it.
     fn may_hold(&mut self, len: usize, moment: Moment) -> bool {
         let has_answered = self.wrote_for == moment.event;
         self.wrote_for = moment.event;
         let holds = has_answered || moment.together;
-        holds && moment.event != 0 && self.kind == Kind::Socket && self.has_hold_for(len)
+        let is_ours_alone = matches!(self.endpoint, Endpoint::Native(_));
+        holds && moment.event != 0 && is_ours_alone && self.has_hold_for(len)
     }
 
     /// Whether so many bytes more can be held. Nobody must be told to pause because of what is held.

@@ -9,6 +9,7 @@
 
 mod child;
 mod raw;
+mod stack;
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
@@ -21,6 +22,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 pub(crate) use super::plan::{Plan, Stage};
+use stack::Stack;
 
 /// A child that has not told yet whether it could execute its program.
 #[derive(Debug)]
@@ -66,7 +68,8 @@ impl Drop for Starting {
             return;
         }
         // SAFETY: it was made by `Box::into_raw`, is freed here only, and the child has let go of it.
-        drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
+        let memory = unsafe { Box::from_raw(self.memory.as_ptr()) };
+        memory.stack.keep();
     }
 }
 
@@ -94,7 +97,7 @@ pub(crate) fn start(mut plan: Plan, shares_memory: bool) -> io::Result<Starting>
     plan.closed = keep_open(&plan.closed, write.as_raw_fd());
     let memory = Box::into_raw(Box::new(Memory {
         plan,
-        stack: Stack::new()?,
+        stack: Stack::take()?,
         held: AtomicU32::new(0),
     }));
     let memory = NonNull::new(memory).expect("invariant: a box has an address");
@@ -208,57 +211,6 @@ unsafe fn clone(memory: NonNull<Memory>, shares_memory: bool) -> Result<i32, i32
     // SAFETY: the child has a copy of all memory, which nobody else uses; all signals are blocked.
     let made = unsafe { raw::clone(CHILD, stack, std::ptr::null(), child::run, plan) };
     i32::try_from(made?).map_err(|_| libc::EINVAL)
-}
-
-/// A child's stack, with a gap below it that nobody may touch.
-#[derive(Debug)]
-struct Stack(NonNull<u8>);
-
-/// Ample: the child needs a few hundred bytes in a release build, and a page is not there before it is touched.
-const STACK_BYTES: usize = 64 * 1024;
-/// At least a page, of whatever size.
-const GAP_BYTES: usize = 64 * 1024;
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        // SAFETY: new memory at an address of the kernel's choice, which nobody uses.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                GAP_BYTES + STACK_BYTES,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).expect("invariant: nothing is mapped at zero");
-        let stack = Self(start);
-        let usable = stack.end().wrapping_sub(STACK_BYTES).cast();
-        // SAFETY: the upper half of what has just been mapped, which nobody uses yet.
-        let allowed =
-            unsafe { libc::mprotect(usable, STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE) };
-        if allowed != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stack)
-    }
-
-    /// Where it begins to grow down; a multiple of 16, as mappings begin with a page.
-    const fn end(&self) -> *mut u8 {
-        self.0.as_ptr().wrapping_add(GAP_BYTES + STACK_BYTES)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: exactly what `new` has mapped; its owner, `Memory`, is dropped only when no child runs on it.
-        let unmapped = unsafe { libc::munmap(self.0.as_ptr().cast(), GAP_BYTES + STACK_BYTES) };
-        debug_assert_eq!(unmapped, 0, "what was mapped can be unmapped");
-    }
 }
 
 unsafe extern "C" {
