@@ -60,8 +60,10 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     // SAFETY: `new` gave a new reference.
     let stop = unsafe { Bound::from_owned_ptr(py, stop) };
     let fields: *mut ffi::PyStopIterationObject = stop.as_ptr().cast();
-    // SAFETY: an object of this class has such fields. What `__init__` would set is null before, and nobody else has
-    // seen the object, which owns this reference from now on.
-    unsafe { (&raw mut (*fields).value).write(result.clone().into_ptr()) };
+    // SAFETY: an object of this class has such fields.
+    let value = unsafe { &raw mut (*fields).value };
+    // SAFETY: what `__init__` would set is null before, and nobody else has seen the object, which owns this reference
+    // from now on.
+    unsafe { value.write(result.clone().into_ptr()) };
     Some(stop)
 }
