@@ -30,7 +30,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         "_former_origin_depth",
         "_process",
         "_signal_handlers",
-        "_signal_sockets",
+        "_signal_pipe",
         "_threads",
         "slow_callback_duration",
     )

@@ -6,8 +6,8 @@ does on asyncio; so do arguments that only `socket.getaddrinfo` itself can judge
 """
 
 import socket
-import sys
 from collections.abc import Callable
+from sys import audit
 from typing import Any, TypeAlias
 
 from ._executor import Executing
@@ -39,8 +39,7 @@ class Resolving(Executing):
             if socket.getaddrinfo is _STDLIB_GETADDRINFO:
                 numeric = self._numeric_address(host, port, family, type, proto, flags)
                 if numeric is not None:
-                    self._check_open()
-                    sys.audit("socket.getaddrinfo", host, port, family, type, proto)
+                    audit("socket.getaddrinfo", host, port, family, type, proto)
                     return numeric
             return await self._look_up(host, port, family, type, proto, flags)
 
@@ -81,7 +80,7 @@ class Resolving(Executing):
             )
             return by_hand
         self._check_open()
-        sys.audit("socket.getaddrinfo", host, port, family, kind, proto)
+        audit("socket.getaddrinfo", host, port, family, kind, proto)
         if isinstance(host, str):
             host = _encoded(host)
         return await self._getaddrinfo(host, port, int(family), int(kind), int(proto), int(flags))

@@ -1,14 +1,14 @@
 """Signal handlers that run as callbacks of the loop.
 
-Python writes the number of each signal to a socket pair, which is made when the first handler is
-added, and the loop reads it like any other socket. Only the main thread may change handlers.
+Python writes the number of each signal to a pipe, which is made when the loop first runs in the
+main thread, or when the first handler is added, and the loop reads it like any other descriptor.
+Only the main thread may change handlers.
 """
 
 import contextvars
 import errno
 import os
 import signal
-import socket
 import sys
 import threading
 import warnings
@@ -31,18 +31,18 @@ class Signals(Running):
         super().__init__()
         self._signal_handlers: dict[int, _Handler] = {}
         # Where we read, and where Python writes.
-        self._signal_sockets: tuple[socket.socket, socket.socket] | None = None
+        self._signal_pipe: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Close the loop, and give its signals back to the system."""
         super().close()
-        # The loop has let go of the socket pair, so it can be closed.
-        sockets, self._signal_sockets = self._signal_sockets, None
+        # The loop has let go of the pipe, so it can be closed.
+        pipe, self._signal_pipe = self._signal_pipe, None
         try:
             self._give_signals_back()
         finally:
-            for end in sockets or ():
-                end.close()
+            for end in pipe or ():
+                os.close(end)
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
@@ -53,7 +53,7 @@ class Signals(Running):
         self._check_open()
         try:
             # This raises first if we are not in the main thread.
-            signal.set_wakeup_fd(self._signal_writer().fileno())
+            signal.set_wakeup_fd(self._signal_writer())
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
 
@@ -95,7 +95,7 @@ class Signals(Running):
         if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
             super()._run()
             return
-        ours = self._signal_writer().fileno()
+        ours = self._signal_writer()
         try:
             former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:
@@ -129,14 +129,12 @@ class Signals(Running):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
 
-    def _signal_writer(self) -> socket.socket:
-        if self._signal_sockets is None:
-            reader, writer = socket.socketpair()
-            reader.setblocking(False)
-            writer.setblocking(False)
-            self._signal_sockets = reader, writer
-            self._add_internal_reader(reader.fileno(), self._read_signals, reader)
-        return self._signal_sockets[1]
+    def _signal_writer(self) -> int:
+        if self._signal_pipe is None:
+            self._signal_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            reader = self._signal_pipe[0]
+            self._add_internal_reader(reader, self._read_signals, reader)
+        return self._signal_pipe[1]
 
     def _stop_wakeups_if_unused(self) -> None:
         if self._signal_handlers:
@@ -146,10 +144,10 @@ class Signals(Running):
         except (ValueError, OSError) as error:
             logger.info("set_wakeup_fd(-1) failed: %s", error)
 
-    def _read_signals(self, reader: socket.socket) -> None:
+    def _read_signals(self, reader: int) -> None:
         """Schedule the handler of every signal that has come."""
         try:
-            numbers = reader.recv(4096)
+            numbers = os.read(reader, 4096)
         except (BlockingIOError, InterruptedError):
             return
         for number in numbers:

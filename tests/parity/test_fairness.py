@@ -1,10 +1,13 @@
-"""A quiet connection beside loud ones: nobody is served twice before everybody was served once."""
+"""Nobody waits for ever: quiet connections beside loud ones, threads beside a loop with no rest."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +16,8 @@ import cloverleaf
 from .harness.types import Loop
 
 LOUD = 64
+
+DEADLINE = 20.0
 
 
 class Listening(asyncio.Protocol):
@@ -55,6 +60,48 @@ async def test_a_quiet_connection_waits_for_each_loud_one_once(loop: Loop) -> No
         transport.abort()
         theirs.close()
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+def no_switches() -> Iterator[None]:
+    """Nobody is made to let go of Python: whoever does not do so keeps it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(10 * DEADLINE)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("no_switches")
+async def test_a_loop_that_never_sleeps_lets_other_threads_run(loop: Loop) -> None:
+    await loop.run_in_executor(None, int)  # its thread waits for more
+    end = loop.time() + DEADLINE
+    asked = loop.run_in_executor(None, int)
+    while not asked.done():
+        assert loop.time() < end, "the thread was never let in"
+        await asyncio.sleep(0)
+    assert await asked == 0
+
+
+@pytest.mark.usefixtures("no_switches")
+def test_nor_does_one_without_descriptors_in_another_thread(loop: Loop) -> None:
+    over = threading.Event()
+    heard: list[bool] = []
+
+    def again() -> None:
+        if over.is_set() or loop.time() > end:
+            heard.append(over.is_set())
+            loop.stop()
+        else:
+            loop.call_soon(again)
+
+    end = loop.time() + DEADLINE
+    loop.call_soon(again)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    # This thread needs Python to say so, and the other one has it.
+    over.set()
+    thread.join()
+    assert heard == [True]
 
 
 class Answered(asyncio.Protocol):

@@ -173,6 +173,14 @@ async def test_completions_a_cancelled_lookup_ends_cancelled(
     free.set()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_a_closed_loop_looks_nothing_up(loop: Loop, host: str) -> None:
+    loop.close()
+    asked = loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        asked.send(None)
+
+
 async def test_getaddrinfo_can_be_made_a_task(loop: Loop) -> None:
     coroutine = loop.getaddrinfo("127.0.0.1", 80)
     assert asyncio.iscoroutine(coroutine)

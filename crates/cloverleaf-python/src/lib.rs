@@ -9,6 +9,7 @@ mod event_loop;
 mod ffi;
 mod file;
 mod future;
+mod give_way;
 mod handle;
 mod held;
 mod job;

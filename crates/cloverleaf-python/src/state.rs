@@ -12,6 +12,7 @@ use cloverleaf::{
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
+use crate::give_way::GiveWay;
 use crate::held::Held;
 use crate::job::{Internal, Job};
 use crate::order::Order;
@@ -51,6 +52,8 @@ pub(crate) struct LoopState {
     quiet: u32,
     /// When the kernel was asked last, once it has been quiet for long.
     asked: Time,
+    /// When it lets other threads run Python next, if it does not sleep before.
+    pub(crate) others: GiveWay,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -81,6 +84,7 @@ impl LoopState {
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
+            others: GiveWay::default(),
             discarded: Vec::new(),
             last_receive: 0,
         })
@@ -417,8 +421,10 @@ impl LoopState {
     /// Shows the collector every object that is held.
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
         for job in self.scheduler.ready().chain(self.scheduler.timers().iter()) {
-            if let Job::Callback(handle) = job {
-                visitor.object(handle);
+            match job {
+                Job::Callback(handle) => visitor.object(handle),
+                Job::Call(call) => call.traverse(visitor),
+                Job::Io(..) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);

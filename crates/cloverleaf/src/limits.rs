@@ -20,6 +20,17 @@ pub const QUIET_POLLS: u32 = 256;
 /// ask after each. This is a small part of what waking a sleeping loop takes, and so of any event's latency.
 pub const QUIET: Duration = Duration::from_micros(20);
 
+/// For how long a loop that does not sleep keeps Python from other threads that may want it.
+///
+/// Letting go of Python costs 0.1 µs, so this costs half a hundredth; a thread that needs Python a few times for one
+/// answer waits for less than asyncio lets it wait, which lets go in every turn of 15 to 30 µs.
+pub const GIVE_WAY: Duration = Duration::from_micros(20);
+
+/// Turns after which such a loop lets the others in, however short its turns are.
+///
+/// They may become long all at once.
+pub const GIVE_WAY_TURNS: u32 = 64;
+
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
 /// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
 use super::schedule::create_future;
@@ -40,14 +40,15 @@ fn text_of(value: &Bound<'_, PyAny>) -> PyResult<Option<CString>> {
 /// What `socket.getaddrinfo` returns, if the host is an address and the port a number; else None.
 ///
 /// # Errors
-/// What making the answer raises.
+/// What making the answer raises; `RuntimeError` for an answer by a closed loop.
 fn numeric<'py>(
+    this: &Loop,
     host: &Bound<'py, PyAny>,
     port: &Bound<'py, PyAny>,
     sort: [&Bound<'py, PyAny>; 4],
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = host.py();
-    let Ok(host) = host.cast_exact::<PyString>() else {
+    let Ok(text) = host.cast_exact::<PyString>() else {
         return Ok(None);
     };
     let port = if port.is_none() {
@@ -62,14 +63,21 @@ fn numeric<'py>(
         Err(_) => None,
     });
     let (Ok(host), Ok(port), [Some(family), Some(kind), Some(protocol), Some(flags)]) =
-        (host.to_str(), port, numbers)
+        (text.to_str(), port, numbers)
     else {
         // Whatever is wrong with them, the socket module says so.
         return Ok(None);
     };
-    literal(host, port, [family, kind, protocol, flags])
-        .map(|found| addresses(py, vec![found]))
-        .transpose()
+    let Some(found) = literal(host, port, [family, kind, protocol, flags]) else {
+        return Ok(None);
+    };
+    this.check_open()?;
+    let address = match found.address {
+        // An address of this family is spelt in one way only.
+        SocketAddr::V4(v4) => (text, v4.port()).into_pyobject(py)?.into_any(),
+        SocketAddr::V6(_) => socket_address(py, found.address)?,
+    };
+    PyList::new(py, [address_info(py, &found, address)?]).map(Some)
 }
 
 /// `_numeric_address(host, port, family, kind, proto, flags)`: what `getaddrinfo` answers for an address; None for a name.
@@ -88,7 +96,8 @@ fn numeric_address(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<
             "_numeric_address() was called with too few arguments",
         ));
     };
-    let found = numeric(&host, &port, [&*family, &*kind, &*proto, &*flags])?;
+    let this = Loop::of(slf)?;
+    let found = numeric(this, &host, &port, [&*family, &*kind, &*proto, &*flags])?;
     let py = slf.py();
     Ok(found.map_or_else(|| py.None().into_bound(py).into(), Into::into))
 }
@@ -188,12 +197,21 @@ fn addresses(py: Python<'_>, found: Vec<Resolved>) -> PyResult<Bound<'_, PyList>
     let list = PyList::empty(py);
     for one in found {
         let address = socket_address(py, one.address)?;
-        let canonname = one.canonname.unwrap_or_default();
-        let family = member(py, &FAMILIES, "AddressFamily", one.family)?;
-        let kind = member(py, &KINDS, "SocketKind", one.socktype)?;
-        list.append((family, kind, one.protocol, canonname, address))?;
+        list.append(address_info(py, &one, address)?)?;
     }
     Ok(list)
+}
+
+/// One entry of what `socket.getaddrinfo` returns.
+fn address_info<'py>(
+    py: Python<'py>,
+    found: &Resolved,
+    address: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let canonname = found.canonname.as_deref().unwrap_or_default();
+    let family = member(py, &FAMILIES, "AddressFamily", found.family)?;
+    let kind = member(py, &KINDS, "SocketKind", found.socktype)?;
+    (family, kind, found.protocol, canonname, address).into_pyobject(py)
 }
 
 /// An IP address as the socket module shows it.

@@ -1,4 +1,4 @@
-//! Letting go of Python for a while, and the numbers of a thread and of an interpreter.
+//! Letting go of Python for a while, whether that is of use to anybody, and the numbers of a thread and of an interpreter.
 
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -27,6 +27,22 @@ pub(crate) fn detached<R>(py: Python<'_>, blocking: impl FnOnce() -> R) -> R {
     let state = unsafe { ffi::PyEval_SaveThread() };
     let _reattach = Reattach(state);
     blocking()
+}
+
+/// Whether this thread is the only one that this interpreter knows, so that none can wait for it to let go of Python.
+#[inline]
+pub(crate) fn is_alone(py: Python<'_>) -> bool {
+    let _: Python<'_> = py;
+    // SAFETY: the thread is attached, as `py` proves, so it has a state.
+    let own = unsafe { ffi::PyThreadState_Get() };
+    // SAFETY: likewise, so there is an interpreter.
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: the interpreter is the one that we run in. What leads its list is only compared: it may be another
+    // thread's, which may end at any time.
+    let newest = unsafe { ffi::PyInterpreterState_ThreadHead(interpreter) };
+    // SAFETY: our own state lives as long as this thread is attached. What follows it is only compared.
+    let older = unsafe { ffi::PyThreadState_Next(own) };
+    newest == own && older.is_null()
 }
 
 /// The number that `threading.get_ident()` gives on this thread; never zero.

@@ -17,11 +17,13 @@ use std::time::Duration;
 use self::threads::Shared;
 use crate::error::{Error, Result, ignore};
 use crate::limits::{BLOCKING_GRACE_MS, BLOCKING_IDLE_SECS, BLOCKING_THREADS};
+use crate::sys::forks;
 
 /// Threads that run closures, each of which may block.
 pub struct BlockingPool {
     shared: Arc<Shared>,
-    process: u32,
+    /// How often the process had forked when the pool was made.
+    forks: u32,
 }
 
 impl fmt::Debug for BlockingPool {
@@ -57,7 +59,7 @@ impl BlockingPool {
                 max_threads: max_threads.max(1),
                 idle_for,
             }),
-            process: std::process::id(),
+            forks: forks(),
         }
     }
 
@@ -104,12 +106,16 @@ impl BlockingPool {
     ///
     /// A thread that is inside a closure for longer than a short grace is left to end with it.
     pub fn close(&self) {
-        if self.process != std::process::id() {
+        if self.forks != forks() {
             // A forked child has none of the threads, and a lock that one of them may have held.
             return;
         }
         let mut state = self.shared.lock();
         state.closed = true;
+        if state.threads.is_empty() && state.tasks.is_empty() && state.ended.is_empty() {
+            // Nobody to tell, and nobody to wait for: most pools are never used.
+            return;
+        }
         let dropped = std::mem::take(&mut state.tasks);
         drop(state);
         self.shared.work.notify_all();

@@ -1,0 +1,89 @@
+//! When a loop that never sleeps lets other threads run Python.
+//!
+//! A loop that sleeps lets go of Python each time. One that always has something ready would keep the others out for the
+//! interpreter's switch interval, 5 ms, each time that one of them needs Python. So it lets go of it now and then, for
+//! as long as asking the kernel takes: often enough that they wait for microseconds, and so seldom that it costs a
+//! hundredth. A loop whose thread is the only one that Python knows counts its turns, and that is all.
+
+use cloverleaf::{Clock, Time, limits};
+
+/// Counts the turns from one time to the next, as many as are likely to take `limits::GIVE_WAY`.
+#[derive(Debug)]
+pub(crate) struct GiveWay {
+    /// Turns until then; never zero.
+    left: u32,
+    /// How many turns there are from one time to the next; never zero.
+    stride: u32,
+    /// The last time, before which the length of turns is not known.
+    since: Time,
+}
+
+impl Default for GiveWay {
+    fn default() -> Self {
+        Self {
+            left: 1,
+            stride: 1,
+            since: Time::ORIGIN,
+        }
+    }
+}
+
+impl GiveWay {
+    /// Counts a turn; whether others should be let in now, if there are any.
+    #[inline]
+    pub(crate) const fn is_due(&mut self) -> bool {
+        self.left -= 1;
+        if self.left > 0 {
+            return false;
+        }
+        self.left = self.stride;
+        true
+    }
+
+    /// Says that others have been let in, and decides when they are next.
+    pub(crate) fn given(&mut self) {
+        self.given_at(Clock::monotonic().now());
+    }
+
+    fn given_at(&mut self, now: Time) {
+        let took = now.saturating_since(self.since).as_nanos().max(1);
+        let stride = limits::GIVE_WAY.as_nanos() * u128::from(self.stride) / took;
+        self.stride = u32::try_from(stride)
+            .unwrap_or(limits::GIVE_WAY_TURNS)
+            .clamp(1, limits::GIVE_WAY_TURNS);
+        self.left = self.stride;
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of turns that each take `nanos` go by between two times, once that has settled.
+    fn turns_of(nanos: u64, way: &mut GiveWay, now: &mut Time) -> u32 {
+        let mut turns = 0;
+        for _ in 0..10 {
+            turns = 0;
+            loop {
+                turns += 1;
+                *now = Time::from_nanos(now.as_nanos() + nanos);
+                if way.is_due() {
+                    break;
+                }
+            }
+            way.given_at(*now);
+        }
+        turns
+    }
+
+    #[test]
+    fn short_turns_are_counted_and_after_each_long_one_others_are_let_in() {
+        let (mut way, mut now) = (GiveWay::default(), Time::from_nanos(1));
+        let period = u64::try_from(limits::GIVE_WAY.as_nanos()).unwrap();
+        assert_eq!(turns_of(period / 10, &mut way, &mut now), 10);
+        assert_eq!(turns_of(period * 100, &mut way, &mut now), 1);
+        assert_eq!(turns_of(1, &mut way, &mut now), limits::GIVE_WAY_TURNS);
+        assert_eq!(turns_of(period / 2, &mut way, &mut now), 2);
+    }
+}
