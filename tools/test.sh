@@ -275,7 +275,7 @@ test_free_threaded() {
     wheel=$(wheel_of "$venv")
     "$venv/bin/python" -I -m pip install -q --force-reinstall --no-deps --no-index "$wheel" &&
         "$venv/bin/python" -W error -c 'import sys, cloverleaf; sys.exit(sys._is_gil_enabled())' &&
-        limited "$venv/bin/python" -m pytest tests/parity tests/stress
+        limited env PYTHON_GIL=0 "$venv/bin/python" -m pytest tests/parity tests/stress
 }
 
 # -- the run -----------------------------------------------------------------------------------

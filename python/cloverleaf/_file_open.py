@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
@@ -20,7 +21,7 @@ from ._file import BinaryFile, File
 from ._file_raw import RawFile, perform
 from ._file_text import TextFile
 
-_F = TypeVar("_F", bound=File[Any])
+_F = TypeVar("_F", bound=AbstractAsyncContextManager[Any])
 _Name = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Opener = Callable[[Any, int], int]
 
@@ -28,7 +29,7 @@ _LARGEST_BUFFER = 8 * 1024 * 1024
 
 
 class Opening(Coroutine[Any, Any, _F], Generic[_F]):
-    """A file that is being opened: to be awaited, or entered by `async with`."""
+    """A file, or the like, that is being made: to be awaited, or entered by `async with`."""
 
     __slots__ = ("_coroutine", "_obj")
 
@@ -53,7 +54,8 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
 
     async def __aenter__(self) -> _F:
         self._obj = await self._coroutine
-        return self._obj
+        entered: _F = await self._obj.__aenter__()
+        return entered
 
     async def __aexit__(
         self,
@@ -61,8 +63,9 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._obj is not None:
-            await self._obj.close()
+        obj, self._obj = self._obj, None
+        if obj is not None:
+            await obj.__aexit__(kind, error, traceback)
 
 
 class _Asked(Exception):  # noqa: N818  # it is no error
@@ -196,6 +199,8 @@ class Request:
 
     async def _open_by_opener(self, opener: _Opener, flags: int) -> _cloverleaf.FileBase:
         loop = asyncio.get_running_loop()
+        made: list[_cloverleaf.FileBase] = []
+        is_given_up = False
 
         def opened() -> _cloverleaf.FileBase:
             fd = opener(self.file, flags)
@@ -204,10 +209,22 @@ class Request:
             if fd < 0:
                 raise ValueError(f"opener returned {fd}")
             os.set_inheritable(fd, False)
-            # Owned from here on: it is closed also if nobody waits for it any more.
-            return _cloverleaf.FileBase(fd)
+            native = _cloverleaf.FileBase(fd)
+            made.append(native)
+            if is_given_up:
+                native._close()
+            return native
 
-        return await loop.run_in_executor(None, opened)
+        try:
+            return await loop.run_in_executor(None, opened)
+        except BaseException:
+            # Either side notes what it has done before it looks, so one of them closes the file. It
+            # is not left to the last reference: without the GIL an object that nobody has any more
+            # stays until the thread that made it runs again.
+            is_given_up = True
+            for native in made:
+                native._close()
+            raise
 
     def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
         """Take a descriptor that is open; one that stays the program's is used by a copy."""
@@ -228,7 +245,8 @@ class Request:
         found = os.fstat(number)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
+        is_seekable = stat.S_ISREG(found.st_mode) or _is_seekable(number)
+        raw = RawFile(native, self.file, flags, is_seekable=is_seekable)
         raw.number = number
         size = self._buffer_size(found)
         is_binary = "b" in self.mode
@@ -240,6 +258,8 @@ class Request:
         else:
             raise ValueError("can't have unbuffered text I/O")
         if is_binary:
+            if type(stack) is io.BufferedWriter:
+                raw.passed_on_above = size
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())

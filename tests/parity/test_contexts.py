@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import signal
+import sysconfig
 import threading
 import weakref
 from itertools import repeat
@@ -125,6 +126,9 @@ def test_a_context_that_somebody_has_found_is_nobody_elses(loop: Loop) -> None:
     assert [dict(context) for context in found] == before
 
 
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="none is kept without the GIL"
+)
 @pytest.mark.only("cloverleaf")  # asyncio keeps none
 def test_code_that_runs_when_a_context_that_was_found_goes_may_use_the_loop(loop: Loop) -> None:
     class Uses:

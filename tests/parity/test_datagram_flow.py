@@ -169,7 +169,9 @@ async def test_what_waits_is_sent_in_order(loop: Loop, kind: Kind, tmp_path: Pat
                 box.transport.sendto(data, path)
             size = 5 + HEADER + sum(len(data) + HEADER for data in rest)
             assert box.transport.get_write_buffer_size() == size
-            received = [await loop.run_in_executor(None, peer.recv, 99) for _ in range(sent + 101)]
+            received = await loop.run_in_executor(
+                None, lambda: [peer.recv(99) for _ in range(sent + 101)]
+            )
             assert received == [b"first"] * (sent + 1) + rest
             if not miscounts(kind):
                 await until(lambda: box.transport.get_write_buffer_size() == 0)

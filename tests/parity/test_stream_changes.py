@@ -7,6 +7,7 @@ import contextvars
 import copy
 import inspect
 import resource
+import sysconfig
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -156,6 +157,10 @@ async def test_a_copy_is_one_of_its_own(loop: Loop, side: str) -> None:
         assert await reader.readline() == b"ef\n"
 
 
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="such a Python takes address space in advance, and has room",
+)
 @both_sides
 @pytest.mark.parametrize("pieces", [[b"x", b"y"], [b"xy"]])
 async def test_bytes_that_do_not_fit_in_memory_stay(

@@ -9,10 +9,13 @@ import gc
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from contextlib import suppress
 from typing import Any
 
 import pytest
+
+from cloverleaf._subprocess import SubprocessTransport
 
 from .harness.complaints import Complaints
 from .harness.leaks import children
@@ -126,6 +129,30 @@ async def test_a_program_may_end_before_its_pipes(loop: Loop) -> None:
     os.kill(await first_number(ours), signal.SIGKILL)
     await ours.lost.wait()
     assert ours.calls[-2:] == [("pipe_connection_lost", 1), ("connection_lost", None)]
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's end is told before its pipes' or after, by chance
+@pytest.mark.parametrize("has_pipe", [False, True])
+async def test_the_end_waits_only_for_pipes(
+    loop: Loop, has_pipe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int | None] = []
+
+    def ended(transport: Any, code: int | None) -> None:
+        end(transport, code)
+        told.append(transport.get_returncode())
+
+    end = SubprocessTransport._ended
+    monkeypatch.setattr(SubprocessTransport, "_ended", ended)
+    command = "sleep 100 & echo $!; exit 5" if has_pipe else "exit 5"
+    stdout = PIPE if has_pipe else None
+    ours = await start(loop, "sh", "-c", command, stdin=None, stdout=stdout, stderr=None)
+    await ours.exited.wait()
+    assert told == [None if has_pipe else 5]
+    assert ours.transport.get_returncode() == 5
+    if has_pipe:
+        os.kill(await first_number(ours), signal.SIGKILL)
+    await ours.lost.wait()
 
 
 async def test_the_transport_tells_of_the_process(loop: Loop) -> None:

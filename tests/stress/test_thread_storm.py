@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -109,11 +110,19 @@ def test_closing_while_threads_inject_raises_there_and_loses_no_thread(new_loop:
     for _ in range(5):
         loop = new_loop()
         refused = threading.Semaphore(0)
+        # Without a GIL nothing else keeps four threads from injecting more than the loop can run.
+        room = threading.Semaphore(1000)
 
-        def inject(loop: Loop = loop, refused: threading.Semaphore = refused) -> None:
+        def inject(
+            loop: Loop = loop,
+            refused: threading.Semaphore = refused,
+            room: threading.Semaphore = room,
+        ) -> None:
             while True:
+                # What the closed loop has dropped gives no room back.
+                room.acquire(timeout=0.01)
                 try:
-                    loop.call_soon_threadsafe(int)
+                    loop.call_soon_threadsafe(room.release)
                 except RuntimeError as error:
                     assert str(error) == "Event loop is closed"  # noqa: PT017 - in a thread
                     refused.release()
@@ -129,3 +138,83 @@ def test_closing_while_threads_inject_raises_there_and_loses_no_thread(new_loop:
             thread.join(5)
             assert not thread.is_alive()
             assert refused.acquire(blocking=False)
+
+
+def test_a_loop_that_does_not_run_serves_its_user_while_threads_inject(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    over = threading.Event()
+    seen: list[int] = []
+
+    def inject() -> None:
+        n = 0
+        while not over.is_set():
+            loop.call_soon_threadsafe(seen.append, n)
+            n += 1
+
+    thread = threading.Thread(target=inject)
+    thread.start()
+    try:
+        for lap in range(2000):
+            loop.add_reader(ours, int)
+            loop.call_later(60, int).cancel()
+            assert loop.remove_reader(ours)
+            if lap % 100 == 0:
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+    finally:
+        over.set()
+        thread.join()
+    loop.call_soon_threadsafe(loop.stop)
+    loop.run_forever()
+    ours.close()
+    theirs.close()
+    assert seen
+    assert seen == list(range(len(seen)))
+
+
+def test_closing_waits_for_threads_that_are_in_the_loop_for_a_moment(new_loop: NewLoop) -> None:
+    for _ in range(5):
+        loop = new_loop()
+        ready = threading.Barrier(3)
+        # The queue of timers is packed now and then, which takes a while.
+        timers = [[loop.call_later(3600, int) for _ in range(10_000)] for _ in range(2)]
+
+        def cancel(mine: list[asyncio.TimerHandle], ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            for timer in mine:
+                timer.cancel()
+
+        threads = [threading.Thread(target=cancel, args=(mine,)) for mine in timers]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        loop.close()
+        assert loop.is_closed()
+        for thread in threads:
+            thread.join()
+
+
+def test_one_of_two_runs_at_once_is_refused(loop: Loop) -> None:
+    ends: list[str] = []
+    ready = threading.Barrier(3)
+    running = threading.Event()
+
+    def run() -> None:
+        ready.wait()
+        try:
+            loop.run_forever()
+            ends.append("ran")
+        except RuntimeError as error:
+            ends.append(str(error))
+            loop.call_soon_threadsafe(loop.stop)
+
+    loop.call_soon(running.set)
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    assert running.wait(5)
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert sorted(ends) == ["This event loop is already running", "ran"]

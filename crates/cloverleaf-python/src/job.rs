@@ -5,18 +5,23 @@ use std::os::fd::RawFd;
 use cloverleaf::{Completion, Interest, TimerKey, Token};
 use pyo3::prelude::*;
 
-use crate::ffi::Owned;
+use crate::ffi::{BareCall, Owned};
 
 /// What the loop does next.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Run the callback of a handle.
     Callback(Owned),
+    /// Make a call that has no handle any more, or never had one.
+    Call(BareCall),
     /// Tell a source that it is ready.
     Io(Token, Interest),
     /// Do something that is not a user's callback; boxed, so that every other job is small.
     Internal(Box<Internal>),
 }
+
+/// A queue may have a hundred thousand.
+const _: () = assert!(size_of::<Job>() <= 32, "a job is small");
 
 impl Job {
     /// Something that the loop does for itself.

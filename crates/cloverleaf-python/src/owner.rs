@@ -1,6 +1,7 @@
 //! A cell that one thread at a time owns: no lock on the owner's path, no re-entry, no access for anybody else.
 //!
-//! While a loop runs, its thread owns the cell. While it does not, whoever comes owns it for one access.
+//! While a loop runs, its thread owns the cell. While it does not, whoever comes owns it for one access, and without the
+//! GIL waits for another thread's to end: it is a few instructions long.
 #![expect(
     unsafe_code,
     reason = "a fence: shared ownership of a value by turns cannot be written safely"
@@ -22,6 +23,10 @@ pub(crate) enum Refused {
 }
 
 const NOBODY: u64 = 0;
+/// Set beside the owner's number for the time of one access. Such a number is an address, and even.
+const MOMENTARY: u64 = 1;
+/// How often a thread looks whether another one's access is over before it lets others run.
+const LOOKS: u32 = 64;
 
 /// A value and the thread that owns it.
 pub(crate) struct OwnerCell<T> {
@@ -82,21 +87,44 @@ impl<T> OwnerCell<T> {
     /// # Errors
     /// [`Refused::Foreign`] if another thread owns the value, [`Refused::Borrowed`] if this one does already.
     pub(crate) fn own(&self) -> Result<Ownership<'_>, Refused> {
-        let me = thread_ident();
-        // Looked at first: another thread's call to a loop that runs costs no exchange.
-        let owner = match self.owner.load(Ordering::Relaxed) {
-            NOBODY => self
-                .owner
-                .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)
-                .unwrap_or_else(|owner| owner),
-            owner => owner,
-        };
-        if owner == NOBODY {
-            Ok(Ownership { owner: &self.owner })
-        } else if owner == me {
-            Err(Refused::Borrowed)
-        } else {
-            Err(Refused::Foreign)
+        self.own_as(thread_ident())
+    }
+
+    /// Makes this thread the owner for one access.
+    #[inline]
+    fn own_for_access(&self) -> Result<Ownership<'_>, Refused> {
+        self.own_as(thread_ident() | MOMENTARY)
+    }
+
+    #[inline]
+    fn own_as(&self, me: u64) -> Result<Ownership<'_>, Refused> {
+        let mut looks = 0;
+        loop {
+            // Looked at first: another thread's call to a loop that runs costs no exchange.
+            let owner = match self.owner.load(Ordering::Relaxed) {
+                NOBODY => self
+                    .owner
+                    .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)
+                    .unwrap_or_else(|owner| owner),
+                owner => owner,
+            };
+            if owner == NOBODY {
+                return Ok(Ownership { owner: &self.owner });
+            }
+            if owner | MOMENTARY == me | MOMENTARY {
+                return Err(Refused::Borrowed);
+            }
+            if owner & MOMENTARY == 0 {
+                return Err(Refused::Foreign);
+            }
+            // No Python code runs in an access, so it ends although this thread stays attached; and none is left
+            // behind by a fork, before which every other thread has been brought to a halt outside of accesses.
+            looks += 1;
+            if looks % LOOKS == 0 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
         }
     }
 
@@ -117,7 +145,7 @@ impl<T> OwnerCell<T> {
         if self.is_owner() {
             return self.borrow(access);
         }
-        let _ownership = self.own()?;
+        let _ownership = self.own_for_access()?;
         self.borrow(access)
     }
 
@@ -130,7 +158,7 @@ impl<T> OwnerCell<T> {
         let _ownership = if self.is_owner() {
             None
         } else {
-            match self.own() {
+            match self.own_for_access() {
                 Ok(ownership) => Some(ownership),
                 Err(_) => return Err(gift),
             }

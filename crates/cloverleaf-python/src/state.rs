@@ -421,8 +421,10 @@ impl LoopState {
     /// Shows the collector every object that is held.
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
         for job in self.scheduler.ready().chain(self.scheduler.timers().iter()) {
-            if let Job::Callback(handle) = job {
-                visitor.object(handle);
+            match job {
+                Job::Callback(handle) => visitor.object(handle),
+                Job::Call(call) => call.traverse(visitor),
+                Job::Io(..) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);

@@ -19,6 +19,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+/// So many jobs, with what they are about, are no more in a processor's nearest cache: from here on, they are packed.
+pub(crate) const MANY: usize = 64;
+
 struct Inbox<J> {
     jobs: Vec<J>,
     asleep: bool,
@@ -60,9 +63,22 @@ impl<J> Injector<J> {
     /// # Errors
     /// Gives the job back if the loop was closed.
     pub fn inject(&self, job: J) -> Result<(), J> {
+        self.inject_packing(job, |_| {})
+    }
+
+    /// The same, and if many jobs wait, has the one before it made smaller by `pack`, which runs no foreign code.
+    ///
+    /// # Errors
+    /// Gives the job back if the loop was closed.
+    pub fn inject_packing(&self, job: J, pack: impl FnOnce(&mut J)) -> Result<(), J> {
         let mut inbox = self.lock();
         if inbox.closed {
             return Err(job);
+        }
+        if inbox.jobs.len() >= MANY
+            && let Some(last) = inbox.jobs.last_mut()
+        {
+            pack(last);
         }
         inbox.jobs.push(job);
         self.pending.store(true, Ordering::Release);
@@ -188,6 +204,18 @@ mod tests {
         injector.drain_into(&mut jobs);
         assert_eq!(jobs, [9, 0, 1, 2, 3, 4]);
         assert!(!injector.has_pending());
+    }
+
+    #[test]
+    fn of_many_jobs_each_is_packed_when_the_next_one_comes() {
+        let (injector, _) = counted();
+        for _ in 0..MANY + 2 {
+            let pack = |last: &mut u32| *last = 1;
+            injector.inject_packing(0, pack).expect("open");
+        }
+        let mut jobs = Vec::new();
+        injector.drain_into(&mut jobs);
+        assert_eq!(jobs[MANY - 2..], [0, 1, 1, 0]);
     }
 
     #[test]

@@ -197,10 +197,14 @@ impl Loop {
     /// # Errors
     /// `RuntimeError` while the loop runs.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        // In a forked child the loop of the parent may be on the stack; it is not running there.
-        if self.is_running_now() && self.process == std::process::id() {
-            return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
-        }
+        let _ownership = match self.cell.own() {
+            Ok(ownership) => Some(ownership),
+            // In a forked child the loop of the parent may be on the stack; it is not running there.
+            Err(_) if self.process != std::process::id() => None,
+            Err(_) => {
+                return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
+            }
+        };
         self.closed.store(true, Ordering::Release);
         let held = self.cell.with(LoopState::take_all)?;
         drop(held);

@@ -1,11 +1,33 @@
 //! What the loop is to do next: jobs from any thread, in one order, and timers taken back.
 
+use std::mem;
+
 use cloverleaf::TimerKey;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
+use crate::ffi::Owned;
+use crate::handle;
 use crate::job::{Internal, Job};
+
+#[cold]
+fn closed() -> PyErr {
+    PyRuntimeError::new_err("Event loop is closed")
+}
+
+/// Leaves nothing of a handle but its call, if nobody can tell. No Python code runs, and no object loses its last
+/// reference but the handle, which is empty.
+#[inline]
+fn pack(event_loop: &Bound<'_, PyAny>, job: &mut Job) {
+    let Job::Callback(handle) = job else { return };
+    let py = event_loop.py();
+    if let Some(call) = handle::take_call(handle.bind(py), event_loop)
+        && let Job::Callback(handle) = mem::replace(job, Job::Call(call))
+    {
+        handle::discard(handle.into_bound(py));
+    }
+}
 
 impl Loop {
     /// Queues a job from any thread, in one order with all others.
@@ -20,17 +42,39 @@ impl Loop {
     /// The same for who knows that the loop is open.
     #[inline]
     pub(super) fn push_open(&self, job: Job) -> PyResult<()> {
-        match self.cell.give(job, |state, job| state.scheduler.push(job)) {
+        let given = self.cell.give(job, |state, job| {
+            if !self.is_running_now() {
+                // What this thread has injected before, while the loop still ran, comes first.
+                state.scheduler.collect_injected();
+            }
+            state.scheduler.push(job);
+        });
+        match given {
             Ok(()) => Ok(()),
             Err(job) => self.inject(job),
         }
     }
 
+    /// The same for the handle of a callback. If many jobs wait, the handle before it, which whoever has made it has let go
+    /// of by now, leaves nothing but its call in the queue.
+    #[inline]
+    pub(super) fn push_handle(&self, slf: &Bound<'_, PyAny>, handle: Owned) -> PyResult<()> {
+        let pushed = self.cell.give(handle, |state, handle| {
+            let job = Job::Callback(handle);
+            state.scheduler.push_packing(job, |last| pack(slf, last));
+        });
+        match pushed {
+            Ok(()) => Ok(()),
+            Err(handle) => self
+                .injector
+                .inject_packing(Job::Callback(handle), |last| pack(slf, last))
+                .map_err(|_| closed()),
+        }
+    }
+
     #[cold]
     fn inject(&self, job: Job) -> PyResult<()> {
-        self.injector
-            .inject(job)
-            .map_err(|_| PyRuntimeError::new_err("Event loop is closed"))
+        self.injector.inject(job).map_err(|_| closed())
     }
 
     /// Queues something that the loop does for itself.

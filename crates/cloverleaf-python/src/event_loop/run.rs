@@ -19,10 +19,10 @@ use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{Owned, Reach, detached, is_alone, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, detached, is_alone, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
-use crate::owner::{Ownership, Refused};
+use crate::owner::Ownership;
 use crate::report;
 use crate::source::{Hold, Serve, Source};
 use crate::state::LoopState;
@@ -39,18 +39,10 @@ struct Run<'a, 'py> {
 impl<'a, 'py> Run<'a, 'py> {
     fn begin(slf: &'a Bound<'py, Loop>) -> PyResult<Self> {
         let this = slf.get();
-        let ownership = loop {
-            match this.state().own() {
-                Ok(ownership) => break ownership,
-                // Somebody has it for a moment, unless the loop runs.
-                Err(Refused::Foreign) if !this.is_running_now() => std::hint::spin_loop(),
-                Err(_) => {
-                    return Err(PyRuntimeError::new_err(
-                        "This event loop is already running",
-                    ));
-                }
-            }
-        };
+        let ownership = this
+            .state()
+            .own()
+            .map_err(|_| PyRuntimeError::new_err("This event loop is already running"))?;
         this.thread.store(thread_ident(), Ordering::Release);
         let mut run = Self {
             slf,
@@ -102,6 +94,8 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
     let this = slf.get();
     this.check_open()?;
     let _run = Run::begin(slf)?;
+    // Another thread may have closed it before it was ours.
+    this.check_open()?;
     let mut batch = Batch {
         this,
         jobs: VecDeque::new(),
@@ -160,10 +154,14 @@ fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
     if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD) {
         handle.fetch();
     }
-    if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD / 2)
-        && let Some(handle) = AnyHandle::of(&handle.bind(py))
-    {
-        handle.fetch_context();
+    match jobs.get(FETCHED_AHEAD / 2) {
+        Some(Job::Callback(handle)) => {
+            if let Some(handle) = AnyHandle::of(&handle.bind(py)) {
+                handle.fetch_context();
+            }
+        }
+        Some(Job::Call(call)) => call.fetch(),
+        Some(Job::Io(..) | Job::Internal(_)) | None => {}
     }
 }
 
@@ -178,7 +176,7 @@ fn fetch_sources_ahead(py: Python<'_>, state: &LoopState, jobs: &VecDeque<Job>) 
             Some(Source::Served(Hold::Strong(object), _)) => Some(object),
             Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
         },
-        Job::Callback(_) | Job::Internal(_) => None,
+        Job::Callback(_) | Job::Call(_) | Job::Internal(_) => None,
     };
     if let Some(object) = jobs.get(1).and_then(object_of) {
         object.fetch();
@@ -281,6 +279,7 @@ fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
 fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
     match job {
         Job::Callback(handle) => run_callback(slf, this, handle),
+        Job::Call(call) => run_call(slf, this, call),
         Job::Io(token, interest) => serve(slf, this, token, interest),
         Job::Internal(internal) => run_internal(slf, this, *internal),
     }
@@ -322,6 +321,26 @@ fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<(
     match handle::run_queued(object) {
         Ok(()) => Ok(()),
         Err((error, object)) => report::callback_failed(slf.as_any(), &object, error),
+    }
+}
+
+#[inline]
+fn run_call(slf: &Bound<'_, Loop>, this: &Loop, call: BareCall) -> PyResult<()> {
+    if this.onlookers.any() {
+        let handle = handle::new_handle_of(slf.as_any(), call)?;
+        return run_watched(slf, this, &handle);
+    }
+    call.run(slf.py())
+        .or_else(|(error, call)| call_failed(slf, error, call))
+}
+
+/// Reports what a call has raised, with a handle for those who ask for it.
+#[cold]
+fn call_failed(slf: &Bound<'_, Loop>, error: PyErr, call: BareCall) -> PyResult<()> {
+    match handle::new_handle_of(slf.as_any(), call) {
+        Ok(handle) => report::callback_failed(slf.as_any(), &handle, error),
+        // There is no memory for one.
+        Err(_) => report::failed(slf.as_any(), "Exception in callback", error, &[]),
     }
 }
 

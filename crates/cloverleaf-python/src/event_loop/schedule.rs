@@ -10,8 +10,8 @@ use pyo3::{Borrowed, intern};
 
 use super::Loop;
 use crate::ffi::{
-    Arguments, CallContext, Method, Owned, Reach, call_in_full, freeze_context, raw_attached,
-    raw_noargs, reveal,
+    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, freeze_context,
+    raw_attached, raw_noargs, reveal,
 };
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
@@ -185,7 +185,7 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     if debug {
         handle::set_source_traceback(&handle)?;
     }
-    this.push_open(Job::Callback(handle.clone().into()))?;
+    this.push_handle(slf, handle.clone().into())?;
     if !this.is_running_now() {
         // Only a loop that runs keeps its queue alive. No Python code has run since the handle was queued.
         reveal(&handle);
@@ -206,12 +206,14 @@ pub(crate) fn queue_callback(
 ) -> PyResult<()> {
     let this = Loop::of(event_loop)?;
     this.check_open()?;
-    let handle = handle::new_queued_handle(event_loop, callback, arg, context)?;
-    if this.is_running_now() {
-        return this.push_open(Job::Callback(handle.into()));
-    }
-    reveal(&handle);
-    this.push_open(Job::Callback(handle.into()))
+    this.push_open(Job::Call(BareCall {
+        callback,
+        arg: Some(arg),
+        context: CallContext {
+            context,
+            is_copy: false,
+        },
+    }))
 }
 
 /// Whether nothing about a loop keeps [`queue_callback`] from being what its `call_soon` does: it is of the final class, and not in

@@ -1,4 +1,4 @@
-//! Letting go of Python for a while, whether that is of use to anybody, and the number of a thread.
+//! Letting go of Python for a while, whether that is of use to anybody, and the numbers of a thread and of an interpreter.
 
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -50,6 +50,15 @@ pub(crate) fn is_alone(py: Python<'_>) -> bool {
 pub(crate) fn thread_ident() -> u64 {
     // SAFETY: `pthread_self(3)` has no precondition and cannot fail. Python's `get_ident` is this number.
     unsafe { libc::pthread_self() }
+}
+
+/// The number of the interpreter that this thread is attached to; none has that of an earlier one.
+pub(crate) fn interpreter(py: Python<'_>) -> i64 {
+    let _: Python<'_> = py;
+    // SAFETY: the thread is attached, as `py` proves, so there is an interpreter.
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: it lives, as this thread is attached to it.
+    unsafe { ffi::PyInterpreterState_GetID(interpreter) }
 }
 
 /// A descriptor that belongs to somebody else, by its number.

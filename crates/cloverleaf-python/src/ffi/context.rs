@@ -11,7 +11,7 @@
 //! anything is not as expected, every copy is a new one. Without the GIL, too.
 
 use std::ffi::c_int;
-use std::mem::offset_of;
+use std::mem::{self, offset_of};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -39,6 +39,22 @@ pub(crate) struct CallContext {
     pub(crate) context: Owned,
     /// Whether it is a copy that was made for this call. If not, it is an object of any type.
     pub(crate) is_copy: bool,
+}
+
+impl CallContext {
+    /// Makes the context, if it is a copy that is still to be made.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub(super) fn make(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.is_copy && is_frozen(self.context.as_ptr()) {
+            let context = empty_context(py)?;
+            let variables = mem::replace(&mut self.context, context);
+            fill(&self.context, variables);
+        }
+        Ok(())
+    }
 }
 
 /// An emptied context with one reference, which is this; null if there is none. The collector may find it.

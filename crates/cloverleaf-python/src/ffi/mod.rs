@@ -8,6 +8,7 @@ mod arguments;
 mod attach;
 mod audit;
 mod awaitable;
+mod bare;
 mod buffer;
 mod bytearray;
 mod call;
@@ -16,6 +17,7 @@ mod class;
 mod close;
 mod content;
 mod context;
+mod driven;
 mod fields;
 mod fill;
 mod freelist;
@@ -39,9 +41,10 @@ pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
 pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
-pub(crate) use attach::{borrow_fd, detached, is_alone, thread_ident};
+pub(crate) use attach::{borrow_fd, detached, interpreter, is_alone, thread_ident};
 pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
+pub(crate) use bare::BareCall;
 pub(crate) use buffer::{
     Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
 };
@@ -54,6 +57,7 @@ pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
 pub(crate) use content::{Content, Unfilled, recv_into_bytes};
 pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
+pub(crate) use driven::{Driven, driven_methods};
 pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
@@ -65,7 +69,7 @@ pub(crate) use method::{
 };
 pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, Slots, has_no_others, reveal, without_context};
+pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, stand_in_slots};
 pub(crate) use state::{

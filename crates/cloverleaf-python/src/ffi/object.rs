@@ -150,6 +150,12 @@ impl Slot {
         self.replace(holder, None)
     }
 
+    /// Whether this object is here.
+    #[inline]
+    pub(crate) fn holds(&self, object: &Bound<'_, PyAny>) -> bool {
+        self.peek() == object.as_ptr()
+    }
+
     /// Whether anything is here, as far as one can tell who does not guard it.
     #[inline]
     pub(crate) fn is_set(&self) -> bool {

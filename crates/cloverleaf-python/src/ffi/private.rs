@@ -178,6 +178,15 @@ pub(crate) fn reveal(object: &Bound<'_, PyAny>) {
     }
 }
 
+/// Whether the one who asks has the only reference to an object of this type, which nobody else finds: no weak reference
+/// leads there, nor does the collector.
+#[inline]
+pub(crate) fn is_private<T: Native>(object: &Bound<'_, PyAny>) -> bool {
+    T::class().get::<T>(object).is_some()
+        && T::class().would_be_private(object)
+        && !is_tracked(object.as_ptr())
+}
+
 /// Whether an object has, or may have, other owners than the one who asks.
 #[inline]
 fn may_be_shared(object: &Bound<'_, PyAny>) -> bool {

@@ -13,7 +13,8 @@ use pyo3::types::PyTuple;
 
 use super::Guard;
 use crate::ffi::{
-    AfterFields, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor, context_in,
+    AfterFields, BareCall, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor,
+    context_in,
 };
 
 /// The references of a handle, in the order of asyncio's fields, which Python sorts by name: `_args`, `_callback`,
@@ -138,23 +139,13 @@ impl Inline {
 }
 
 impl Handle {
-    /// A handle for a callback with one argument, in this context.
-    #[inline]
-    pub(super) fn of_one(
-        event_loop: &Bound<'_, PyAny>,
-        callback: Owned,
-        arg: Owned,
-        context: Owned,
-    ) -> Self {
+    /// A handle for a call that had none, or has none any more.
+    pub(super) fn of_call(event_loop: &Bound<'_, PyAny>, call: BareCall) -> Self {
         let args = Inline {
-            args: [Some(arg), None, None],
+            args: [call.arg, None, None],
             in_tuple: false,
         };
-        let context = CallContext {
-            context,
-            is_copy: false,
-        };
-        Self::holding(event_loop, callback, args, context, Guard::none())
+        Self::holding(event_loop, call.callback, args, call.context, Guard::none())
     }
 
     /// A handle for a callback with these arguments, in this context.
@@ -289,6 +280,35 @@ impl<'a> Parts<'a> {
         } else {
             Ok(self.held.context.get(holder))
         }
+    }
+
+    /// Takes the call out of a handle of this loop, if it has no more than one argument and there is nothing else to
+    /// know of it. No object loses its last reference.
+    #[inline]
+    pub(super) fn take_call(
+        self,
+        holder: &Bound<'_, PyAny>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> Option<BareCall> {
+        let (held, rest) = (self.held, self.rest);
+        let has_more = held.second.is_set()
+            || rest.third.is_set()
+            || held.repr.is_set()
+            || held.source_traceback.is_set()
+            || self.is_cancelled();
+        let has_all =
+            held.callback.is_set() && held.context.is_set() && held.event_loop.holds(event_loop);
+        if has_more || !has_all {
+            return None;
+        }
+        Some(BareCall {
+            callback: held.callback.take(holder)?,
+            arg: held.first.take(holder),
+            context: CallContext {
+                context: held.context.take(holder)?,
+                is_copy: rest.in_copy,
+            },
+        })
     }
 
     /// Lets go of the callback and its arguments.

@@ -23,7 +23,8 @@ use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Arguments, CallContext, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor, copy_context,
+    Arguments, BareCall, CallContext, MOST_KEPT, Native, NativeClass, Owned, Private, Reach,
+    Visitor, copy_context, is_private,
 };
 use held::{HasParts, Inline, Parts};
 
@@ -142,20 +143,38 @@ pub(crate) fn new_handle<'py>(
     HANDLE.instantiate_private(py, handle)
 }
 
-/// A new handle for a callback with one argument, to be queued by the caller, who [reveals](crate::ffi::reveal) it
-/// unless the loop runs.
+/// A handle for a call that had none, or has none any more.
 ///
 /// # Errors
 /// `MemoryError`.
-#[inline]
-pub(crate) fn new_queued_handle<'py>(
+pub(crate) fn new_handle_of<'py>(
     event_loop: &Bound<'py, PyAny>,
-    callback: Owned,
-    arg: Owned,
-    context: Owned,
+    call: BareCall,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = Handle::of_one(event_loop, callback, arg, context);
-    HANDLE.instantiate_private(event_loop.py(), handle)
+    HANDLE.instantiate(event_loop.py(), Handle::of_call(event_loop, call))
+}
+
+/// The call of a handle that waits, if nobody can tell it from one without a handle; the handle is then to be
+/// [discarded](discard). No Python code runs, and no object loses its last reference.
+#[inline]
+pub(crate) fn take_call(
+    handle: Borrowed<'_, '_, PyAny>,
+    event_loop: &Bound<'_, PyAny>,
+) -> Option<BareCall> {
+    if !is_private::<Handle>(&handle) {
+        return None;
+    }
+    let value = HANDLE.get::<Handle>(&handle)?;
+    value.parts().take_call(&handle, event_loop)
+}
+
+/// Lets go of a handle whose call was [taken](take_call); it is kept for the next one.
+#[inline]
+pub(crate) fn discard(handle: Bound<'_, PyAny>) {
+    match Private::<Handle>::new(handle) {
+        Ok(handle) => handle.discard(),
+        Err(handle) => drop(handle),
+    }
 }
 
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.

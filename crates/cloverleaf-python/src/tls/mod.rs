@@ -15,6 +15,7 @@ mod reading;
 mod records;
 mod shutdown;
 mod state;
+mod turns;
 
 pub(crate) use class::{Options, add_to, new_transport};
 pub(crate) use connection::Waiter;

@@ -63,7 +63,10 @@ impl Records {
         }
         let most = self.most.bind(py).to_owned();
         while end.is_none() {
-            let piece = match step(py, call_with(self.read.bind(py), [&most])) {
+            let piece = self
+                .turns
+                .take(py, || call_with(self.read.bind(py), [&most]));
+            let piece = match step(py, piece) {
                 Ok(Step::Done(piece)) => piece.into_bound(py).cast_into::<PyBytes>()?,
                 Ok(Step::Again) => {
                     end = Some(End::Partial);
@@ -117,7 +120,8 @@ impl Records {
         let room = self.fed.load(Ordering::Relaxed) + carried;
         let piece = fill_bytes(py, room, |view| {
             let most = self.most.bind(py).to_owned();
-            let count = step(py, call_with(read, [&most, view])).and_then(|step| match step {
+            let count = self.turns.take(py, || call_with(read, [&most, view]));
+            let count = step(py, count).and_then(|step| match step {
                 Step::Done(count) => count.bind(py).extract().map(Step::Done),
                 Step::Again => Ok(Step::Again),
             });
@@ -173,7 +177,8 @@ impl Records {
         while filled.count < room {
             let wanted = room - filled.count;
             let rest = part(&view, filled.count, room)?;
-            let attempt = match step(py, read.invoke((wanted, rest))) {
+            let attempt = self.turns.take(py, || read.invoke((wanted, rest)));
+            let attempt = match step(py, attempt) {
                 Ok(attempt) => attempt,
                 // What came before a broken record is the protocol's; the next read fails in the same way.
                 Err(_) if filled.count > 0 => {

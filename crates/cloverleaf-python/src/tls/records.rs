@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
 
+use super::turns::Turns;
 use crate::ffi::{Owned, Reach, Visitor, call_with, instance_dict};
 use crate::original::Original;
 
@@ -34,6 +35,8 @@ pub(super) enum Step<T> {
 /// One connection's records.
 #[derive(Debug)]
 pub(super) struct Records {
+    /// Who may use what follows.
+    pub(super) turns: Turns,
     object: Owned,
     incoming: Owned,
     outgoing: Owned,
@@ -78,8 +81,8 @@ pub(super) fn step(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResu
 }
 
 /// Makes a call of which only the success counts.
-fn attempt(py: Python<'_>, method: &Owned) -> PyResult<Step<()>> {
-    match step(py, method.bind(py).invoke0())? {
+fn attempt(py: Python<'_>, turns: &Turns, method: &Owned) -> PyResult<Step<()>> {
+    match step(py, turns.take(py, || method.bind(py).invoke0()))? {
         Step::Done(_) => Ok(Step::Done(())),
         Step::Again => Ok(Step::Again),
     }
@@ -111,6 +114,7 @@ impl Records {
         let inside = inside(&object)?;
         let engine = inside.as_ref().unwrap_or(&object);
         Ok(Self {
+            turns: Turns::default(),
             do_handshake: object.getattr(intern!(py, "do_handshake"))?.into(),
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),
@@ -139,12 +143,14 @@ impl Records {
     /// # Errors
     /// `TypeError` if it is not bytes-like, `MemoryError`.
     pub(super) fn feed(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        call_with(self.feed.bind(data.py()), [data])?;
+        let py = data.py();
+        self.turns
+            .take(py, || call_with(self.feed.bind(py), [data]))?;
         let is_first = self.fed.load(Ordering::Relaxed) == 0;
         let starts_anew = is_first && !self.is_partial.load(Ordering::Relaxed);
         let (len, is_one) = match data.cast_exact::<PyBytes>() {
             Ok(bytes) => (bytes.as_bytes().len(), is_one_record(bytes.as_bytes())),
-            Err(_) => (pending(&self.incoming, data.py())?, false),
+            Err(_) => (self.pending(&self.incoming, py)?, false),
         };
         self.fed.fetch_add(len, Ordering::Relaxed);
         self.is_one.store(starts_anew && is_one, Ordering::Relaxed);
@@ -175,7 +181,7 @@ impl Records {
         if self.fed.load(Ordering::Relaxed) == 0 {
             return Ok(0);
         }
-        pending(&self.incoming, py)
+        self.pending(&self.incoming, py)
     }
 
     /// How many bytes there are for the peer.
@@ -183,7 +189,7 @@ impl Records {
     /// # Errors
     /// None in practice.
     pub(super) fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
-        pending(&self.outgoing, py)
+        self.pending(&self.outgoing, py)
     }
 
     /// About how many bytes of records [`write`](Self::write) has made since they were taken.
@@ -197,7 +203,8 @@ impl Records {
     /// `MemoryError`.
     pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.made.store(0, Ordering::Relaxed);
-        Ok(self.take.bind(py).invoke0()?.cast_into::<PyBytes>()?)
+        let taken = self.turns.take(py, || self.take.bind(py).invoke0())?;
+        Ok(taken.cast_into::<PyBytes>()?)
     }
 
     /// Goes on with the handshake.
@@ -205,7 +212,7 @@ impl Records {
     /// # Errors
     /// `ssl.SSLError` if the peers do not come to terms.
     pub(super) fn do_handshake(&self, py: Python<'_>) -> PyResult<Step<()>> {
-        attempt(py, &self.do_handshake)
+        attempt(py, &self.turns, &self.do_handshake)
     }
 
     /// Says goodbye, and waits for the peer's.
@@ -213,7 +220,7 @@ impl Records {
     /// # Errors
     /// `ssl.SSLError`, for one if the peer still sends data.
     pub(super) fn unwrap(&self, py: Python<'_>) -> PyResult<Step<()>> {
-        attempt(py, &self.unwrap)
+        attempt(py, &self.turns, &self.unwrap)
     }
 
     /// Makes records of bytes; answers how many bytes have become records.
@@ -222,13 +229,22 @@ impl Records {
     /// `ssl.SSLError`.
     pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Step<usize>> {
         let py = data.py();
-        let count: usize = match step(py, call_with(self.write.bind(py), [data]))? {
+        let written = self
+            .turns
+            .take(py, || call_with(self.write.bind(py), [data]));
+        let count: usize = match step(py, written)? {
             Step::Done(count) => count.bind(py).extract()?,
             Step::Again => return Ok(Step::Again),
         };
         let made = count + (count / RECORD_BYTES + 1) * OVERHEAD_BYTES;
         self.made.fetch_add(made, Ordering::Relaxed);
         Ok(Step::Done(count))
+    }
+
+    fn pending(&self, bio: &Owned, py: Python<'_>) -> PyResult<usize> {
+        self.turns
+            .take(py, || bio.bind(py).getattr(intern!(py, "pending")))?
+            .extract()
     }
 
     /// Shows the collector every object that is held.
@@ -275,10 +291,6 @@ fn inside<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>
         return Ok(None);
     }
     object.getattr_opt(intern!(py, "_sslobj"))
-}
-
-fn pending(bio: &Owned, py: Python<'_>) -> PyResult<usize> {
-    bio.bind(py).getattr(intern!(py, "pending"))?.extract()
 }
 
 /// A view of an object's bytes, of which parts can be taken without a copy.

@@ -1,0 +1,262 @@
+"""Threads that use what is not theirs: the interpreter survives, and so does the loop.
+
+asyncio's contract is that nothing but ``call_soon_threadsafe`` is for other threads. What they get
+for calling the rest is an exception, or nothing; never a crash. Each program runs in an
+interpreter of its own, which may crash alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parity.harness.certificates import authority
+from parity.harness.program import Program
+
+pytestmark = pytest.mark.only("cloverleaf")  # asyncio promises nothing, and some crash it
+
+# Each thread makes calls chosen at random, so many or for a second; what they raise is theirs.
+_PRELUDE = """
+import asyncio, faulthandler, gc, random, socket, threading, time, weakref
+faulthandler.enable()
+CALLS = 80
+box = []
+
+def poke(calls, name):
+    chance = random.Random(name)
+    end = time.monotonic() + 1
+    for _ in range(CALLS):
+        if time.monotonic() > end:
+            break
+        try:
+            target = chance.choice(box)
+            chance.choice(calls)(target)
+        except Exception:
+            pass
+
+def beside(calls, work, threads=3):
+    \"\"\"Run a coroutine while threads make calls; it goes on until they are done.\"\"\"
+    loop = new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    started = [threading.Thread(target=poke, args=(calls, n)) for n in range(threads)]
+
+    def busy():
+        return any(thread.is_alive() for thread in started)
+
+    async def main():
+        await work()
+        for thread in started:
+            thread.start()
+        while busy():
+            try:
+                await work()
+            except Exception:  # a thread has closed it, or broken it
+                pass
+
+    loop.run_until_complete(main())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert loop.is_closed()
+    box.clear()
+    gc.collect()
+    print("survived")
+"""
+
+_BODIES = {
+    "transports": """
+class Protocol(asyncio.Protocol):
+    pass
+
+async def work():
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ends = [(await loop.create_connection(Protocol, sock=s))[0] for s in (ours, theirs)]
+    box[:] = box[-20:] + ends
+    for _ in range(10):
+        for end in ends:
+            end.write(bytes(random.choice([1, 1000, 50_000])))
+        await asyncio.sleep(0)
+    for end in ends:
+        end.close()
+
+buffer = bytearray(3000)
+beside([
+    lambda t: t.write(b"hello"), lambda t: t.write(bytes(200_000)), lambda t: t.write(buffer),
+    lambda t: t.writelines([b"a", b"b"]), lambda t: t.pause_reading(), lambda t: t.resume_reading(),
+    lambda t: t.close(), lambda t: t.abort(), lambda t: t.get_write_buffer_size(),
+    lambda t: t.get_extra_info("socket"), lambda t: repr(t), lambda t: t.write_eof(),
+    lambda t: t.set_write_buffer_limits(10), lambda t: t.set_protocol(Protocol()),
+    lambda t: weakref.ref(t)(), lambda t: setattr(t, "x", 1), lambda t: gc.collect(0),
+], work)
+""",
+    "readers": """
+async def read(reader):
+    while await asyncio.wait_for(random.choice([
+        reader.readline, lambda: reader.read(10), lambda: reader.readexactly(3),
+    ])(), 1):
+        pass
+
+async def work():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    _, other = await asyncio.open_connection(sock=theirs)
+    box[:] = box[-10:] + [reader]
+    reading = asyncio.ensure_future(read(reader))
+    for _ in range(10):
+        other.write(b"abc\\n" * random.choice([1, 10, 100]))
+        await asyncio.sleep(0)
+    other.close()
+    await asyncio.wait([reading])
+    reading.exception()
+    writer.close()
+
+def drive(coroutine):
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        pass
+    finally:
+        coroutine.close()
+
+def elsewhere(coroutine):
+    async def main():
+        await asyncio.wait_for(coroutine, 0.001)
+    loop = new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+beside([
+    lambda r: drive(r.readline()), lambda r: drive(r.read(5)), lambda r: drive(r.readexactly(2)),
+    lambda r: drive(r.readuntil(b"\\n")), lambda r: elsewhere(r.readline()),
+    lambda r: r.feed_data(b"xyz\\n"), lambda r: r._waiter, lambda r: r.at_eof(), lambda r: repr(r),
+    lambda r: r.set_exception(ValueError("mine")), lambda r: r.exception(), lambda r: r.feed_eof(),
+    lambda r: r.__dict__, lambda r: r._wakeup_waiter(), lambda r: setattr(r, "_limit", 100),
+    lambda r: setattr(r, "__class__", asyncio.StreamReader), lambda r: gc.collect(0),
+], work)
+""",
+    "handles": """
+async def work():
+    loop = asyncio.get_running_loop()
+    made = [loop.call_later(random.random() / 1000, int, 1) for _ in range(50)]
+    made += [loop.call_soon(int) for _ in range(20)]
+    made += [loop.call_soon_threadsafe(lambda *_: None, 1, 2, 3, 4) for _ in range(20)]
+    box[:] = made
+    await asyncio.sleep(0)
+
+beside([
+    lambda h: h.cancel(), lambda h: h.cancelled(), lambda h: repr(h), lambda h: h._run(),
+    lambda h: (h._callback, h._args), lambda h: h.get_context(), lambda h: weakref.ref(h)(),
+    lambda h: h._loop.call_later(0.0001, int), lambda h: h._loop.call_soon(int),
+    lambda h: h._loop.call_soon_threadsafe(int).cancel(), lambda h: gc.collect(0),
+], work)
+""",
+    "coroutines": """
+async def work():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    box[:] = [reader.readline(), reader.read(10), writer.drain()] * 3
+    await asyncio.sleep(0.002)
+    for coroutine in box[:3]:
+        try:
+            coroutine.close()
+        except ValueError:  # a thread is in it
+            pass
+    theirs.close()
+    writer.close()
+
+def look(found):
+    repr(found), found.done(), found.add_done_callback(print), found.remove_done_callback(print)
+
+beside([
+    lambda c: look(c.send(None)), lambda c: c.throw(ValueError()), lambda c: c.close(),
+    lambda c: repr(c), lambda c: c.cr_await, lambda c: c.cr_running, lambda c: gc.collect(0),
+], work)
+""",
+    "loops": """
+async def work():
+    box[:] = [asyncio.get_running_loop()]
+    await asyncio.sleep(0.001)
+
+a, b = socket.socketpair()
+a.setblocking(False)
+beside([
+    lambda l: l.call_soon(int), lambda l: l.call_at(0, int), lambda l: l.add_writer(a, int),
+    lambda l: l.add_reader(a, int), lambda l: l.remove_reader(a),
+    lambda l: l.call_later(1, int).cancel(),
+    lambda l: l.remove_writer(a), lambda l: l.close(), lambda l: l.run_forever(), lambda l: repr(l),
+    lambda l: l.create_future(), lambda l: l.set_debug(random.random() < 0.5), lambda l: l.backend,
+    lambda l: l.set_task_factory(None), lambda l: l._current_handle(), lambda l: gc.collect(0),
+    lambda l: asyncio.run_coroutine_threadsafe(asyncio.sleep(0), l).result(5),
+], work)
+a.close()
+b.close()
+""",
+}
+
+
+@pytest.mark.parametrize("what", _BODIES)
+def test_calls_from_threads_that_may_not_make_them_harm_nobody(program: Program, what: str) -> None:
+    ended = program(_PRELUDE + _BODIES[what], "-W", "ignore")
+    assert (ended.status, ended.out) == (0, "survived\n"), ended.err
+
+
+# Without turns, the memory of OpenSSL's objects is corrupted, with the GIL as well as without.
+_TLS = """
+import asyncio, faulthandler, os, socket, ssl, threading, time
+faulthandler.enable()
+
+class Sink(asyncio.Protocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+    def connection_lost(self, error):
+        self.lost.set_result(None)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    servers.load_cert_chain(os.environ["SERVER_PEM"])
+    clients = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    clients.load_verify_locations(os.environ["AUTHORITY_PEM"])
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        ours, theirs = socket.socketpair()
+        (here, ends), (there, begins) = await asyncio.gather(
+            loop.connect_accepted_socket(Sink, ours, ssl=servers),
+            loop.create_connection(Sink, sock=theirs, ssl=clients, server_hostname="localhost"),
+        )
+        def write():
+            for _ in range(60):
+                there.write(bytes(40_000))
+        threads = [threading.Thread(target=write) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            here.write(b"y")
+            there.write(b"x")
+            await asyncio.sleep(0)
+        here.abort()
+        there.abort()
+        await asyncio.gather(ends.lost, begins.lost)
+
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+print("survived")
+"""
+
+
+def test_a_tls_transport_that_threads_write_to_at_once_harms_nobody(
+    program: Program, tmp_path: Path
+) -> None:
+    chain, trusted = tmp_path / "server.pem", tmp_path / "authority.pem"
+    authority().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
+    authority().cert_pem.write_to_path(str(trusted))
+    env = {"SERVER_PEM": str(chain), "AUTHORITY_PEM": str(trusted)}
+    ended = program(_TLS, "-W", "ignore", env=env)
+    assert (ended.status, ended.out) == (0, "survived\n"), ended.err
