@@ -42,10 +42,7 @@ impl GiveWay {
 
     /// Says that others have been let in, and decides when they are next.
     pub(crate) fn given(&mut self) {
-        self.given_at(Clock::monotonic().now());
-    }
-
-    fn given_at(&mut self, now: Time) {
+        let now = Clock::monotonic().now();
         let took = now.saturating_since(self.since).as_nanos().max(1);
         let stride = limits::GIVE_WAY.as_nanos() * u128::from(self.stride) / took;
         self.stride = u32::try_from(stride)
@@ -53,37 +50,5 @@ impl GiveWay {
             .clamp(1, limits::GIVE_WAY_TURNS);
         self.left = self.stride;
         self.since = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of turns that each take `nanos` go by between two times, once that has settled.
-    fn turns_of(nanos: u64, way: &mut GiveWay, now: &mut Time) -> u32 {
-        let mut turns = 0;
-        for _ in 0..10 {
-            turns = 0;
-            loop {
-                turns += 1;
-                *now = Time::from_nanos(now.as_nanos() + nanos);
-                if way.is_due() {
-                    break;
-                }
-            }
-            way.given_at(*now);
-        }
-        turns
-    }
-
-    #[test]
-    fn short_turns_are_counted_and_after_each_long_one_others_are_let_in() {
-        let (mut way, mut now) = (GiveWay::default(), Time::from_nanos(1));
-        let period = u64::try_from(limits::GIVE_WAY.as_nanos()).unwrap();
-        assert_eq!(turns_of(period / 10, &mut way, &mut now), 10);
-        assert_eq!(turns_of(period * 100, &mut way, &mut now), 1);
-        assert_eq!(turns_of(1, &mut way, &mut now), limits::GIVE_WAY_TURNS);
-        assert_eq!(turns_of(period / 2, &mut way, &mut now), 2);
     }
 }
