@@ -12,9 +12,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.files.packages import DIRECT_READERS, OFFSET_FIRST, READERS, copy, whole
+from benchmarks.files.packages import (
+    DIRECT_READERS,
+    OFFSET_FIRST,
+    READERS,
+    copy,
+    stream,
+    whole,
+)
 
 PIECE = 4096
+
+#: Workloads that copy by reads of this size, and writes.
+STREAMED = {"stream-64k": 64 * 1024, "stream-1m": 1024 * 1024}
 
 #: What is measured, and what ends it.
 Work = tuple[Callable[[], Awaitable[int]], Callable[[], Awaitable[None]]]
@@ -97,7 +107,10 @@ async def run(workload: str, package: str, path: str, count: int) -> dict[str, f
         return await measured(read_whole)
 
     async def copy_once() -> int:
-        await copy(package, path, path + ".copy")
+        if workload in STREAMED:
+            await stream(package, path, path + ".copy", STREAMED[workload])
+        else:
+            await copy(package, path, path + ".copy")
         return 1
 
     try:
@@ -110,7 +123,7 @@ def main() -> None:
     """Run what the command line names: workload, package, path, count."""
     workload, package, path, count = sys.argv[1:]
     work = run(workload, package, path, int(count))
-    if package == "cloverleaf":
+    if package.startswith("cloverleaf"):
         import cloverleaf
 
         result = cloverleaf.run(work)

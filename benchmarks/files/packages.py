@@ -47,6 +47,30 @@ async def urio_reader(path: str) -> Any:
     return await seeking_reader(import_module("urio").open, path)
 
 
+async def ayafileio_reader(path: str) -> Any:
+    file = import_module("ayafileio").open(path, "rb")
+    return file.read_at, file.close
+
+
+async def aerofs_reader(path: str) -> Any:
+    return await seeking_reader(import_module("aerofs").open, path)
+
+
+async def asyncfiles_reader(path: str) -> Any:
+    """py-asyncfiles, whose files are opened by `async with` alone."""
+    opening = import_module("asyncfiles").open(path, "rb")
+    file = await opening.__aenter__()
+
+    async def read(size: int, offset: int) -> Any:
+        file.seek(offset)
+        return await file.read(size)
+
+    async def close() -> None:
+        await opening.__aexit__(None, None, None)
+
+    return read, close
+
+
 async def aiofile_reader(path: str) -> Any:
     file = import_module("aiofile").AIOFile(path, "rb")
     await file.open()
@@ -88,6 +112,9 @@ READERS: dict[str, Reader] = {
     "aiofile": aiofile_reader,
     "turbofile": turbofile_reader,
     "urio": urio_reader,
+    "ayafileio": ayafileio_reader,
+    "aerofs": aerofs_reader,
+    "asyncfiles": asyncfiles_reader,
     "executor": executor_reader,
 }
 
@@ -124,24 +151,26 @@ DIRECT_READERS: dict[str, Reader] = {
 }
 
 #: Packages whose reader takes the offset before the size.
-OFFSET_FIRST = frozenset({"turbofile"})
+OFFSET_FIRST = frozenset({"turbofile", "ayafileio"})
 
 
 def opener(package: str) -> Any:
     """What is awaited for a file that `async with` closes."""
     if package == "anyio":
         return import_module("anyio").open_file
+    module = import_module(package.removesuffix("-open"))
 
     async def enter(path: str, mode: str) -> Any:
-        return import_module(package).open(path, mode)
+        return module.open(path, mode)
 
     return enter
 
 
 async def whole(package: str, path: str) -> int:
-    """Read a whole file; return its length."""
-    if package == "cloverleaf":
-        return len(await import_module("cloverleaf").files.read_bytes(path))
+    """Read a whole file, as the package does it; return its length."""
+    if package in ("cloverleaf", "ayafileio"):
+        module = import_module("cloverleaf.files" if package == "cloverleaf" else package)
+        return len(await module.read_bytes(path))
     if package == "plain":
         with Path(path).open("rb") as plain:  # noqa: ASYNC230  # what others are compared with
             return len(plain.read())
@@ -154,13 +183,25 @@ async def whole(package: str, path: str) -> int:
 
 
 async def copy(package: str, source: str, target: str) -> None:
-    """Copy a file: as the package does it, or by chunks of 1 MiB."""
+    """Copy a file as the package does it; without a way of its own, by chunks of 1 MiB."""
     if package == "cloverleaf":
         await import_module("cloverleaf").files.copyfile(source, target)
     elif package == "plain":
         shutil.copyfile(source, target)
+    elif package == "ayafileio":
+        await import_module("ayafileio").acopy(source, target)
     else:
-        open_file = opener(package)
-        async with await open_file(source, "rb") as reading, await open_file(target, "wb") as to:
-            while chunk := await reading.read(1 << 20):
-                await to.write(chunk)
+        await stream(package, source, target, 1 << 20)
+
+
+async def stream(package: str, source: str, target: str, size: int) -> None:
+    """Copy a file by reads of so many bytes, and writes."""
+    if package == "plain":
+        # What others are compared with.
+        with Path(source).open("rb") as plain, Path(target).open("wb") as to:  # noqa: ASYNC230
+            shutil.copyfileobj(plain, to, size)
+        return
+    open_file = opener(package)
+    async with await open_file(source, "rb") as reading, await open_file(target, "wb") as to:
+        while chunk := await reading.read(size):
+            await to.write(chunk)

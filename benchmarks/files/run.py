@@ -34,10 +34,12 @@ class Workload:
     packages: tuple[str, ...]
 
 
-READERS = ("cloverleaf", "aiofiles", "anyio", "aiofile", "turbofile", "urio", "executor")
+OTHERS = ("aiofiles", "anyio", "turbofile", "urio", "ayafileio", "aerofs", "asyncfiles")
+READERS = ("cloverleaf", *OTHERS, "aiofile", "executor")
 DIRECT = ("cloverleaf", "executor")
-WHOLES = ("plain", "cloverleaf", "aiofiles", "anyio", "aiofile", "turbofile", "urio")
-COPIES = ("plain", "cloverleaf", "aiofiles", "anyio", "turbofile", "urio")
+# "cloverleaf-open" reads by `async with cloverleaf.open(...)`, not by `read_bytes`.
+WHOLES = ("plain", "cloverleaf", "cloverleaf-open", *OTHERS, "aiofile")
+COPIES = ("plain", "cloverleaf", *OTHERS)
 
 WORKLOADS = (
     Workload(
@@ -58,6 +60,8 @@ WORKLOADS = (
     Workload("direct-64", "4 KiB random, O_DIRECT, 64 tasks", 256 * MIB, 6400, DIRECT),
     Workload("whole-1m", "a whole file of 1 MiB, cached", MIB, 300, WHOLES),
     Workload("copy-1g", "a copy of 1 GiB", 1024 * MIB, 1, COPIES),
+    Workload("stream-64k", "1 GiB by reads of 64 KiB and writes", 1024 * MIB, 1, COPIES),
+    Workload("stream-1m", "1 GiB by reads of 1 MiB and writes", 1024 * MIB, 1, COPIES),
 )
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import _cloverleaf
+from . import _cloverleaf, _file_turns
 from ._file_raw import AT_ONCE_BYTES, RawFile, perform
 from ._file_turns import Turns
 
@@ -119,18 +119,23 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def detach(self) -> Any:
         """Give what is below the top layer, as a file of Python's own; this one is of no use then.
 
+        A file without a buffer gives the same without a buffer: it has no other layer.
+
         Nothing may be under way. What is buffered is written at once.
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
         self._file.flush()
         self._raw.write_now()
-        below = self._file.detach()
+        below = self._raw if self._raw.is_unbuffered else self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
         file = os.fdopen(self._release(), self._raw.mode_below, buffering)
         if position is not None:
             file.seek(position)
+        if self._raw.is_unbuffered:
+            # There is no layer that would say that it is of no use any more.
+            self._raw.close()
         return file
 
     # -- in turn -------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         await self._enter()
         self._is_dirty = True
         try:
-            count: int = self._file.write(data)
+            count = self._write(data)
             if not self._raw.is_settled:
                 await self._raw.settle()
         finally:
@@ -270,10 +275,10 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     async def _enter(self) -> None:
         """Take our turn, when what was given up before has come to its end."""
         turns = self._turns
-        if turns.busy:
+        if turns.taken:
             await turns.wait()
         else:
-            turns.busy = True
+            turns.taken = _file_turns.process
         pauses = self._pauses()
         if pauses or not self._raw.is_settled:
             try:
@@ -283,6 +288,16 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             except BaseException:
                 turns.leave()
                 raise
+
+    def _write(self, data: Any) -> int:
+        """Hand data to the stack, or what a buffer would pass on whole to the raw file.
+
+        The buffer would lend its memory, which has to be copied before anybody waits.
+        """
+        if type(data) is bytes and len(data) > self._raw.passed_on_above and not self.closed:
+            self._file.flush()
+            return self._raw.write(data)
+        return int(self._file.write(data))
 
     async def _flush_before(self) -> None:
         """Write what is buffered, before something that must find it written."""

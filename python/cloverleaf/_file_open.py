@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
@@ -20,7 +21,7 @@ from ._file import BinaryFile, File
 from ._file_raw import RawFile, perform
 from ._file_text import TextFile
 
-_F = TypeVar("_F", bound=File[Any])
+_F = TypeVar("_F", bound=AbstractAsyncContextManager[Any])
 _Name = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Opener = Callable[[Any, int], int]
 
@@ -28,7 +29,7 @@ _LARGEST_BUFFER = 8 * 1024 * 1024
 
 
 class Opening(Coroutine[Any, Any, _F], Generic[_F]):
-    """A file that is being opened: to be awaited, or entered by `async with`."""
+    """A file, or the like, that is being made: to be awaited, or entered by `async with`."""
 
     __slots__ = ("_coroutine", "_obj")
 
@@ -53,7 +54,8 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
 
     async def __aenter__(self) -> _F:
         self._obj = await self._coroutine
-        return self._obj
+        entered: _F = await self._obj.__aenter__()
+        return entered
 
     async def __aexit__(
         self,
@@ -61,8 +63,9 @@ class Opening(Coroutine[Any, Any, _F], Generic[_F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._obj is not None:
-            await self._obj.close()
+        obj, self._obj = self._obj, None
+        if obj is not None:
+            await obj.__aexit__(kind, error, traceback)
 
 
 class _Asked(Exception):  # noqa: N818  # it is no error
@@ -242,7 +245,8 @@ class Request:
         found = os.fstat(number)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
+        is_seekable = stat.S_ISREG(found.st_mode) or _is_seekable(number)
+        raw = RawFile(native, self.file, flags, is_seekable=is_seekable)
         raw.number = number
         size = self._buffer_size(found)
         is_binary = "b" in self.mode
@@ -254,6 +258,8 @@ class Request:
         else:
             raise ValueError("can't have unbuffered text I/O")
         if is_binary:
+            if type(stack) is io.BufferedWriter:
+                raw.passed_on_above = size
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())

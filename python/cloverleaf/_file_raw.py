@@ -13,6 +13,7 @@ import asyncio
 import io
 import operator
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -85,6 +86,8 @@ class RawFile(io.RawIOBase):
         self.is_seekable = is_seekable
         #: There is no buffer above.
         self.is_unbuffered = False
+        #: Writes of more bytes are passed on whole by the buffer above.
+        self.passed_on_above = sys.maxsize
         self._access = flags & os.O_ACCMODE
         self._appends = bool(flags & os.O_APPEND)
         self.writes_at_once = True
@@ -107,7 +110,7 @@ class RawFile(io.RawIOBase):
     def readable(self) -> bool:
         """Tell whether it was opened to be read."""
         self._check_open()
-        return self._access != os.O_WRONLY
+        return self.is_read
 
     def writable(self) -> bool:
         """Tell whether it was opened to be written."""
@@ -173,8 +176,11 @@ class RawFile(io.RawIOBase):
         """Return what is at hand up to the end of the file; None if that is nothing."""
         self._check_readable()
         parts: list[bytes] = []
-        while data := self.read(self.rest() or io.DEFAULT_BUFFER_SIZE):
+        rest = self.rest()
+        while data := self.read(rest or io.DEFAULT_BUFFER_SIZE):
             parts.append(data)
+            # Where the file was said to end it most likely does: a little is asked for to see that.
+            rest = self.rest() if len(data) != rest else 0
         if data is None and not parts:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -239,6 +245,11 @@ class RawFile(io.RawIOBase):
     def owns_number(self) -> bool:
         """Whether closing the file closes the descriptor that the program knows."""
         return self.number == self._own
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it was opened to be read; also once it is closed."""
+        return self._access != os.O_WRONLY
 
     @property
     def mode_below(self) -> str:

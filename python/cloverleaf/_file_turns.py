@@ -1,25 +1,49 @@
-"""`Turns`: who may use a file next; in the order in which they came."""
+"""`Turns`: who may use a file next; in the order in which they came.
+
+A child that was forked finds the turns free: who had one, or waited for it, is its parent.
+"""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+#: Which process this is, counted by forks.
+process = 1
+
+
+def _count_fork() -> None:
+    global process  # noqa: PLW0603  # there is one for each process
+    process += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 class Turns:
     """Whose turn it is, and who waits for one."""
 
-    __slots__ = ("_waiting", "busy")
+    __slots__ = ("_waiting", "taken")
 
     def __init__(self) -> None:
-        self.busy = False
+        #: The process that has the turn; 0 if nobody has it.
+        self.taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody has the turn, in this process."""
+        if self.taken not in (0, process):
+            self._waiting.clear()
+            self.taken = 0
+        return self.taken != 0
 
     def take(self, use: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Take a place now, and have a task use the turn when it comes; `use` leaves it."""
         loop = asyncio.get_running_loop()
         place = self._line_up(loop) if self.busy else None
-        self.busy = True
+        self.taken = process
         has_begun = False
 
         async def use_turn() -> None:
@@ -40,6 +64,9 @@ class Turns:
 
     async def wait(self) -> None:
         """Wait for our turn, which is then taken."""
+        if not self.busy:
+            self.taken = process
+            return
         await self._wait(self._line_up(asyncio.get_running_loop()))
 
     def leave(self) -> None:
@@ -51,7 +78,7 @@ class Turns:
                     continue  # nobody is left there
                 place.set_result(None)
                 return
-        self.busy = False
+        self.taken = 0
 
     def _line_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         place = loop.create_future()

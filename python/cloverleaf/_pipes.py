@@ -2,13 +2,15 @@
 
 The native half takes pipes, sockets and character devices for both directions. A regular file it
 takes only to read, and only if it is the standard input, which asyncio refuses too. It says which
-files cannot be taken, and those stay open.
+files cannot be taken, and those stay open: Cloverleaf's own are among them, since a transport
+cannot await their `close`.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from . import _cloverleaf
 from ._base import LoopBase
 from ._log import logger
 
@@ -22,6 +24,7 @@ class Pipes(LoopBase):
         self, protocol_factory: Callable[[], _P], pipe: Any
     ) -> tuple[asyncio.ReadTransport, _P]:
         """Read `pipe`; return (transport, protocol). The transport closes the pipe."""
+        _check(pipe)
         protocol = protocol_factory()
         met = self.create_future()
         transport = self._make_read_pipe_transport(pipe, protocol, met)
@@ -34,6 +37,7 @@ class Pipes(LoopBase):
         self, protocol_factory: Callable[[], _P], pipe: Any
     ) -> tuple[asyncio.WriteTransport, _P]:
         """Write to `pipe`; return (transport, protocol). The transport closes the pipe."""
+        _check(pipe)
         protocol = protocol_factory()
         met = self.create_future()
         transport = self._make_write_pipe_transport(pipe, protocol, met)
@@ -41,6 +45,12 @@ class Pipes(LoopBase):
         if self.get_debug():
             logger.debug("Write pipe %r connected: (%r, %r)", pipe.fileno(), transport, protocol)
         return transport, protocol
+
+
+def _check(pipe: Any) -> None:
+    """Refuse a file that is awaited: the transport would leave it open."""
+    if isinstance(pipe, _cloverleaf.FileBase):
+        raise TypeError(f"{pipe!r} is closed by an await; hand over what its detach() returns")
 
 
 async def _meeting(met: asyncio.Future[None], transport: asyncio.BaseTransport) -> None:

@@ -96,7 +96,11 @@ class Signals(Running):
             super()._run()
             return
         ours = self._signal_writer()
-        former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        try:
+            former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        except ValueError:
+            super()._run()  # signals are for the main interpreter, and this is another one
+            return
         if former != -1:
             signal.set_wakeup_fd(former)
             super()._run()

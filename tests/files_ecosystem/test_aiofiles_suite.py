@@ -25,7 +25,10 @@ import cloverleaf
 import cloverleaf.aiofiles as ours
 import pytest
 sys.modules["aiofiles"] = ours
-for name in ("os", "ospath", "tempfile", "threadpool", "base"):
+for name in (
+    "base", "os", "ospath", "tempfile", "tempfile.temptypes", "threadpool", "threadpool.binary",
+    "threadpool.text",
+):
     __import__("cloverleaf.aiofiles." + name)
     sys.modules["aiofiles." + name] = sys.modules["cloverleaf.aiofiles." + name]
 
@@ -69,3 +72,61 @@ def test_all_of_aiofiles_tests_pass(suite: Path, loop: str) -> None:
     assert ended.returncode == 0, ended.stdout[-8000:]
     assert " passed" in ended.stdout
     assert "failed" not in ended.stdout
+
+
+SAME = """
+import asyncio, importlib, sys
+
+SURFACE = {
+    "": None,
+    "os": None,
+    "ospath": None,
+    "tempfile": None,
+    "base": ("AiofilesContextManager", "AsyncBase"),
+    "tempfile.temptypes": ("AsyncSpooledTemporaryFile", "AsyncTemporaryDirectory"),
+    "threadpool": ("open", "wrap", "sync_open"),
+    "threadpool.binary": ("AsyncBufferedIOBase", "AsyncBufferedReader", "AsyncFileIO"),
+    "threadpool.text": ("AsyncTextIOWrapper",),
+}
+MODES = ("r", "w", "a", "r+", "w+", "rb", "wb", "ab", "rb+", "wb+")
+
+def modules(package):
+    return {name: importlib.import_module(f"{package}.{name}".rstrip(".")) for name in SURFACE}
+
+async def kinds(package, path):
+    found = modules(package)
+    classes = [
+        getattr(found[name], each)
+        for name, names in SURFACE.items() for each in names or () if each.startswith("Async")
+    ]
+    seen = {}
+    for mode in MODES:
+        for buffering in (-1, 0) if "b" in mode else (-1,):
+            opening = found[""].open(path, mode, buffering=buffering)
+            assert isinstance(opening, found["base"].AiofilesContextManager)
+            async with opening as file:
+                here = [each for each in classes if isinstance(file, each)]
+                seen[mode, buffering] = [each.__name__ for each in here]
+    return seen
+
+theirs, ours = modules("aiofiles"), modules("cloverleaf.aiofiles")
+assert theirs[""].__file__.startswith(sys.argv[1]), theirs[""].__file__
+for name, names in SURFACE.items():
+    missing = [each for each in names or theirs[name].__all__ if not hasattr(ours[name], each)]
+    assert not missing, (name, missing)
+path = sys.argv[1] + "/file"
+open(path, "w").close()
+one, other = (asyncio.run(kinds(each, path)) for each in ("aiofiles", "cloverleaf.aiofiles"))
+assert one == other, [(key, one[key], other[key]) for key in one if one[key] != other[key]]
+print(len(one))
+"""
+
+
+def test_its_names_are_there_and_its_classes_mean_the_same(suite: Path) -> None:
+    command = [sys.executable, "-c", SAME, str(suite)]
+    env = {**os.environ, "PYTHONPATH": str(suite / "src")}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=env
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert int(ended.stdout) == 15

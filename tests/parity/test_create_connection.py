@@ -240,9 +240,10 @@ async def test_interleave_alternates_the_families(
 
 
 async def test_interleave_must_be_a_number_whatever_the_host(loop: Loop, refusing: Address) -> None:
-    for wrong in ("x", [1], 1.5):
+    wrongs: list[Any] = ["x", [1], 1.5]
+    for wrong in wrongs:
         with pytest.raises(TypeError):
-            await loop.create_connection(asyncio.Protocol, *refusing, interleave=wrong)  # type: ignore[arg-type]
+            await loop.create_connection(asyncio.Protocol, *refusing, interleave=wrong)
 
 
 async def test_happy_eyeballs_starts_the_next_attempt_while_one_hangs(

@@ -112,6 +112,35 @@ def test_a_child_may_use_its_parents_file(program: Program, path: Path) -> None:
     assert program.output(source) == "done"
 
 
+def test_a_child_does_not_wait_for_what_its_parent_has_begun(program: Program, path: Path) -> None:
+    source = f"""
+        import asyncio, cloverleaf, os, warnings
+        warnings.simplefilter("ignore")
+        loop = new_event_loop()
+        file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "r+b", 0))
+        # The one is under way, the other waits for its turn.
+        begun = [loop.create_task(file.fsync()), loop.create_task(file.read(4))]
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert file._turns.busy and not begun[1].done()
+        child = os.fork()
+        if child == 0:
+            own = new_event_loop()
+            data = own.run_until_complete(file.read(4))
+            own.run_until_complete(file.fsync())
+            own.run_until_complete(file.close())
+            os._exit(0 if data == bytes([0, 1, 2, 3]) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert loop.run_until_complete(begun[1]) == bytes([0, 1, 2, 3])
+        assert loop.run_until_complete(file.read(4)) == bytes([4, 5, 6, 7])
+        loop.run_until_complete(file.close())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        print("done")
+        """
+    assert program.output(source) == "done"
+
+
 def test_an_interpreter_that_ends_writes_what_was_buffered(program: Program, path: Path) -> None:
     source = f"""
         import asyncio, cloverleaf

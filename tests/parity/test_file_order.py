@@ -108,6 +108,33 @@ async def test_writes_beside_the_others_let_them_run(loop: Loop, path: Path) -> 
         assert len(asked) == 1001, "asked again what cannot be"
 
 
+@pytest.mark.parametrize("buffering", [64, 5000])
+@pytest.mark.parametrize("mode", ["wb", "ab", "r+b"])
+async def test_large_writes_reach_the_file_when_those_of_open_do(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int
+) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for each in (ours, others):
+        each.write_bytes(b"before")
+    file = await cloverleaf.open(ours, mode, buffering)
+    with others.open(mode, buffering) as plain:
+        for size in (1, buffering - 1, buffering, buffering + 1, 3 * buffering, 2, 9000, 0):
+            for kind in (bytes, bytearray):
+                data = kind(chr(65 + size % 26).encode() * size)
+                assert await file.write(data) == plain.write(data) == size
+                assert ours.read_bytes() == others.read_bytes(), size
+                assert await file.tell() == plain.tell()
+        await file.seek(3)
+        plain.seek(3)
+        large = b"from the third on" * buffering
+        assert await file.write(large) == plain.write(large)
+        assert ours.read_bytes() == others.read_bytes()
+    await file.close()
+    assert ours.read_bytes() == others.read_bytes()
+    with pytest.raises(ValueError, match="write to closed file"):
+        await file.write(large)
+
+
 # -- cancellation ------------------------------------------------------------------------------
 
 

@@ -252,6 +252,26 @@ async def test_an_end_that_somebody_keeps_stays_as_it_is(loop: Loop, path: Path)
         assert another.__suppress_context__ is False
 
 
+async def test_its_end_is_that_of_any_coroutine(loop: Loop, path: Path) -> None:
+    async def plain() -> bytes:
+        return CONTENT[:4]
+
+    def end(coroutine: Any) -> tuple[Any, ...]:
+        try:
+            coroutine.__await__().__next__()
+        except StopIteration as stop:
+            return type(stop), stop.args, stop.value, repr(stop.__context__), stop.__cause__
+        raise AssertionError("it did not end")
+
+    async with cloverleaf.open(path, "rb", 0) as file:
+        assert end(file.pread(4, 0)) == end(plain())
+        try:
+            raise ZeroDivisionError("is being handled")
+        except ZeroDivisionError:
+            assert end(file.pread(4, 0)) == end(plain())
+            assert end(file.pread(4, 0))[3] == "ZeroDivisionError('is being handled')"
+
+
 async def test_whoever_drives_a_read_by_hand_is_not_kept(loop: Loop, path: Path) -> None:
     async with cloverleaf.open(path, "rb", 0) as file:
         thing = Thing()

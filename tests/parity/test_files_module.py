@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
 from pathlib import Path
@@ -259,3 +260,18 @@ async def test_detach_gives_a_file_of_pythons_own(loop: Loop, tmp_path: Path) ->
     with text.detach() as below:
         below.write(b" more")
     assert path.read_bytes() == b"0123456789written more"
+
+
+async def test_a_file_without_a_buffer_can_be_detached(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    file = await cloverleaf.open(path, "r+b", 0)
+    assert await file.read(2) == b"01"
+    with file.detach() as below:
+        assert type(below) is io.FileIO
+        assert below.read() == b"23456789"
+    assert file.closed
+    for call in (file.read, file.tell):
+        with pytest.raises(ValueError, match="closed file"):
+            await call()
+    await file.close()

@@ -256,7 +256,8 @@ def test_call_later_is_call_at_of_the_subclass(loop: Loop) -> None:
 
     class Noting(type(loop)):  # type: ignore[misc]
         def time(self) -> float:
-            return super().time() + 1000
+            now: float = super().time()
+            return now + 1000
 
         def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
             called.append((when, args, context))

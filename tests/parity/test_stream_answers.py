@@ -254,6 +254,7 @@ async def test_a_socket_that_is_known_is_always_up_to_date(
     )
     with brought, theirs:
         async with made as (ours, peer):
+            assert isinstance(ours, Answering)
             known = brought
             if whence == "asked for":
                 known = ours.transport.get_extra_info("socket")._sock

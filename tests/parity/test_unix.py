@@ -78,7 +78,8 @@ async def test_extra_info_names_the_path(loop: Loop, path: Path) -> None:
 
 
 async def test_a_path_with_a_zero_is_none(loop: Loop, path: Path) -> None:
-    for name in (f"{path}\0more", os.fsencode(f"{path}\0more")):
+    names: list[Any] = [f"{path}\0more", os.fsencode(f"{path}\0more")]
+    for name in names:
         with pytest.raises(ValueError, match="embedded null"):
             await loop.create_unix_server(asyncio.Protocol, name)
     assert not path.exists()

@@ -6,7 +6,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cloverleaf::{Accepted, Address, Interest, Token, accept};
+use cloverleaf::{Accepted, Address, Interest, Token, accept, may_accept};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
@@ -20,6 +20,11 @@ use crate::transport::{self, Company, Endpoint, Peer};
 
 /// Seconds until the next attempt when descriptors have run out, as in asyncio.
 const RETRY_DELAY_SECS: f64 = 1.0;
+
+/// Up to which attempt of a turn the kernel is asked before whether anybody waits.
+///
+/// So often, it costs as much as the one attempt that finds nobody, 3 µs.
+const ASKED_BEFORE: usize = 8;
 
 /// A listening socket and what becomes of its clients.
 #[pyclass(frozen, module = "cloverleaf._cloverleaf")]
@@ -127,7 +132,7 @@ impl Listener {
     }
 
     fn accept_some(&self, py: Python<'_>) -> PyResult<()> {
-        for _ in 0..self.accepts_per_turn {
+        for attempt in 0..self.accepts_per_turn {
             if self.registration().interest.is_none() {
                 // A protocol's factory has stopped the server.
                 return Ok(());
@@ -135,6 +140,10 @@ impl Listener {
             let Some(listener) = self.sock.fd() else {
                 return Ok(());
             };
+            // The event says that somebody waits for the first.
+            if (1..ASKED_BEFORE).contains(&attempt) && !may_accept(listener) {
+                return Ok(());
+            }
             match accept(listener) {
                 Accepted::Connection(fd, peer) => self.connect(py, fd, peer)?,
                 Accepted::WouldBlock => return Ok(()),

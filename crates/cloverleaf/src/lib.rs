@@ -98,8 +98,8 @@ pub use event_loop::{
 pub use injector::Injector;
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
-    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, recv_datagram,
-    send_datagram, send_datagrams, send_segments,
+    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, may_accept,
+    recv_datagram, send_datagram, send_datagrams, send_segments,
 };
 pub use reactor::Reactor;
 pub use registry::Registry;

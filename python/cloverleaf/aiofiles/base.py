@@ -1,11 +1,14 @@
 """Objects of Python's `io` whose methods are called by an executor's threads, and awaited."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
+
+from cloverleaf._file import File
+from cloverleaf._file_open import Opening
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,10 +58,24 @@ def wrap(function: Callable[_P, _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
     return awaited
 
 
-class AsyncBase:
+class _Kind(type):
+    """Makes files of Cloverleaf's instances of the class that aiofiles would have given them."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if super().__instancecheck__(instance):
+            return True
+        return isinstance(instance, File) and bool(cls._stands_for(instance))  # type: ignore[attr-defined]
+
+
+class AsyncBase(metaclass=_Kind):
     """An `io` object whose methods are awaited; what needs no wait is as it is."""
 
     _plain = frozenset({"fileno"})
+
+    @classmethod
+    def _stands_for(cls, file: File[Any]) -> bool:
+        """Whether aiofiles would have made this file one of this class."""
+        return True
 
     def __init__(
         self,
@@ -116,28 +133,5 @@ class AsyncBase:
         await self._loop.run_in_executor(self._executor, leave)
 
 
-class AiofilesContextManager(Generic[_T], Awaitable[_T]):
-    """Something that is being made: awaited, or entered by `async with`, which closes it."""
-
-    def __init__(self, making: Coroutine[Any, Any, _T]) -> None:
-        self._making = making
-        self._obj: Any = None
-
-    def __await__(self) -> Generator[Any, Any, _T]:
-        return self._making.__await__()
-
-    async def __aenter__(self) -> Any:
-        self._obj = await self._making
-        return self._obj
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        obj, self._obj = self._obj, None
-        if isinstance(obj, AsyncBase):
-            await obj.__aexit__(kind, error, traceback)
-        else:
-            await obj.close()
+#: aiofiles' name for what is awaited, or entered by `async with`.
+AiofilesContextManager = Opening

@@ -13,6 +13,7 @@ from .protocols import Buffered, Recorder
 from .types import Loop
 
 P = TypeVar("P", Recorder, Buffered)
+R = TypeVar("R", bound=Recorder)
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ async def linked(
 
 @asynccontextmanager
 async def accepted(
-    loop: Loop, factory: Callable[[Loop], P]
-) -> AsyncIterator[tuple[P, socket.socket]]:
+    loop: Loop, factory: Callable[[Loop], R]
+) -> AsyncIterator[tuple[R, socket.socket]]:
     """Give a protocol whose connection's socket nobody has seen, and the socket of its peer."""
     protocol = factory(loop)
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)

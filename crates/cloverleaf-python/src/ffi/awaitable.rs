@@ -25,7 +25,10 @@ pub(crate) enum Step {
 /// An object that can be awaited.
 pub(crate) trait Awaitable: Native {
     /// The name of the coroutine that it stands for, with its class.
-    fn name(slf: &Bound<'_, PyAny>) -> &'static str;
+    ///
+    /// # Errors
+    /// `TypeError` if the object is another one.
+    fn name(slf: &Bound<'_, PyAny>) -> PyResult<&'static str>;
 
     /// Answers `await`: an exception if somebody else awaits the object already.
     ///
@@ -54,11 +57,11 @@ pub(crate) fn awaitable_slots<T: Awaitable>() -> Vec<TypeSlot> {
 /// The properties by which a coroutine tells its name; the type keeps the pointer, so they are never freed.
 fn names<T: Awaitable>() -> *mut ffi::PyGetSetDef {
     let short: Getter = |slf| {
-        let name = T::name(slf);
+        let name = T::name(slf)?;
         let short = name.rsplit('.').next().unwrap_or(name);
         Ok(PyString::new(slf.py(), short).into())
     };
-    let long: Getter = |slf| Ok(PyString::new(slf.py(), T::name(slf)).into());
+    let long: Getter = |slf| Ok(PyString::new(slf.py(), T::name(slf)?).into());
     let definitions = [
         property(c"__name__", short),
         property(c"__qualname__", long),

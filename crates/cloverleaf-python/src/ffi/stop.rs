@@ -21,8 +21,49 @@ pub(super) fn stop_with(py: Python<'_>, result: Owned) {
         PyStopIteration::new_err((result.unbind(),)).restore(py);
         return;
     }
+    #[cfg(Py_3_12)]
+    if let Some(stop) = made_by_hand(&result) {
+        // SAFETY: the exception is ours to give, and the thread is attached.
+        unsafe { ffi::PyErr_SetRaisedException(stop.into_ptr()) };
+        return;
+    }
     // SAFETY: the interpreter's own class, which lives for ever.
     let class = unsafe { ffi::PyExc_StopIteration };
     // SAFETY: both are live, and the thread is attached.
     unsafe { ffi::PyErr_SetObject(class, result.as_ptr()) };
+}
+
+/// What calling the class makes, without the call, which takes as long as the rest of a read that finds its bytes.
+///
+/// None where the interpreter must do it: while an exception is being handled, which becomes the context of this one.
+#[cfg(Py_3_12)]
+#[inline]
+fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = result.py();
+    // SAFETY: the thread is attached.
+    let handled = unsafe { ffi::PyErr_GetHandledException() };
+    // SAFETY: the call gave a new reference, or null.
+    if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() {
+        return None;
+    }
+    let arguments = PyTuple::new(py, [result]).ok()?;
+    // SAFETY: the interpreter's own class, which lives for ever.
+    let class: *mut ffi::PyTypeObject = unsafe { ffi::PyExc_StopIteration }.cast();
+    // SAFETY: a class of the interpreter's own is complete, and does not change.
+    let new = unsafe { (*class).tp_new }?;
+    // SAFETY: the class and the arguments are live; no names is what null means.
+    let stop = unsafe { new(class, arguments.as_ptr(), std::ptr::null_mut()) };
+    if stop.is_null() {
+        drop(PyErr::take(py));
+        return None;
+    }
+    // SAFETY: `new` gave a new reference.
+    let stop = unsafe { Bound::from_owned_ptr(py, stop) };
+    let fields: *mut ffi::PyStopIterationObject = stop.as_ptr().cast();
+    // SAFETY: an object of this class has such fields.
+    let value = unsafe { &raw mut (*fields).value };
+    // SAFETY: what `__init__` would set is null before, and nobody else has seen the object, which owns this reference
+    // from now on.
+    unsafe { value.write(result.clone().into_ptr()) };
+    Some(stop)
 }

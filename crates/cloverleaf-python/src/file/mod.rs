@@ -22,7 +22,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<FileBase>()?;
     module.add_class::<Request>()?;
-    pread::prepare(py)?;
+    crate::coroutine::prepare::<pread::Pread>(py)?;
     base::attach(&py.get_type::<FileBase>())?;
     module.add_function(pyo3::wrap_pyfunction!(request::opening, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::open_at_once, module)?)?;

@@ -8,7 +8,7 @@ use pyo3::types::{PyByteArray, PyBytes, PySlice};
 
 use super::classes;
 use super::feed::{Buffer, Feed, Part, Taken, feed_of};
-use super::reading::{Phase, Reading};
+use super::reading::Reading;
 use crate::ffi::{Growing, Owned, Reach, Step};
 
 /// What such a read has taken.
@@ -54,7 +54,7 @@ impl Reading {
         reader: &Bound<'py, PyAny>,
         object: &Bound<'py, PyAny>,
         feed: &Feed,
-    ) -> PyResult<(Step, Phase)> {
+    ) -> PyResult<Step> {
         let py = reader.py();
         loop {
             if !reads_by_asyncios_methods(reader)? {
@@ -72,7 +72,7 @@ impl Reading {
                 }
                 Taken::End => {
                     let all = self.take_gathered().finish(py)?;
-                    return Ok((Step::Done(all.into()), Phase::Finished));
+                    return Ok(Step::Done(all.into()));
                 }
                 Taken::TooLittle => return self.wait(reader, (object, feed)),
                 Taken::Unusual => return self.hand_over(reader),

@@ -126,7 +126,7 @@ fn classes(py: Python<'_>) -> &'static Classes {
 /// # Errors
 /// What making a type raises.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    coroutine::prepare(module.py())?;
+    crate::coroutine::prepare::<reading::Reading>(module.py())?;
     feed::prepare(module.py())?;
     waiter::prepare(module.py())?;
     protocol::prepare(module.py())?;

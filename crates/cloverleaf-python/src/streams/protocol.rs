@@ -40,8 +40,8 @@ impl Native for Done {
 }
 
 impl Awaitable for Done {
-    fn name(_slf: &Bound<'_, PyAny>) -> &'static str {
-        "FlowControlMixin._drain_helper"
+    fn name(_slf: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+        Ok("FlowControlMixin._drain_helper")
     }
 
     fn begin(_slf: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -6,7 +6,6 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -17,7 +16,8 @@ use super::gathering::Gathered;
 use super::reader::asyncios;
 use super::waiter;
 use super::writer;
-use crate::ffi::{NativeClass, Owned, Reach, Step, resume_other};
+use crate::coroutine::{Progress, hand_on};
+use crate::ffi::{NativeClass, Owned, Reach, Step};
 
 /// What is done.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) enum What {
     Drain,
 }
 
-/// How far a read has come.
+/// How far a read has come, and what it needs to go on.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Nobody has awaited it.
@@ -49,6 +49,18 @@ pub(super) enum Phase {
     Running,
     /// It has its result or its exception.
     Finished,
+}
+
+impl Phase {
+    #[inline]
+    pub(super) const fn progress(&self) -> Progress {
+        match self {
+            Self::Created => Progress::Created,
+            Self::Waiting(_) | Self::Handed(_) => Progress::Suspended,
+            Self::Running => Progress::Running,
+            Self::Finished => Progress::Finished,
+        }
+    }
 }
 
 /// What a read waits for.
@@ -98,28 +110,6 @@ pub(super) fn start(reader: &Bound<'_, PyAny>, what: What) -> PyResult<Owned> {
 }
 
 impl Reading {
-    /// The read in an object.
-    ///
-    /// # Errors
-    /// `TypeError` if there is none.
-    #[inline]
-    pub(super) fn of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a Self> {
-        CLASS
-            .get(object)
-            .ok_or_else(|| PyTypeError::new_err("a read was expected"))
-    }
-
-    /// The coroutine of asyncio's that it stands for.
-    pub(super) const fn name(&self) -> &'static str {
-        match self.what {
-            What::Line => "StreamReader.readline",
-            What::Until(_) => "StreamReader.readuntil",
-            What::Exactly(_) => "StreamReader.readexactly",
-            What::UpTo(_) | What::All => "StreamReader.read",
-            What::Drain => "StreamWriter.drain",
-        }
-    }
-
     /// How far it has come. No Python code may run, and no object be dropped, while this is held.
     #[inline]
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -132,92 +122,50 @@ impl Reading {
         std::mem::replace(&mut self.state().phase, phase)
     }
 
-    /// Takes the phase out for as long as the read runs.
-    ///
-    /// # Errors
-    /// Those of a coroutine that runs, or is over.
-    #[inline]
-    pub(super) fn run(&self) -> PyResult<Phase> {
-        let mut state = self.state();
-        match state.phase {
-            Phase::Running => Err(PyValueError::new_err("coroutine already executing")),
-            Phase::Finished => Err(PyRuntimeError::new_err(
-                "cannot reuse already awaited coroutine",
-            )),
-            Phase::Created | Phase::Waiting(_) | Phase::Handed(_) => {
-                Ok(std::mem::replace(&mut state.phase, Phase::Running))
-            }
-        }
-    }
-
-    /// Notes where a step of a running read has led to.
-    ///
-    /// # Errors
-    /// That of the step, which ends the read.
-    #[inline]
-    pub(super) fn settle(&self, stepped: PyResult<(Step, Phase)>) -> PyResult<Step> {
-        match stepped {
-            Ok((step, phase)) => {
-                drop(self.replace(phase));
-                Ok(step)
-            }
-            Err(error) => {
-                drop(self.replace(Phase::Finished));
-                Err(error)
-            }
-        }
-    }
-
-    /// Goes on from a phase.
+    /// Goes on from a wait, or begins.
     ///
     /// # Errors
     /// What ends the read.
     #[inline]
-    pub(super) fn step(&self, py: Python<'_>, phase: Phase) -> PyResult<(Step, Phase)> {
+    pub(super) fn go_on_from(&self, py: Python<'_>, wait: Option<Wait>) -> PyResult<Step> {
         let reader = self.reader.bind(py);
-        match phase {
-            Phase::Handed(coroutine) => go_on_with(coroutine.into_bound(py)),
-            Phase::Waiting(wait) => {
-                let over = waiter::is_over(&wait.waiter.bind(py));
-                if let Ok(false) = over {
-                    return Ok((Step::Waits(wait.waiter.clone_ref(py)), Phase::Waiting(wait)));
-                }
-                let feed = wait.feed.into_bound(py);
-                stop_waiting(&reader, &feed)?;
-                match over {
-                    Ok(_) => self.go_on(&reader, &feed),
-                    Err(error) => self.fail(py, error),
-                }
-            }
-            Phase::Created | Phase::Running | Phase::Finished
-                if matches!(self.what, What::Drain) =>
-            {
-                if writer::is_drained(&reader)? {
-                    let none = py.None().into_bound(py);
-                    return Ok((Step::Done(none.into()), Phase::Finished));
-                }
-                self.hand_over(&reader)
-            }
-            Phase::Created | Phase::Running | Phase::Finished => {
-                if classes(py).reader.is_intact(py)?
-                    && let Some((feed, fields)) = feed_of(&reader)?
-                    && Feed::of(&feed).is_some_and(|feed| feed.known().exception.is_none())
-                    && !fields
-                        .has_beside(&[intern!(py, "readuntil"), intern!(py, "_wait_for_data")])?
-                {
-                    self.go_on(&reader, &feed)
-                } else {
-                    self.hand_over(&reader)
-                }
-            }
+        let Some(wait) = wait else {
+            return self.begin(&reader);
+        };
+        let over = waiter::is_over(&wait.waiter.bind(py));
+        if let Ok(false) = over {
+            let waiter = wait.waiter.clone_ref(py);
+            drop(self.replace(Phase::Waiting(wait)));
+            return Ok(Step::Waits(waiter));
+        }
+        let feed = wait.feed.into_bound(py);
+        stop_waiting(&reader, &feed)?;
+        match over {
+            Ok(_) => self.go_on(&reader, &feed),
+            Err(error) => self.fail(py, error),
         }
     }
 
-    fn go_on<'py>(
-        &self,
-        reader: &Bound<'py, PyAny>,
-        object: &Bound<'py, PyAny>,
-    ) -> PyResult<(Step, Phase)> {
+    #[inline]
+    fn begin(&self, reader: &Bound<'_, PyAny>) -> PyResult<Step> {
+        let py = reader.py();
+        if matches!(self.what, What::Drain) {
+            if writer::is_drained(reader)? {
+                return Ok(Step::Done(py.None().into_bound(py).into()));
+            }
+            return self.hand_over(reader);
+        }
+        if classes(py).reader.is_intact(py)?
+            && let Some((feed, fields)) = feed_of(reader)?
+            && Feed::of(&feed).is_some_and(|feed| feed.known().exception.is_none())
+            && !fields.has_beside(&[intern!(py, "readuntil"), intern!(py, "_wait_for_data")])?
+        {
+            return self.go_on(reader, &feed);
+        }
+        self.hand_over(reader)
+    }
+
+    fn go_on<'py>(&self, reader: &Bound<'py, PyAny>, object: &Bound<'py, PyAny>) -> PyResult<Step> {
         let Some(feed) = Feed::of(object) else {
             return self.hand_over(reader);
         };
@@ -229,7 +177,7 @@ impl Reading {
                 if feed.known().paused {
                     reader.reach0(intern!(reader.py(), "_maybe_resume_transport"))?;
                 }
-                Ok((Step::Done(bytes.into()), Phase::Finished))
+                Ok(Step::Done(bytes.into()))
             }
             Taken::TooLittle => self.wait(reader, (object, feed)),
             Taken::End | Taken::Unusual => self.hand_over(reader),
@@ -288,7 +236,7 @@ impl Reading {
         &self,
         reader: &Bound<'py, PyAny>,
         (object, feed): (&Bound<'py, PyAny>, &Feed),
-    ) -> PyResult<(Step, Phase)> {
+    ) -> PyResult<Step> {
         let py = reader.py();
         let (event_loop, exception, transport) = {
             let mut known = feed.known();
@@ -321,14 +269,15 @@ impl Reading {
             feed: object.clone().into(),
             waiter: waiter.clone_ref(py),
         };
-        Ok((Step::Waits(waiter), Phase::Waiting(wait)))
+        drop(self.replace(Phase::Waiting(wait)));
+        Ok(Step::Waits(waiter))
     }
 
     /// Ends with an error that the wait has ended with.
     #[cold]
-    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<(Step, Phase)> {
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Step> {
         match self.line_of(py, &error)? {
-            Some(line) => Ok((Step::Done(line), Phase::Finished)),
+            Some(line) => Ok(Step::Done(line)),
             None => Err(error),
         }
     }
@@ -354,7 +303,7 @@ impl Reading {
 
     /// Begins anew as asyncio's own coroutine.
     #[cold]
-    pub(super) fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<(Step, Phase)> {
+    pub(super) fn hand_over(&self, reader: &Bound<'_, PyAny>) -> PyResult<Step> {
         let py = reader.py();
         self.put_back(py)?;
         let coroutine = match &self.what {
@@ -369,7 +318,7 @@ impl Reading {
             What::All => asyncios(reader, intern!(py, "read"))?.invoke((-1,))?,
             What::Drain => writer::drain_by_asyncio(reader)?,
         };
-        go_on_with(coroutine)
+        hand_on(self, coroutine)
     }
 }
 
@@ -378,13 +327,4 @@ fn position(bytes: &[u8], separator: &[u8]) -> Option<usize> {
         [byte] => memchr::memchr(*byte, bytes),
         _ => memchr::memmem::find(bytes, separator),
     }
-}
-
-fn go_on_with(coroutine: Bound<'_, PyAny>) -> PyResult<(Step, Phase)> {
-    let step = resume_other(&coroutine)?;
-    let phase = match &step {
-        Step::Waits(_) => Phase::Handed(coroutine.into()),
-        Step::Done(_) => Phase::Finished,
-    };
-    Ok((step, phase))
 }

@@ -22,7 +22,7 @@ pub use batch::{
     DatagramBatch, cuts_datagrams, recv_datagram, send_datagram, send_datagrams, send_segments,
 };
 pub use datagram::UdpSocket;
-pub use listener::{Accepted, accept};
+pub use listener::{Accepted, accept, may_accept};
 pub use server::{TcpListener, UnixListener};
 pub use stream::{ByteStream, TcpStream, UnixStream};
 pub use write_queue::{Sent, SharedBytes, WriteQueue};

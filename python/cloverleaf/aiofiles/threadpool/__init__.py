@@ -8,10 +8,14 @@ from functools import partial, singledispatch
 from io import BufferedIOBase, FileIO, TextIOBase
 from typing import Any
 
-from cloverleaf._file import BinaryFile
 from cloverleaf._file_open import Opening, Request
-from cloverleaf._file_text import TextFile
-from cloverleaf.aiofiles.base import AsyncBase
+from cloverleaf.aiofiles.threadpool.binary import (
+    AsyncBufferedIOBase,
+    AsyncBufferedReader,
+    AsyncFileIO,
+    AwaitedBinaryFile,
+)
+from cloverleaf.aiofiles.threadpool.text import AsyncTextIOWrapper, AwaitedTextFile
 
 __all__ = [
     "open",
@@ -26,64 +30,6 @@ __all__ = [
 
 #: What opens files for an executor. Tests put something else here.
 sync_open = builtins.open
-
-
-class AwaitedBinaryFile(BinaryFile):
-    """Cloverleaf's file of bytes, with what else aiofiles awaits to be awaited."""
-
-    __slots__ = ()
-
-    async def isatty(self) -> bool:  # type: ignore[override]
-        """Tell whether the file is a terminal."""
-        return super().isatty()
-
-    async def seekable(self) -> bool:  # type: ignore[override]
-        """Tell whether the file has a position that can be moved."""
-        return super().seekable()
-
-    async def writable(self) -> bool:  # type: ignore[override]
-        """Tell whether the file can be written."""
-        return super().writable()
-
-
-class AwaitedTextFile(TextFile):
-    """Cloverleaf's file of text, with what else aiofiles awaits to be awaited."""
-
-    __slots__ = ()
-
-    async def isatty(self) -> bool:  # type: ignore[override]
-        """Tell whether the file is a terminal."""
-        return super().isatty()
-
-    async def readable(self) -> bool:  # type: ignore[override]
-        """Tell whether the file can be read."""
-        return super().readable()
-
-    async def seekable(self) -> bool:  # type: ignore[override]
-        """Tell whether the file has a position that can be moved."""
-        return super().seekable()
-
-    async def writable(self) -> bool:  # type: ignore[override]
-        """Tell whether the file can be written."""
-        return super().writable()
-
-
-class AsyncBufferedIOBase(AsyncBase):
-    """A buffered file of bytes."""
-
-    _plain = frozenset({"fileno", "readable"})
-
-
-class AsyncBufferedReader(AsyncBufferedIOBase):
-    """A buffered file of bytes that can be read."""
-
-
-class AsyncFileIO(AsyncBase):
-    """A file without a buffer."""
-
-
-class AsyncTextIOWrapper(AsyncBase):
-    """A file of text."""
 
 
 def open(  # noqa: A001  # it is ours

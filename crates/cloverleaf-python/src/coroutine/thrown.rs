@@ -1,21 +1,20 @@
-//! What native coroutines have in common: the exceptions that are thrown into them, and the warning if nobody awaits
-//! them.
+//! The arguments of a coroutine's `throw`, and the exception that they mean.
 
 #[cfg(Py_3_12)]
 use pyo3::exceptions::PyDeprecationWarning;
-use pyo3::exceptions::{PyBaseException, PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple, PyType};
 
-use crate::ffi::{Arguments, Owned, Reach};
+use crate::ffi::{Arguments, Reach};
 
 #[cfg(Py_3_12)]
 const OLD_SIGNATURE: &std::ffi::CStr =
     c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
 
 /// The arguments of `throw`.
-pub(crate) struct Thrown<'py> {
+pub(super) struct Thrown<'py> {
     kind: Bound<'py, PyAny>,
     value: Bound<'py, PyAny>,
     traceback: Bound<'py, PyAny>,
@@ -26,7 +25,7 @@ impl<'py> Thrown<'py> {
     ///
     /// # Errors
     /// `TypeError` if they are others, or none that can be thrown; the coroutine must be untouched then.
-    pub(crate) fn of(py: Python<'py>, args: &Arguments<'_, 'py>) -> PyResult<Self> {
+    pub(super) fn of(py: Python<'py>, args: &Arguments<'_, 'py>) -> PyResult<Self> {
         let given = args.bind("throw", ["typ", "val", "tb"], 1)?;
         #[cfg(Py_3_12)]
         if given[1].is_some() || given[2].is_some() {
@@ -60,11 +59,12 @@ impl<'py> Thrown<'py> {
         })
     }
 
-    /// The exception that they mean.
-    ///
-    /// # Errors
-    /// What making it raises, which is thrown in its place.
-    pub(crate) fn exception(&self) -> PyResult<PyErr> {
+    /// The exception that they mean; what making it raises is thrown in its place.
+    pub(super) fn exception(&self) -> PyErr {
+        self.made().unwrap_or_else(|error| error)
+    }
+
+    fn made(&self) -> PyResult<PyErr> {
         let Self {
             kind,
             value,
@@ -98,11 +98,10 @@ impl<'py> Thrown<'py> {
     ///
     /// # Errors
     /// What ends the coroutine.
-    pub(crate) fn throw_into(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn throw_into(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
-        let thrown = self.exception().unwrap_or_else(|error| error);
         let method = coroutine.getattr(intern!(py, "throw"))?;
-        method.invoke((thrown.into_value(py),))
+        method.invoke((self.exception().into_value(py),))
     }
 }
 
@@ -111,28 +110,4 @@ fn is_exception_class(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(class) => class.is_subclass_of::<PyBaseException>(),
         Err(_) => Ok(false),
     }
-}
-
-/// Warns, as of any coroutine, of one that was dropped before anybody had awaited it.
-#[cold]
-pub(crate) fn warn_unawaited(py: Python<'_>, name: &str) {
-    // An exception on its way through the code that dropped the object must arrive there unharmed.
-    let raised = PyErr::take(py);
-    let text = format!("coroutine '{name}' was never awaited");
-    let category = py.get_type::<PyRuntimeWarning>();
-    let warned = std::ffi::CString::new(text)
-        .map_err(PyErr::from)
-        .and_then(|text| PyErr::warn(py, &category, &text, 1));
-    if let Err(error) = warned {
-        error.write_unraisable(py, None);
-    }
-    if let Some(raised) = raised {
-        raised.restore(py);
-    }
-}
-
-/// What a coroutine without a frame of Python has none of.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of every property")]
-pub(crate) fn nothing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(slf.py().None().into_bound(slf.py()).into())
 }
