@@ -146,7 +146,7 @@ def test_closing_the_loop_while_a_start_is_cancelled_leaves_nothing_behind(
         assert not children()
     assert all("was destroyed but it is pending" in text for text in logged.take())
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        # The collector has no order there, and may come to the Popen before the coroutine that kills.
+        # The collector has no order there: it may come to the Popen before who kills the child.
         assert all("is still running" in text for text in logged.take_unraisable())
 
 
