@@ -14,7 +14,6 @@ mod handle;
 mod held;
 mod job;
 mod listener;
-mod order;
 mod original;
 mod owner;
 mod report;
