@@ -105,8 +105,9 @@ class Signals(Running):
         """Run; in the main thread, any signal ends the loop's sleep.
 
         A signal that comes after the last look for signals and before the sleep would otherwise be
-        noticed only when something else wakes the loop. A wakeup descriptor of the program's own
-        is left in place.
+        noticed only when something else wakes the loop: as it is on asyncio's loop, and here once
+        the last handler has been removed within the run. A wakeup descriptor of the program's own
+        is left in place, and Python warns if what it leads to is full: whether it did is not told.
         """
         if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
             super()._run()

@@ -29,7 +29,8 @@ pub(crate) fn detached<R>(py: Python<'_>, blocking: impl FnOnce() -> R) -> R {
     blocking()
 }
 
-/// Whether this thread is the only one that this interpreter knows, so that none can wait for it to let go of Python.
+/// Whether this thread is the only one that this interpreter knows, so that none of it can wait until it lets go of
+/// Python. A thread of another interpreter that shares the GIL waits for the switch interval.
 #[inline]
 pub(crate) fn is_alone(py: Python<'_>) -> bool {
     let _: Python<'_> = py;
