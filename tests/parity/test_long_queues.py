@@ -250,7 +250,7 @@ def test_what_looks_on_from_the_midst_of_the_queue_sees_the_rest(
     turn(loop)
     assert called == list(range(MANY))
     ours = [handle for handle in seen if handle._callback == called.append]  # type: ignore[attr-defined]
-    assert [handle._args for handle in ours] == [(value,) for value in range(MANY)]  # type: ignore[attr-defined]
+    assert [handle._args for handle in ours] == [(value,) for value in range(MANY)]
 
 
 @pytest.mark.only("cloverleaf")  # asyncio's loop keeps what it reports
