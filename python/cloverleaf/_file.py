@@ -157,19 +157,19 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def write(self, data: Any, /) -> int:
         """Write; return how much, which is all."""
-        await self._enter()
+        turn = await self._enter()
         self._is_dirty = True
         try:
             count = self._write(data)
             if not self._raw.is_settled:
                 await self._raw.settle()
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return count
 
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Write each of the lines; line ends are not added."""
-        await self._enter()
+        turn = await self._enter()
         self._is_dirty = True
         try:
             for line in lines:
@@ -178,16 +178,16 @@ class File(_cloverleaf.FileBase, Generic[_S]):
                     await self._raw.settle()
             await self._raw.settle()
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def flush(self) -> None:
         """Give everything that is buffered to the system."""
-        await self._enter()
+        turn = await self._enter()
         try:
             self._file.flush()
             await self._raw.settle()
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def fsync(self) -> None:
         """Flush, and wait until the file and what is known of it are on the disk."""
@@ -199,7 +199,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; return where it is then."""
-        await self._enter()
+        turn = await self._enter()
         try:
             if whence == os.SEEK_END:
                 await self._flush_before()
@@ -208,27 +208,27 @@ class File(_cloverleaf.FileBase, Generic[_S]):
                 await self._raw.settle()
             return position
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def tell(self) -> int:
         """Return the position."""
-        await self._enter()
+        turn = await self._enter()
         try:
             await self._settle_before_tell()
             return int(self._file.tell())
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Make the file so long, or end it at the position; return its length."""
-        await self._enter()
+        turn = await self._enter()
         try:
             await self._flush_before()
             length = int(self._file.truncate(size))
             await self._raw.settle()
             return length
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def close(self) -> None:
         """Write what is buffered and close the file; more than once is fine.
@@ -272,13 +272,14 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     # -- parts ---------------------------------------------------------------------------------
 
-    async def _enter(self) -> None:
-        """Take our turn, when what was given up before has come to its end."""
+    async def _enter(self) -> int:
+        """Take our turn, when what was given up before has come to its end; return its number."""
         turns = self._turns
+        turn = _file_turns.process
         if turns.taken:
             await turns.wait()
         else:
-            turns.taken = _file_turns.process
+            turns.taken = turn
         pauses = self._pauses()
         if pauses or not self._raw.is_settled:
             try:
@@ -286,8 +287,9 @@ class File(_cloverleaf.FileBase, Generic[_S]):
                     await asyncio.sleep(0)
                 await self._raw.land()
             except BaseException:
-                turns.leave()
+                turns.leave(turn)
                 raise
+        return turn
 
     def _write(self, data: Any) -> int:
         """Hand data to the stack, or what a buffer would pass on whole to the raw file.
@@ -311,13 +313,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             await self._raw.settle()
 
     async def _sync(self, *, only_data: bool) -> None:
-        await self._enter()
+        turn = await self._enter()
         try:
             self._file.flush()
             await self._raw.settle()
             await perform(self._syncing(only_data))
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     def _is_finishing(self) -> bool:
         """Whether somebody has begun to close the file, and did not fail before it was closed."""
@@ -326,12 +328,12 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             return finish is not None
         return not (finish.done() or finish.get_loop().is_closed())
 
-    async def _finish_in_turn(self) -> None:
+    async def _finish_in_turn(self, turn: int) -> None:
         try:
             await self._raw.land()
             finishing = self._begin_finish()
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         if finishing is not None:
             await finishing
 
@@ -368,18 +370,18 @@ class BinaryFile(File[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
-        await self._enter()
+        turn = await self._enter()
         try:
             data: bytes | None = self._file.read(size)
             if self._raw.starved:
                 data = await self._read_on("read", data, -1 if size is None else size)
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return data or b""
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, as many as one read of the system brings."""
-        await self._enter()
+        turn = await self._enter()
         try:
             data: bytes | None = self._file.read1(size)
             while self._raw.starved and not data:
@@ -388,12 +390,12 @@ class BinaryFile(File[bytes]):
                 data = self._file.read1(size)
             self._raw.starved = False
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return data or b""
 
     async def peek(self, size: int = 0, /) -> bytes:
         """Return bytes that come next, which stay there."""
-        await self._enter()
+        turn = await self._enter()
         try:
             data: bytes = self._file.peek(size)
             while self._raw.starved and not data:
@@ -402,7 +404,7 @@ class BinaryFile(File[bytes]):
                 data = self._file.peek(size)
             self._raw.starved = False
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return data
 
     async def readall(self) -> bytes:
@@ -413,13 +415,13 @@ class BinaryFile(File[bytes]):
         """Return the next line, with its end, or at most `size` bytes of it; empty at the end."""
         if self._raw.is_unbuffered:
             return await self._readline_unbuffered(size)
-        await self._enter()
+        turn = await self._enter()
         try:
             line: bytes = self._file.readline(size)
             if self._raw.starved:
                 line = await self._read_on("readline", line, size)
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return line
 
     async def readinto(self, buffer: Any, /) -> int:
@@ -428,7 +430,7 @@ class BinaryFile(File[bytes]):
             return await self._read_for(room)
 
     async def _read_for(self, room: memoryview) -> int:
-        await self._enter()
+        turn = await self._enter()
         filled = 0
         try:
             while True:
@@ -442,7 +444,7 @@ class BinaryFile(File[bytes]):
             raise
         finally:
             self._raw.starved = False
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def _read_on(self, method: str, data: bytes | None, size: int) -> bytes:
         """Go on with a read that had to stop for want of bytes."""

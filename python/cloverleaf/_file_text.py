@@ -65,44 +65,45 @@ class TextFile(File[str]):
 
     async def reconfigure(self, **settings: Any) -> None:
         """Change what `io.TextIOWrapper.reconfigure` can change."""
-        await self._enter()
+        turn = await self._enter()
         try:
             self._file.reconfigure(**settings)
             self.newline = settings.get("newline", self.newline)
             await self._raw.settle()
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
 
     async def read(self, size: int | None = -1, /) -> str:
         """Return `size` characters, fewer only at the end of the file; all without it."""
-        await self._enter()
+        turn = await self._enter()
         try:
             text = await self._read("read", -1 if size is None else operator.index(size))
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return text
 
     async def readline(self, size: int = -1, /) -> str:
         """Return the next line, with its end, or at most `size` of it; empty at the end."""
-        await self._enter()
+        turn = await self._enter()
         try:
             if self._raw.position + _TEXT_CHUNK > self._known or self._return_to is not None:
                 text = await self._read("readline", size)
             else:
                 text = self._file.readline(size)
         finally:
-            self._turns.leave()
+            self._turns.leave(turn)
         return text
 
-    async def _enter(self) -> None:
-        await super()._enter()
+    async def _enter(self) -> int:
+        turn = await super()._enter()
         if self._return_to is not None:
             try:
                 self._file.seek(self._return_to)
             except BaseException:
-                self._turns.leave()
+                self._turns.leave(turn)
                 raise
             self._return_to = None
+        return turn
 
     async def _settle_before_tell(self) -> None:
         # Telling flushes, and asks the descriptor where it is.

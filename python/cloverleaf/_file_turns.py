@@ -1,6 +1,7 @@
 """`Turns`: who may use a file next; in the order in which they came.
 
-A child that was forked finds the turns free: who had one, or waited for it, is its parent.
+A child that was forked finds the turns free: who had one, or waited for it, is its parent. The
+child may close its copy of that one, so whoever leaves says in which process it took the turn.
 """
 
 import asyncio
@@ -39,11 +40,11 @@ class Turns:
             self.taken = 0
         return self.taken != 0
 
-    def take(self, use: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    def take(self, use: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Take a place now, and have a task use the turn when it comes; `use` leaves it."""
         loop = asyncio.get_running_loop()
         place = self._line_up(loop) if self.busy else None
-        self.taken = process
+        turn = self.taken = process
         has_begun = False
 
         async def use_turn() -> None:
@@ -51,12 +52,12 @@ class Turns:
             has_begun = True
             if place is not None:
                 await self._wait(place)
-            await use()
+            await use(turn)
 
         def forsake(_task: asyncio.Task[None]) -> None:
             # One that is cancelled before its first step has run nothing, so left nothing either.
             if not has_begun and (place is None or not place.cancel()):
-                self.leave()
+                self.leave(turn)
 
         task = loop.create_task(use_turn())
         task.add_done_callback(forsake)
@@ -69,8 +70,10 @@ class Turns:
             return
         await self._wait(self._line_up(asyncio.get_running_loop()))
 
-    def leave(self) -> None:
-        """Give the turn to whoever waits."""
+    def leave(self, turn: int) -> None:
+        """Give the turn to whoever waits; `turn` is the process that it was taken in."""
+        if turn != process:
+            return  # another one has it here, or nobody
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -86,9 +89,10 @@ class Turns:
         return place
 
     async def _wait(self, place: asyncio.Future[None]) -> None:
+        turn = process
         try:
             await place
         except BaseException:
             if place.done() and not place.cancelled():
-                self.leave()
+                self.leave(turn)
             raise

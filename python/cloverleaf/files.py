@@ -176,16 +176,16 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
     All up to the end of `source` without `count`. Both are flushed first, and both positions are
     behind what was copied; given up, the copy ends with the piece that it is at.
     """
-    entered: list[BinaryFile] = []
+    entered: list[tuple[BinaryFile, int]] = []
     try:
         # In an order that is the same for everybody, so that no two wait for each other.
         for file in sorted({source, target}, key=id):
-            await file._enter()
-            entered.append(file)
+            turn = await file._enter()
+            entered.append((file, turn))
         return await _splice(source, target, count)
     finally:
-        for file in entered:
-            file._turns.leave()
+        for file, turn in entered:
+            file._turns.leave(turn)
 
 
 async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> int:

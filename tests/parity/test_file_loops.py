@@ -141,6 +141,44 @@ def test_a_child_does_not_wait_for_what_its_parent_has_begun(program: Program, p
     assert program.output(source) == "done"
 
 
+def test_a_child_that_closes_what_its_parent_has_begun_keeps_its_own_turn(
+    program: Program, path: Path
+) -> None:
+    source = f"""
+        import asyncio, cloverleaf, os, warnings
+        warnings.simplefilter("ignore")
+        loop = new_event_loop()
+        file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "r+b", 0))
+        # The one is under way, the other waits for its turn.
+        begun = [loop.create_task(file.fsync()), loop.create_task(file.read(4))]
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert file._turns.busy and not begun[1].done()
+        child = os.fork()
+        if child == 0:
+            async def use():
+                own = asyncio.ensure_future(file.fsync())
+                await asyncio.sleep(0)
+                assert file._turns.busy
+                for task in begun:
+                    task.get_coro().close()
+                assert file._turns.busy
+                await own
+                assert not file._turns.busy
+                return await file.read(4)
+            try:
+                print(new_event_loop().run_until_complete(use()), flush=True)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert loop.run_until_complete(begun[1]) == bytes([0, 1, 2, 3])
+        loop.run_until_complete(file.close())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        """
+    assert program.output(source) == str(CONTENT[:4])
+
+
 def test_an_interpreter_that_ends_writes_what_was_buffered(program: Program, path: Path) -> None:
     source = f"""
         import asyncio, cloverleaf

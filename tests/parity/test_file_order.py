@@ -267,7 +267,7 @@ async def test_a_close_that_is_cancelled_before_its_turn_closes(loop: Loop) -> N
 
 async def test_a_close_that_never_got_its_turn_may_be_made_again(loop: Loop, path: Path) -> None:
     file = await cloverleaf.open(path, "rb")
-    await file._enter()
+    turn = await file._enter()
     closing = asyncio.ensure_future(file.close())
     await turns(2)
     assert file._finish is not None
@@ -275,7 +275,7 @@ async def test_a_close_that_never_got_its_turn_may_be_made_again(loop: Loop, pat
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert not file.closed
-    file._turns.leave()
+    file._turns.leave(turn)
     await file.close()
     assert file.closed
 
@@ -285,16 +285,16 @@ async def test_a_close_that_is_cancelled_before_its_first_step_leaves_the_line(
     loop: Loop, path: Path, gets_turn: bool
 ) -> None:
     file = await cloverleaf.open(path, "rb")
-    await file._enter()
+    turn = await file._enter()
     closing = asyncio.ensure_future(file.close())
     # As the end of a program does, with every task; here the closing has not begun to run.
     loop.call_soon(lambda: file._finish and file._finish.cancel())
     if gets_turn:
-        loop.call_soon(file._turns.leave)
+        loop.call_soon(file._turns.leave, turn)
     with pytest.raises(asyncio.CancelledError):
         await closing
     if not gets_turn:
-        file._turns.leave()
+        file._turns.leave(turn)
     assert not file.closed
     assert await file.read(5) == CONTENT[:5]
     await file.close()
