@@ -17,6 +17,30 @@ from .harness.types import Context, Loop
 Pair = tuple[socket.socket, socket.socket]
 
 
+class IndexAlone:
+    """A number, but neither an int nor a file object."""
+
+    def __index__(self) -> int:
+        return 1 << 20
+
+
+class Names:
+    """A file object that says this of its descriptor."""
+
+    def __init__(self, said: object) -> None:
+        self.said = said
+
+    def fileno(self) -> Any:
+        return self.said
+
+
+class Fails(Names):
+    """A file object that raises this when it is asked for its descriptor."""
+
+    def fileno(self) -> Any:
+        raise self.said  # type: ignore[misc]
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """Return two connected sockets, both blocking."""
@@ -294,7 +318,9 @@ def test_a_number_can_be_watched_again_after_its_descriptor_was_closed(loop: Loo
 
 
 @pytest.mark.parametrize("method", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
-@pytest.mark.parametrize("wrong", ["3", None, 1.5, object()])
+@pytest.mark.parametrize(
+    "wrong", ["3", None, 1.5, object(), IndexAlone(), Names("x"), Names(None), Fails(ValueError())]
+)
 def test_what_is_no_descriptor_is_refused(loop: Loop, method: str, wrong: Any) -> None:
     rest = (print,) if method.startswith("add") else ()
     with pytest.raises(ValueError, match="Invalid file object"):
@@ -307,21 +333,45 @@ def test_a_negative_descriptor_is_refused(loop: Loop, method: str) -> None:
         getattr(loop, method)(-1, print)
 
 
+@pytest.mark.parametrize("method", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
+@pytest.mark.parametrize("error", [LookupError("gone"), PermissionError("not yours")])
+def test_what_a_file_object_raises_is_raised(loop: Loop, method: str, error: Exception) -> None:
+    rest = (print,) if method.startswith("add") else ()
+    with pytest.raises(type(error)) as raised:
+        getattr(loop, method)(Fails(error), *rest)
+    assert raised.value is error
+
+
+def test_what_a_file_object_says_is_made_a_number(loop: Loop) -> None:
+    reading, writing = os.pipe()
+    seen: list[int] = []
+    loop.add_reader(Names(str(reading)), seen.append, 1)
+    os.write(writing, b"x")
+    turns_until(loop, lambda: seen)
+    assert loop.remove_reader(Names(reading + 0.5))
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
 @pytest.mark.parametrize("number", [1 << 31, 1 << 63, -(1 << 31) - 1, -(1 << 70)])
-def test_a_number_that_no_descriptor_has_is_said_to_be_one(loop: Loop, number: int) -> None:
+def test_a_number_that_no_descriptor_has_is_said_to_be_one(
+    loop: Loop, number: int, is_named: bool
+) -> None:
+    given: Any = Names(number) if is_named else number
     for add, remove in (
         (loop.add_reader, loop.remove_reader),
         (loop.add_writer, loop.remove_writer),
     ):
         if number < 0:
             with pytest.raises(ValueError, match=f"^Invalid file descriptor: {number}$"):
-                add(number, print)
+                add(given, print)
             with pytest.raises(ValueError, match=f"^Invalid file descriptor: {number}$"):
-                remove(number)
+                remove(given)
         else:
             with pytest.raises(OverflowError, match="too large to convert to C int"):
-                add(number, print)
-            assert not remove(number)
+                add(given, print)
+            assert not remove(given)
 
 
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])

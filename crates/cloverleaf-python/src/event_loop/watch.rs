@@ -8,7 +8,9 @@
 use std::os::fd::RawFd;
 
 use cloverleaf::Token;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple, PyWeakrefReference};
@@ -21,50 +23,56 @@ use crate::ffi::{Owned, Reach};
 use crate::source::{Direction, Hold, Party};
 use crate::{future, handle};
 
-/// The number of a descriptor, given as such or by an object with `fileno()`; negative once that is closed.
-fn any_number_of(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    let py = file.py();
-    let number = match file.extract::<RawFd>() {
-        Ok(number) => Ok(number),
-        Err(_) => file
-            .reach0(intern!(py, "fileno"))
-            .and_then(|number| number.extract::<RawFd>()),
-    };
-    match number {
-        Ok(number) => Ok(number),
-        Err(_) => Err(PyValueError::new_err(format!(
-            "Invalid file object: {}",
-            file.repr()?
-        ))),
-    }
+/// What a program has given as a descriptor.
+enum Named<'py> {
+    /// A number that a descriptor may have.
+    Descriptor(RawFd),
+    /// A number below zero, as of a closed socket.
+    Negative(Bound<'py, PyInt>),
+    /// A number that is too large for any descriptor.
+    TooLarge,
 }
 
-fn number_of(file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    match any_number_of(file)? {
-        number if number < 0 => Err(invalid(number)),
-        number => Ok(number),
-    }
-}
-
-fn invalid(number: impl std::fmt::Display) -> PyErr {
-    PyValueError::new_err(format!("Invalid file descriptor: {number}"))
-}
-
-/// Whether this is a number that no descriptor can have, because it is too large.
+/// The descriptor that is given by its number, or by an object with `fileno()`.
 ///
 /// # Errors
-/// `ValueError` if it is negative.
-fn is_too_large(file: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Ok(number) = file.cast::<PyInt>() else {
-        return Ok(false);
+/// `ValueError` if it is neither, what `fileno()` raises if that is none of the errors that say the same.
+fn named<'py>(file: &Bound<'py, PyAny>) -> PyResult<Named<'py>> {
+    let number = match file.cast::<PyInt>() {
+        Ok(number) => number.clone(),
+        Err(_) => asked(file)?,
     };
-    if number.extract::<RawFd>().is_ok() {
-        return Ok(false);
+    match number.extract::<RawFd>() {
+        Ok(fd) if fd >= 0 => Ok(Named::Descriptor(fd)),
+        Err(_) if number.gt(0)? => Ok(Named::TooLarge),
+        _ => Ok(Named::Negative(number)),
     }
-    if number.lt(0)? {
-        return Err(invalid(number));
+}
+
+/// What a file object says of its descriptor.
+fn asked<'py>(file: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyInt>> {
+    let py = file.py();
+    let asked = file.reach0(intern!(py, "fileno")).and_then(|number| {
+        number.cast_into::<PyInt>().or_else(|error| {
+            let number = py.get_type::<PyInt>().invoke((error.into_inner(),))?;
+            Ok(number.cast_into::<PyInt>()?)
+        })
+    });
+    match asked {
+        Err(error)
+            if error.is_instance_of::<PyAttributeError>(py)
+                || error.is_instance_of::<PyTypeError>(py)
+                || error.is_instance_of::<PyValueError>(py) =>
+        {
+            let text = format!("Invalid file object: {}", file.repr()?);
+            Err(PyValueError::new_err(text))
+        }
+        asked => asked,
     }
-    Ok(true)
+}
+
+fn invalid(number: &Bound<'_, PyInt>) -> PyErr {
+    PyValueError::new_err(format!("Invalid file descriptor: {number}"))
 }
 
 fn refuse_transports(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
@@ -97,12 +105,15 @@ pub(super) fn add_public<'py>(
     callback: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<()> {
-    if is_too_large(file)? {
-        return Err(PyOverflowError::new_err(
-            "Python int too large to convert to C int",
-        ));
-    }
-    let fd = number_of(file)?;
+    let fd = match named(file)? {
+        Named::Descriptor(fd) => fd,
+        Named::Negative(number) => return Err(invalid(&number)),
+        Named::TooLarge => {
+            return Err(PyOverflowError::new_err(
+                "Python int too large to convert to C int",
+            ));
+        }
+    };
     refuse_transports(slf, file, fd)?;
     add(slf, fd, direction, callback, args)?;
     let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().into());
@@ -120,13 +131,13 @@ pub(super) fn remove_public(
     file: &Bound<'_, PyAny>,
     direction: Direction,
 ) -> PyResult<bool> {
-    if is_too_large(file)? {
-        return Ok(false);
-    }
-    let fd = any_number_of(file)?;
-    if fd < 0 {
-        return remove_closed(slf, file, direction)?.ok_or_else(|| invalid(fd));
-    }
+    let fd = match named(file)? {
+        Named::Descriptor(fd) => fd,
+        Named::Negative(number) => {
+            return remove_closed(slf, file, direction)?.ok_or_else(|| invalid(&number));
+        }
+        Named::TooLarge => return Ok(false),
+    };
     refuse_transports(slf, file, fd)?;
     remove(slf, fd, direction)
 }
