@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,23 @@ async def test_extra_info_is_kept_after_the_end(loop: Loop) -> None:
         ends.client.transport.close()
         await ends.client.lost
         assert ends.client.transport.get_extra_info("peername") == peername
+
+
+async def test_extra_info_is_what_a_program_has_put_in_its_place(loop: Loop) -> None:
+    async with linked(loop, Recorder) as (ours, _):
+        transport: Any = ours.transport
+        transport._extra["more"] = 1
+        assert transport.get_extra_info("more") == 1
+        transport._extra = {"alone": 2}
+        for _ in range(2):
+            assert transport._extra == {"alone": 2}
+            assert transport.get_extra_info("alone") == 2
+            for name in ("socket", "sockname", "peername", "more"):
+                assert transport.get_extra_info(name, "none") == "none"
+        transport._extra = None
+        assert transport._extra is None
+        with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'get'"):
+            transport.get_extra_info("alone")
 
 
 async def test_repr_shows_descriptor_and_state(loop: Loop) -> None:

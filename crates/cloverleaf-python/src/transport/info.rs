@@ -243,7 +243,7 @@ fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
     if let Some(value) = pretended(slf, &name, default.as_deref())? {
         return Ok(value.into());
     }
-    match known(slf, &name)? {
+    match known(slf, &name, default.as_deref())? {
         Some(value) => Ok(value.into()),
         None => Ok(default.map_or_else(|| none(py), Into::into)),
     }
@@ -252,14 +252,19 @@ fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
 fn known<'py>(
     slf: &Bound<'py, PyAny>,
     name: &Bound<'py, PyAny>,
+    default: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = slf.py();
-    let (kind, extra) = StreamTransport::of(slf)?.with(|stream| {
+    let (kind, is_whole, extra) = StreamTransport::of(slf)?.with(|stream| {
         let extra = stream.extra.as_ref();
-        (stream.kind, extra.map(|extra| extra.clone_ref(py)))
+        let extra = extra.map(|extra| extra.clone_ref(py));
+        (stream.kind, stream.extra_is_whole, extra)
     });
     if let Some(extra) = extra {
         let extra = extra.into_bound(py);
+        if is_whole {
+            return extra.reach(intern!(py, "get"), (name, default)).map(Some);
+        }
         if extra.contains(name)? {
             return extra.get_item(name).map(Some);
         }
@@ -288,17 +293,16 @@ fn known<'py>(
 pub(super) fn extra(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let (kind, given) = this.with(|stream| {
+    let (kind, is_whole, given) = this.with(|stream| {
         let given = stream.extra.as_ref().map(|given| given.clone_ref(py));
-        (stream.kind, given)
+        (stream.kind, stream.extra_is_whole, given)
     });
     let all = PyDict::new(py);
     if let Some(given) = given {
-        let bound = given.clone_ref(py).into_bound(py);
-        if kind != Kind::Socket || bound.contains(intern!(py, "socket"))? {
+        if is_whole || kind != Kind::Socket {
             return Ok(given);
         }
-        all.update(bound.cast()?)?;
+        all.update(given.into_bound(py).cast()?)?;
     }
     if kind == Kind::Socket {
         held::flush(slf, this)?;
@@ -312,7 +316,7 @@ pub(super) fn extra(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(all.into_any().into())
 }
 
-/// Sets `_extra`.
+/// Sets `_extra`, to all that is known from now on.
 ///
 /// # Errors
 /// `TypeError` if this is no transport, `AttributeError` if it is to be deleted.
@@ -320,7 +324,10 @@ pub(super) fn set_extra(slf: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>
     let this = StreamTransport::of(slf)?;
     let value = value.ok_or_else(|| PyAttributeError::new_err("_extra"))?;
     let new = Owned::from(value.clone());
-    let old = this.with(|stream| stream.extra.replace(new));
+    let old = this.with(|stream| {
+        stream.extra_is_whole = true;
+        stream.extra.replace(new)
+    });
     drop(old);
     Ok(())
 }

@@ -92,6 +92,8 @@ pub(super) struct Stream {
     /// The `Clients` of its server, of which it is one.
     pub(super) server: Option<Owned>,
     pub(super) extra: Option<Owned>,
+    /// `extra` is all that `get_extra_info` knows.
+    pub(super) extra_is_whole: bool,
     pub(super) peer: Peer,
     /// What `get_extra_info('socket')` shows, once somebody has asked.
     pub(super) shown: Option<Owned>,
@@ -432,6 +434,7 @@ impl StreamTransport {
             write_context: None,
             server: company.server.clone().map(Owned::from),
             extra: held(&company.extra),
+            extra_is_whole: false,
             peer: Peer::Ask,
             shown: None,
             own_address: None,
