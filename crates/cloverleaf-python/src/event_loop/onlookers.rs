@@ -29,6 +29,8 @@ pub(super) struct Onlookers {
     version: AtomicU32,
     /// Whether the loop was ever given a method of its own by which futures are made or call back.
     own_methods: AtomicBool,
+    /// Whether the loop was ever given a `time` of its own.
+    own_time: AtomicBool,
 }
 
 impl Onlookers {
@@ -54,6 +56,12 @@ impl Onlookers {
     #[inline]
     pub(super) fn own_methods(&self) -> bool {
         self.own_methods.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop was ever given a `time` of its own.
+    #[inline]
+    pub(super) fn own_time(&self) -> bool {
+        self.own_time.load(Ordering::Relaxed)
     }
 
     /// Switches debug mode on or off.
@@ -117,6 +125,10 @@ pub(super) fn set_attribute(
     if name.eq(intern!(py, "call_soon"))? || name.eq(intern!(py, "create_future"))? {
         let onlookers = &event_loop.get().onlookers;
         onlookers.own_methods.store(true, Ordering::Relaxed);
+    }
+    if name.eq(intern!(py, "time"))? {
+        let onlookers = &event_loop.get().onlookers;
+        onlookers.own_time.store(true, Ordering::Relaxed);
     }
     set_generic_attribute(event_loop, name, value)
 }

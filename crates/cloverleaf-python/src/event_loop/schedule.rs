@@ -237,11 +237,13 @@ fn call_soon_threadsafe(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyRe
     soon(slf, args, CALL_SOON_THREADSAFE)
 }
 
+/// Makes a timer that says `when`, and runs when the kernel's clock says `due`.
 #[inline]
 fn at(
     slf: &Bound<'_, PyAny>,
     request: &Request<'_, '_>,
     when: f64,
+    due: f64,
     args: &Arguments<'_, '_>,
 ) -> PyResult<Owned> {
     let py = slf.py();
@@ -260,7 +262,7 @@ fn at(
     let job = Job::Callback(handle.clone().into());
     let mut key = None;
     let given = this.state().give(job, |state, job| {
-        key = Some(state.scheduler.push_at(handle::deadline(when), job));
+        key = Some(state.scheduler.push_at(handle::deadline(due), job));
     });
     if let (Ok(()), Some(key)) = (given, key) {
         handle::set_timer_key(&handle, key);
@@ -270,13 +272,13 @@ fn at(
     } else {
         // Another thread's timer: the loop itself queues it, on its thread.
         reveal(&handle);
-        at_from_elsewhere(this, &handle, when)?;
+        at_from_elsewhere(this, &handle, due)?;
     }
     Ok(handle.into())
 }
 
 #[cold]
-fn at_from_elsewhere(this: &Loop, handle: &Bound<'_, PyAny>, when: f64) -> PyResult<()> {
+fn at_from_elsewhere(this: &Loop, handle: &Bound<'_, PyAny>, due: f64) -> PyResult<()> {
     let handle = handle.clone().unbind();
     this.push_call(move |py| {
         let handle = handle.into_bound(py);
@@ -285,7 +287,7 @@ fn at_from_elsewhere(this: &Loop, handle: &Bound<'_, PyAny>, when: f64) -> PyRes
         let job = Job::Callback(handle.clone().into());
         let key = this
             .state()
-            .with(|state| state.scheduler.push_at(handle::deadline(when), job))?;
+            .with(|state| state.scheduler.push_at(handle::deadline(due), job))?;
         handle::set_timer_key(&handle, key);
         if handle::AnyHandle::of(&handle).is_some_and(handle::AnyHandle::is_cancelled) {
             this.cancel_timer(key);
@@ -304,12 +306,17 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
         return by_call_at(slf, &request, &delay, &args);
     }
     let now = now();
-    let when = match delay.cast_exact::<PyFloat>() {
+    let due = match delay.cast_exact::<PyFloat>() {
         Ok(delay) => now + delay.value(),
         // Any number that can be added to a float, and asyncio's own message for what cannot.
-        Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
+        Err(_) => PyFloat::new(py, now).add(&*delay)?.extract()?,
     };
-    at(slf, &request, when, &args)
+    let when = if Loop::of(slf)?.onlookers.own_time() {
+        slf.reach0(intern!(py, "time"))?.add(&*delay)?.extract()?
+    } else {
+        due
+    };
+    at(slf, &request, when, due, &args)
 }
 
 fn call_at(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
@@ -317,7 +324,8 @@ fn call_at(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let Some(when) = request.first.filter(|when| !when.is_none()) else {
         return Err(PyTypeError::new_err("when cannot be None"));
     };
-    at(slf, &request, when.extract()?, &args)
+    let when = when.extract()?;
+    at(slf, &request, when, when, &args)
 }
 
 /// What asyncio's `call_later` does: asks `time()` and calls `call_at()`, either of which a subclass may define anew.
