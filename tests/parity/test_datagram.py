@@ -336,7 +336,7 @@ async def test_the_repr_tells_the_state(loop: Loop) -> None:
         assert repr(transport) == idle.replace("read=polling", "read=idle")
         transport.close()
         assert repr(transport).startswith(f"<{name} closing fd={fd} read=idle")
-    assert repr(transport).startswith(f"<{name} closed fd=")
+    assert repr(transport) == f"<{name} closed fd={fd}>"
 
 
 async def test_reuse_port_lets_two_endpoints_share_one(loop: Loop) -> None:

@@ -284,6 +284,10 @@ async def test_repr_tells_the_state(loop: Loop) -> None:
         assert f" fd={fd} polling bufsize=" in repr(ours.transport)
         ours.transport.close()
         assert " closing fd=" in repr(ours.transport)
+        ours.transport.abort()
+        await ours.lost
+        name = type(ours.transport).__name__
+        assert repr(ours.transport) == f"<{name} closed fd={fd} closed>"
 
 
 async def test_debug_mode_tells_of_failures(

@@ -270,7 +270,7 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let Ok(this) = StreamTransport::of(slf) else {
         return;
     };
-    if this.with(|stream| matches!(stream.endpoint, Endpoint::Closed(_))) {
+    if this.with(|stream| matches!(stream.endpoint, Endpoint::Closed(..))) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {

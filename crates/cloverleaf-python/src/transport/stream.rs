@@ -145,8 +145,8 @@ impl Native for StreamTransport {
         }
         match &stream.endpoint {
             Endpoint::Socket(socket) => visitor.object(socket.object()),
-            Endpoint::Closed(Some(sock)) => visitor.object(sock),
-            Endpoint::Native(_) | Endpoint::Closed(None) => {}
+            Endpoint::Closed(_, Some(sock)) => visitor.object(sock),
+            Endpoint::Native(_) | Endpoint::Closed(_, None) => {}
         }
     }
 

@@ -162,7 +162,7 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let Ok(this) = DatagramTransport::of(slf) else {
         return;
     };
-    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(_))) {
+    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(..))) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {
