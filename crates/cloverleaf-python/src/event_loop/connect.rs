@@ -124,7 +124,7 @@ pub(super) fn begin_literal<'py>(
         return Ok(None);
     };
     // asyncio asks for none of them here, and has a word of its own for each where it does.
-    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(|hint| hint.extract::<i32>()) else {
+    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(PyAnyMethods::extract::<i32>) else {
         return Ok(None);
     };
     let Some(found) = literal(text, number, [family, libc::SOCK_STREAM, proto, flags]) else {

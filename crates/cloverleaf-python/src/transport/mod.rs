@@ -5,6 +5,7 @@ mod datagram;
 mod early;
 mod endpoint;
 mod extra;
+mod failure;
 mod flow;
 mod held;
 mod info;

@@ -402,7 +402,7 @@ fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()>
         }
         Next::Finish => {
             this.update_interest(slf)?;
-            close::connection_lost(slf, None)
+            close::connection_lost(slf, slf.py().None().bind(slf.py()))
         }
     }
 }
