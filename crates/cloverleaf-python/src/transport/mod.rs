@@ -10,6 +10,7 @@ mod flow;
 mod held;
 mod info;
 mod kind;
+mod pieces;
 mod pipe;
 mod read;
 mod sendfile;
