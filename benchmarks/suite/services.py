@@ -185,16 +185,21 @@ def postgresql(directory: Path) -> tuple[Server, int]:
     data = str(directory / "data")
     make = [str(programs / "initdb"), "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8"]
     identity = Identity.of(user)
-    made = subprocess.run(
-        [*make, "--no-locale", "--no-sync"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        user=identity.user,
-        group=identity.group,
-        extra_groups=identity.groups,
-    )
+    try:
+        made = subprocess.run(
+            ending_with_us([*make, "--no-locale", "--no-sync"]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            timeout=PATIENCE,
+            user=identity.user,
+            group=identity.group,
+            extra_groups=identity.groups,
+        )
+    except subprocess.TimeoutExpired:
+        raise NoServiceError(f"initdb is not done within {PATIENCE:.0f} s") from None
     if made.returncode:
         lines = (made.stdout + made.stderr).strip().splitlines() or ["no output"]
         raise NoServiceError(f"initdb failed: {lines[-1]}")

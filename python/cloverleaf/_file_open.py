@@ -245,8 +245,7 @@ class Request:
         found = os.fstat(number)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        is_seekable = stat.S_ISREG(found.st_mode) or _is_seekable(number)
-        raw = RawFile(native, self.file, flags, is_seekable=is_seekable)
+        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
         raw.number = number
         size = self._buffer_size(found)
         is_binary = "b" in self.mode

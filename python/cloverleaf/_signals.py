@@ -24,6 +24,18 @@ _Ts = TypeVarTuple("_Ts")
 _Handler = tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]
 
 
+class _Kernel:
+    """The real calls for real descriptors: who fakes files (pyfakefs) replaces modules' `os`."""
+
+    pipe = staticmethod(os.pipe2)
+    read = staticmethod(os.read)
+    close = staticmethod(os.close)
+
+
+#: Where Python may write for any loop of this process.
+_writers: set[int] = set()
+
+
 class Signals(Running):
     """`add_signal_handler` and `remove_signal_handler`."""
 
@@ -41,8 +53,12 @@ class Signals(Running):
         try:
             self._give_signals_back()
         finally:
-            for end in pipe or ():
-                os.close(end)
+            if pipe is not None:
+                # An interrupt or a fork may have left it there: the number is another file's next.
+                _write_no_more(pipe[1])
+                _writers.discard(pipe[1])
+                for end in pipe:
+                    _Kernel.close(end)
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
@@ -89,8 +105,9 @@ class Signals(Running):
         """Run; in the main thread, any signal ends the loop's sleep.
 
         A signal that comes after the last look for signals and before the sleep would otherwise be
-        noticed only when something else wakes the loop. A wakeup descriptor of the program's own
-        is left in place.
+        noticed only when something else wakes the loop: as it is on asyncio's loop, and here once
+        the last handler has been removed within the run. A wakeup descriptor of the program's own
+        is left in place, and Python warns if what it leads to is full: whether it did is not told.
         """
         if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
             super()._run()
@@ -131,9 +148,15 @@ class Signals(Running):
 
     def _signal_writer(self) -> int:
         if self._signal_pipe is None:
-            self._signal_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            reader = self._signal_pipe[0]
-            self._add_internal_reader(reader, self._read_signals, reader)
+            reader, writer = _Kernel.pipe(os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                self._add_internal_reader(reader, self._read_signals, reader)
+            except Exception:
+                _Kernel.close(reader)
+                _Kernel.close(writer)
+                raise
+            self._signal_pipe = reader, writer
+            _writers.add(writer)
         return self._signal_pipe[1]
 
     def _stop_wakeups_if_unused(self) -> None:
@@ -147,7 +170,7 @@ class Signals(Running):
     def _read_signals(self, reader: int) -> None:
         """Schedule the handler of every signal that has come."""
         try:
-            numbers = os.read(reader, 4096)
+            numbers = _Kernel.read(reader, 4096)
         except (BlockingIOError, InterruptedError):
             return
         for number in numbers:
@@ -162,6 +185,26 @@ def _check_signal(sig: int) -> None:
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
         raise ValueError(f"invalid signal number {sig}")
+
+
+def _write_no_more(*writers: int) -> None:
+    """Have Python write the numbers of signals nowhere, if it writes them to one of these."""
+    try:
+        now = signal.set_wakeup_fd(-1)
+    except ValueError:
+        return  # signals are for another thread
+    if now not in (-1, *writers):
+        signal.set_wakeup_fd(now)
+
+
+if sys.version_info < (3, 12):  # later, asyncio does it
+
+    def _leave_the_parents_pipe() -> None:
+        """Not write to a parent's pipe, nor to what has its number once the child has closed it."""
+        if _writers:
+            _write_no_more(*_writers)
+
+    os.register_at_fork(after_in_child=_leave_the_parents_pipe)
 
 
 def _let_the_loop_do_it(signum: int, frame: FrameType | None) -> None:

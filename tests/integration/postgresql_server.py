@@ -40,14 +40,17 @@ def find_programs() -> Path | None:
 
 
 def as_somebody(directory: Path) -> tuple[str, ...]:
-    """What a command begins with so that it is not root's; gives that user the directory."""
+    """What a command begins with so that it ends with us and is not root's.
+
+    Gives the directory to whom it runs as.
+    """
     if os.geteuid() != 0:
-        return ()
+        return ("setpriv", "--pdeathsig=KILL") if shutil.which("setpriv") else ()
     known = {entry.pw_name for entry in pwd.getpwall()}
     somebody = pwd.getpwnam("postgres" if "postgres" in known else "nobody")
     os.chown(directory, somebody.pw_uid, somebody.pw_gid)
     identity = (f"--reuid={somebody.pw_uid}", f"--regid={somebody.pw_gid}", "--clear-groups")
-    return ("setpriv", *identity)
+    return ("setpriv", "--pdeathsig=KILL", *identity)
 
 
 @contextmanager

@@ -32,18 +32,25 @@ def fill(loop: Loop, count: int = MANY) -> None:
         loop.call_soon(Thing())
 
 
-@pytest.fixture(params=["running", "stopped", "thread"])
+def on_a_thread(function: Callable[[], Any]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture(params=["running", "stopped", "thread", "thread-beside"])
 def schedule(loop: Loop, request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], None]:
-    """Run a function that queues: within the loop, before it runs, or on another thread."""
+    """Run a function that queues: in the loop, before it runs, or on a thread, before or beside."""
 
     def run(function: Callable[[], Any]) -> None:
         if request.param == "running":
             loop.call_soon(function)
             turn(loop)
+        elif request.param == "thread-beside":
+            loop.call_soon(on_a_thread, function)
+            turn(loop)
         elif request.param == "thread":
-            thread = threading.Thread(target=function)
-            thread.start()
-            thread.join()
+            on_a_thread(function)
         else:
             function()
 
@@ -157,13 +164,16 @@ def test_those_behind_one_that_ends_the_run_come_in_the_next(loop: Loop) -> None
     def leave() -> None:
         raise SystemExit(3)
 
+    def queue() -> None:
+        for value in range(MANY):
+            loop.call_soon(seen.append, value)
+        loop.call_soon(leave)
+        for value in range(MANY, 2 * MANY):
+            loop.call_soon(seen.append, value)
+        loop.call_soon(seen.append, -1)
+
     seen: list[int] = []
-    for value in range(MANY):
-        loop.call_soon(seen.append, value)
-    loop.call_soon(leave)
-    for value in range(MANY, 2 * MANY):
-        loop.call_soon(seen.append, value)
-    loop.call_soon(seen.append, -1)
+    loop.call_soon(queue)
     with pytest.raises(SystemExit):
         loop.run_forever()
     assert len(seen) == MANY
@@ -228,14 +238,19 @@ def test_what_looks_on_from_the_midst_of_the_queue_sees_the_rest(
         seen.append(handle)
         handle._callback(*handle._args)  # type: ignore[attr-defined]
 
+    def queue() -> None:
+        for value in range(MANY):
+            loop.call_soon(called.append, value)
+        monkeypatch.setattr(asyncio.Handle, "_run", look)
+
     seen: list[asyncio.Handle] = []
     called: list[int] = []
-    for value in range(MANY):
-        loop.call_soon(called.append, value)
-    monkeypatch.setattr(asyncio.Handle, "_run", look)
+    loop.call_soon(queue)
+    turn(loop)
     turn(loop)
     assert called == list(range(MANY))
-    assert [handle._args for handle in seen[:MANY]] == [(value,) for value in range(MANY)]
+    ours = [handle for handle in seen if handle._callback == called.append]  # type: ignore[attr-defined]
+    assert [handle._args for handle in ours] == [(value,) for value in range(MANY)]
 
 
 @pytest.mark.only("cloverleaf")  # asyncio's loop keeps what it reports
@@ -247,12 +262,16 @@ def test_a_field_that_was_filled_past_the_properties_goes_when_nobody_is_in_the_
             used.append(loop.is_closed())
             loop.call_soon(Thing())
 
+    def queue() -> None:
+        for field in ("_loop", "_repr", "_context", "_cancelled", "_source_traceback"):
+            fill(loop)
+            descriptors[field].__set__(loop.call_soon(Thing()), Uses())
+            fill(loop)
+
     used: list[bool] = []
     descriptors = vars(asyncio.Handle)
-    for field in ("_loop", "_repr", "_context", "_cancelled", "_source_traceback"):
-        fill(loop)
-        descriptors[field].__set__(loop.call_soon(Thing()), Uses())
-        fill(loop)
     loop.set_exception_handler(lambda *_: None)
+    loop.call_soon(queue)
+    turn(loop)
     turn(loop)
     assert used == [False] * 5

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from .harness.leaks import wakeup_descriptor
+from .harness.program import Program
 from .harness.turns import turn, turns_until
 from .harness.types import Context, Loop, NewLoop
 
@@ -278,3 +280,63 @@ def test_two_loops_take_signals_in_turn(new_loop: NewLoop) -> None:
         turns_until(loop, lambda seen=seen: seen)  # type: ignore[misc]
         assert seen == [n]
         loop.close()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's sets no wakeup descriptor to run
+def test_a_run_that_is_interrupted_at_once_leaves_no_descriptor_to_be_written_to(
+    loop: Loop,
+) -> None:
+    def press(_: object, event: str, called: object) -> None:
+        if event == "c_return" and called is signal.set_wakeup_fd:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    loop.call_soon(loop.stop)
+    sys.setprofile(press)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.close()
+    assert wakeup_descriptor() == -1
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's has its descriptors from the start
+def test_a_handler_is_refused_each_time_while_another_thread_runs_the_loop(loop: Loop) -> None:
+    runs = threading.Event()
+    loop.call_soon(runs.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runs.wait()
+    try:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="runs in another thread"):
+                loop.add_signal_handler(USR1, print)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_a_childs_signals_go_into_no_file_of_its_own(program: Program) -> None:
+    out = program.output(
+        """
+import os, signal, tempfile
+def fork():
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        loop.stop()
+        return
+    os.closerange(3, 64)
+    files = [tempfile.TemporaryFile() for _ in range(12)]
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.raise_signal(signal.SIGTERM)
+    print(sum(os.stat(file.fileno()).st_size for file in files), flush=True)
+    os._exit(0)
+loop = new_event_loop()
+loop.call_soon(fork)
+loop.run_forever()
+loop.close()
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "0"

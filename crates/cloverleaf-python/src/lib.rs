@@ -14,7 +14,6 @@ mod handle;
 mod held;
 mod job;
 mod listener;
-mod order;
 mod original;
 mod owner;
 mod report;
@@ -25,19 +24,14 @@ mod streams;
 mod tls;
 mod transport;
 
-use std::sync::OnceLock;
-
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
-
-/// The interpreter that the module was first imported in. Its classes and what it keeps of asyncio belong to that one.
-static INTERPRETER: OnceLock<i64> = OnceLock::new();
 
 /// The native half of the Python package `cloverleaf`.
 #[pymodule(gil_used = false)]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let interpreter = ffi::interpreter(module.py());
-    if *INTERPRETER.get_or_init(|| interpreter) != interpreter {
+    // The classes and what is kept of asyncio belong to the first one.
+    if !ffi::is_first_interpreter(module.py())? {
         return Err(PyImportError::new_err(
             "cloverleaf is in use by another interpreter of this process",
         ));

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use cloverleaf::{
-    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Reactor, Scheduler,
-    Time, Token, ignore, limits,
+    Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Order, Reactor,
+    Scheduler, Time, Token, ignore, limits,
 };
 use pyo3::Python;
 
@@ -15,7 +15,6 @@ use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
 use crate::held::Held;
 use crate::job::{Internal, Job};
-use crate::order::Order;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.

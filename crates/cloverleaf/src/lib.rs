@@ -60,7 +60,7 @@
 //!
 //! Below [`EventLoop`] are the parts of which other loops can be made, ignorant of what they carry: a [`Scheduler`]
 //! orders jobs of any type, with [`Timers`] and an [`Injector`]; a [`Reactor`] tells sources of any type what any
-//! [`Driver`] reports; a [`BlockingPool`] runs what can only block; [`WriteQueue`], [`DatagramBatch`], [`accept`]
+//! [`Driver`] reports, and an [`Order`] which of many is served first; a [`BlockingPool`] runs what can only block; [`WriteQueue`], [`DatagramBatch`], [`accept`]
 //! and [`Query`] do one thing each for a transport. No part of the crate runs foreign code while it holds a lock or a borrow of its own.
 
 mod blocking;
@@ -73,6 +73,7 @@ pub mod fs;
 mod injector;
 mod io;
 pub mod limits;
+mod order;
 mod reactor;
 mod registry;
 mod resolve;
@@ -101,6 +102,7 @@ pub use io::{
     UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, may_accept,
     recv_datagram, send_datagram, send_datagrams, send_segments,
 };
+pub use order::{Order, OrderedTurn};
 pub use reactor::Reactor;
 pub use registry::Registry;
 pub use resolve::{Query, ResolveError, Resolved, literal, lookup};

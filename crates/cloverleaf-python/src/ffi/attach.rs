@@ -1,9 +1,11 @@
-//! Letting go of Python for a while, whether that is of use to anybody, and the numbers of a thread and of an interpreter.
+//! Letting go of Python for a while, whether that is of use to anybody, the number of a thread, and the first interpreter.
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::Python;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 /// Attaches again when it goes, whether by return or by a panic.
 struct Reattach(*mut ffi::PyThreadState);
@@ -29,7 +31,8 @@ pub(crate) fn detached<R>(py: Python<'_>, blocking: impl FnOnce() -> R) -> R {
     blocking()
 }
 
-/// Whether this thread is the only one that this interpreter knows, so that none can wait for it to let go of Python.
+/// Whether this thread is the only one that this interpreter knows, so that none of it can wait until it lets go of
+/// Python. A thread of another interpreter that shares the GIL waits for the switch interval.
 #[inline]
 pub(crate) fn is_alone(py: Python<'_>) -> bool {
     let _: Python<'_> = py;
@@ -52,14 +55,33 @@ pub(crate) fn thread_ident() -> u64 {
     unsafe { libc::pthread_self() }
 }
 
-/// The number of the interpreter that this thread is attached to; none has that of an earlier one.
-pub(crate) fn interpreter(py: Python<'_>) -> i64 {
-    let _: Python<'_> = py;
+/// Whether the interpreter that this thread is attached to is the first that has asked.
+///
+/// Its number does not tell: the main interpreter that follows `Py_Finalize` has that of the last one.
+///
+/// # Errors
+/// What noting it raises.
+pub(crate) fn is_first_interpreter(py: Python<'_>) -> PyResult<bool> {
+    static HAS_ASKED: AtomicBool = AtomicBool::new(false);
     // SAFETY: the thread is attached, as `py` proves, so there is an interpreter.
     let interpreter = unsafe { ffi::PyInterpreterState_Get() };
     // SAFETY: it lives, as this thread is attached to it.
-    unsafe { ffi::PyInterpreterState_GetID(interpreter) }
+    let notes = unsafe { ffi::PyInterpreterState_GetDict(interpreter) };
+    // SAFETY: the call gave a borrowed reference that the interpreter keeps for as long as it lives, or null.
+    let notes = unsafe { Bound::from_borrowed_ptr_or_opt(py, notes) }
+        .ok_or_else(|| PyMemoryError::new_err(()))?;
+    if notes.contains(NOTE)? {
+        return Ok(true);
+    }
+    if HAS_ASKED.swap(true, Ordering::AcqRel) {
+        return Ok(false);
+    }
+    notes.set_item(NOTE, true)?;
+    Ok(true)
 }
+
+/// Where an interpreter notes that it was the first.
+const NOTE: &str = "cloverleaf._cloverleaf";
 
 /// A descriptor that belongs to somebody else, by its number.
 ///

@@ -107,7 +107,13 @@ unsafe extern "C" fn next<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::Py
     fenced(slf, T::resume, |py, result| {
         match result {
             Ok(Step::Waits(future)) => return future.into_raw(),
-            Ok(Step::Done(result)) => stop_with(py, result),
+            Ok(Step::Done(result)) => {
+                // To make an exception takes memory; where there is none, PyO3 panics.
+                if catch_unwind(AssertUnwindSafe(|| stop_with(py, result))).is_err() {
+                    // SAFETY: the thread is attached; this exception was made in advance.
+                    unsafe { ffi::PyErr_NoMemory() };
+                }
+            }
             Err(error) => return raise(py, error),
         }
         std::ptr::null_mut()

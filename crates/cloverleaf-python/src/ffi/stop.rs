@@ -46,7 +46,15 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() {
         return None;
     }
-    let arguments = PyTuple::new(py, [result]).ok()?;
+    // PyO3 would panic for want of memory, and nothing would catch that here.
+    // SAFETY: the result is live, and the thread is attached.
+    let arguments = unsafe { ffi::PyTuple_Pack(1, result.as_ptr()) };
+    // SAFETY: the call gave a new reference, or null.
+    let Some(arguments) = (unsafe { Bound::from_owned_ptr_or_opt(py, arguments) }) else {
+        // SAFETY: the thread is attached.
+        unsafe { ffi::PyErr_Clear() };
+        return None;
+    };
     // SAFETY: the interpreter's own class, which lives for ever.
     let class: *mut ffi::PyTypeObject = unsafe { ffi::PyExc_StopIteration }.cast();
     // SAFETY: a class of the interpreter's own is complete, and does not change.
@@ -54,7 +62,8 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     // SAFETY: the class and the arguments are live; no names is what null means.
     let stop = unsafe { new(class, arguments.as_ptr(), std::ptr::null_mut()) };
     if stop.is_null() {
-        drop(PyErr::take(py));
+        // SAFETY: the thread is attached.
+        unsafe { ffi::PyErr_Clear() };
         return None;
     }
     // SAFETY: `new` gave a new reference.

@@ -168,10 +168,11 @@ fn bytes(number: &Bound<'_, PyAny>) -> PyResult<usize> {
     if let Ok(count) = number.extract() {
         return Ok(count);
     }
-    let whole = number.floor_div(1)?;
-    if whole.ge(usize::MAX)? {
+    // Before the division: what is infinite has no whole part.
+    if number.ge(usize::MAX)? {
         return Ok(usize::MAX);
     }
+    let whole = number.floor_div(1)?;
     PyInt::type_object(number.py()).invoke((whole,))?.extract()
 }
 

@@ -5,20 +5,21 @@
 //! for the rest of a turn. Everybody is served once in a turn, whoever comes first; among those that were served in the
 //! turn before, and among the others, the order is the kernel's, and where few are ready, it is for all.
 
-use cloverleaf::{Interest, Token, limits};
+use crate::driver::{Interest, Token};
+use crate::limits;
 
-/// Who was served when.
+/// Who was served when, by their slots; a loop has one.
 #[derive(Debug, Default)]
-pub(crate) struct Order {
+pub struct Order {
     turn: u32,
     /// The last turn of many in which each slot had an event.
     turns: Vec<u32>,
     later: Vec<(Token, Interest)>,
 }
 
-/// The events of one turn.
+/// The events of one turn: each is asked for, [now](Self::comes_now) or [last](Self::come_last).
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
+pub struct OrderedTurn<'a> {
     order: &'a mut Order,
     has_many: bool,
 }
@@ -26,19 +27,19 @@ pub(crate) struct Turn<'a> {
 impl Order {
     /// A turn begins with so many events.
     #[inline]
-    pub(crate) const fn begin_turn(&mut self, events: usize) -> Turn<'_> {
+    pub const fn begin_turn(&mut self, events: usize) -> OrderedTurn<'_> {
         self.turn = self.turn.wrapping_add(1);
-        Turn {
+        OrderedTurn {
             order: self,
             has_many: events >= limits::READY_TO_BE_ORDERED,
         }
     }
 }
 
-impl Turn<'_> {
+impl OrderedTurn<'_> {
     /// Whether an event comes before the others of its turn; else it [comes last](Self::come_last).
     #[inline]
-    pub(crate) fn comes_now(&mut self, token: Token, heard: Interest) -> bool {
+    pub fn comes_now(&mut self, token: Token, heard: Interest) -> bool {
         !self.has_many || self.is_new(token, heard)
     }
 
@@ -59,7 +60,7 @@ impl Turn<'_> {
 
     /// The events that did not come before, in their order.
     #[inline]
-    pub(crate) fn come_last(self) -> impl Iterator<Item = (Token, Interest)> {
+    pub fn come_last(self) -> impl Iterator<Item = (Token, Interest)> {
         self.order.later.drain(..)
     }
 }
