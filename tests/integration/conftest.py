@@ -92,9 +92,12 @@ def programs() -> Iterator[Programs]:
     started.kill_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgresql(programs: Programs) -> Iterator[PostgresqlServer]:
-    """A PostgreSQL of ours; without one, the tests that ask for it are skipped."""
+    """A PostgreSQL of ours; without one, the tests that ask for it are skipped.
+
+    It has gone when other tests look for children that were left behind.
+    """
     if find_programs() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     with serve_postgresql(programs) as server:

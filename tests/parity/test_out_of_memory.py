@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+import cloverleaf
 
 from .harness.links import accepted
 from .harness.protocols import Recorder
@@ -49,3 +52,29 @@ async def test_a_transport_without_memory(loop: Loop) -> None:
         fails_only_for_want_of_memory(transport.resume_reading)
         transport.write(b"alive")
         assert peer.recv(5) == b"alive"
+
+
+@pytest.mark.only("cloverleaf")  # asyncio has no files
+async def test_the_result_of_a_read_without_memory(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"hello")
+    async with await cloverleaf.open(path, "rb", buffering=0) as file:
+        # None is left of the tuples that the interpreter keeps for results.
+        kept = [(number,) for number in range(5000)]
+        for allocations in range(MOST_ALLOCATIONS):
+            step = file.pread(5, 0).__await__().__next__
+            result = None
+            _testcapi.set_nomemory(allocations)
+            try:
+                step()
+            except MemoryError:
+                pass
+            except StopIteration as stop:
+                result = stop.value
+            finally:
+                _testcapi.remove_mem_hooks()
+            if result is not None:
+                break
+        assert result == b"hello"
+        assert await file.pread(5, 0) == b"hello"
+        del kept

@@ -60,6 +60,7 @@ async def test_arguments_may_come_by_name(loop: Loop) -> None:
         ({"high": Fraction(9, 2)}, (1, 4)),
         ({"high": True}, (0, 1)),
         ({"high": 1 << 80, "low": 5}, (5, sys.maxsize)),
+        ({"high": math.inf, "low": 5}, (5, sys.maxsize)),
         ({"low": 1 << 80, "high": 5}, "high (5) must be >= low (1208925819614629174706176)"),
         ({"high": math.nan}, "high (nan) must be >= low (nan) must be >= 0"),
         ({"high": math.inf}, "high (inf) must be >= low (nan) must be >= 0"),
@@ -86,5 +87,5 @@ async def test_limits_may_be_any_numbers(
             transport.set_write_buffer_limits(**limits)
             low, high = transport.get_write_buffer_limits()
             # asyncio gives back what it was given; ours count whole bytes.
-            assert (int(low), min(int(high), sys.maxsize)) == expected
+            assert (int(low), int(min(high, sys.maxsize))) == expected
         transport.close()

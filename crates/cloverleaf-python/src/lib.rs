@@ -30,6 +30,12 @@ use pyo3::prelude::*;
 /// The native half of the Python package `cloverleaf`.
 #[pymodule(gil_used = false)]
 fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // There the C API's way to attach a thread knows no other, and would wait for ever.
+    if !cfg!(Py_3_12) && !ffi::is_main_interpreter(module.py()) {
+        return Err(PyImportError::new_err(
+            "cloverleaf can be imported only by the main interpreter before Python 3.12",
+        ));
+    }
     // The classes and what is kept of asyncio belong to the first one.
     if !ffi::is_first_interpreter(module.py())? {
         return Err(PyImportError::new_err(

@@ -55,6 +55,15 @@ pub(crate) fn thread_ident() -> u64 {
     unsafe { libc::pthread_self() }
 }
 
+/// Whether the interpreter that this thread is attached to is the process's main one.
+pub(crate) fn is_main_interpreter(py: Python<'_>) -> bool {
+    let _: Python<'_> = py;
+    // SAFETY: the thread is attached, as `py` proves, so there is an interpreter.
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: it lives, as this thread is attached to it.
+    unsafe { ffi::PyInterpreterState_GetID(interpreter) == 0 }
+}
+
 /// Whether the interpreter that this thread is attached to is the first that has asked.
 ///
 /// Its number does not tell: the main interpreter that follows `Py_Finalize` has that of the last one.
