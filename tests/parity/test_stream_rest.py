@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import gc
 import os
 import socket
 import sys
@@ -444,7 +443,7 @@ async def test_a_read_from_a_broken_stream_takes_one_block(loop: Loop, side: str
         task = await waiting(loop, reader, reader.read())
         reader.feed_data(b"x" * 100)
         reader.set_exception(ConnectionResetError("broken"))
-        with pytest.raises(ConnectionResetError, match="^broken$"):
+        with pytest.raises(ConnectionResetError, match=r"^broken$"):
             await task
         assert bytes(reader._buffer) == b"x" * 84
         assert reader._paused
