@@ -44,7 +44,11 @@ class EventLoop(
 
     def __init__(self, *, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> None:
         # First, so that a loop that cannot be made leaves nothing to close.
-        self._choose_backend(backend)
+        try:
+            self._choose_backend(backend)
+        except BaseException:
+            self._close()  # now, for whoever keeps the exception keeps the loop
+            raise
         super().__init__()
 
 

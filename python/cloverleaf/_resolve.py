@@ -100,7 +100,7 @@ class Resolving(Executing):
             found = self._numeric_address(host, port, family, kind, proto, 0)
             if found is not None:
                 return found
-        numeric = numeric_address(host, port, family, kind, proto, *address[2:])
+        numeric = _ipaddr_info(host, port, family, kind, proto, *address[2:])
         if numeric is not None:
             return [numeric]
         return await self.getaddrinfo(
@@ -108,7 +108,8 @@ class Resolving(Executing):
         )
 
 
-def numeric_address(
+# Named as asyncio's, for the message about an address of too many parts.
+def _ipaddr_info(
     host: Any,
     port: Any,
     family: int,

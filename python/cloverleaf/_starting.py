@@ -57,13 +57,13 @@ def _may_start() -> bool:
     execute, spawn = members.get("_execute_child"), members.get("_posix_spawn")
     return (
         "__new__" not in members
-        and isinstance(execute, FunctionType)
+        and type(execute) is FunctionType  # and nothing that passes for one
         and execute.__globals__ is vars(subprocess)
         and _takes_parameters(execute.__code__)
-        and isinstance(vars(subprocess).get("_fork_exec"), BuiltinFunctionType)
-        and isinstance(_posixsubprocess.fork_exec, BuiltinFunctionType)
-        and isinstance(getattr(os, "posix_spawn", None), BuiltinFunctionType)
-        and isinstance(spawn, FunctionType)
+        and type(vars(subprocess).get("_fork_exec")) is BuiltinFunctionType
+        and type(_posixsubprocess.fork_exec) is BuiltinFunctionType
+        and type(getattr(os, "posix_spawn", None)) is BuiltinFunctionType
+        and type(spawn) is FunctionType
         and spawn.__globals__ is vars(subprocess)
         and Program.can_start()
     )

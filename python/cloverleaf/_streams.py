@@ -53,7 +53,7 @@ class StreamReaderProtocol(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Do as asyncio's method does, with a writer of ours for a server's callback."""
-        if _are_still_asyncios():
+        if _connection_made is not None and _are_still_asyncios():
             _connection_made(self, transport)
         else:
             super().connection_made(transport)
@@ -93,7 +93,17 @@ def _with_ours(function: FunctionType, names: dict[str, Any] = _GLOBALS) -> Func
     )
 
 
-_connection_made = _with_ours(cast(FunctionType, _ASYNCIOS_CONNECTION_MADE))
+def _is_of(function: Any, module: Any) -> bool:
+    """Whether it is a function that a module has defined, and nothing that passes for one."""
+    return type(function) is FunctionType and function.__globals__ is vars(module)
+
+
+# None if a program has put something else there before we came.
+_connection_made = (
+    _with_ours(_ASYNCIOS_CONNECTION_MADE)  # type: ignore[arg-type]
+    if _is_of(_ASYNCIOS_CONNECTION_MADE, asyncio.streams)
+    else None
+)
 
 
 def _are_still_asyncios() -> bool:
@@ -106,13 +116,18 @@ def _are_still_asyncios() -> bool:
     )
 
 
-_process_made = _with_ours(cast(FunctionType, _ASYNCIOS_PROCESS_MADE), _GLOBALS_OF_SUBPROCESS)
+_process_made = (
+    _with_ours(_ASYNCIOS_PROCESS_MADE, _GLOBALS_OF_SUBPROCESS)  # type: ignore[arg-type]
+    if _is_of(_ASYNCIOS_PROCESS_MADE, asyncio.subprocess)
+    else None
+)
 
 
 def meeting_of(protocol: Any) -> Callable[[asyncio.SubprocessTransport], object]:
     """The `connection_made` of a child's protocol, making readers of ours if it is asyncio's."""
     if (
-        type(protocol) is _ASYNCIOS_PROCESS_PROTOCOL
+        _process_made is not None
+        and type(protocol) is _ASYNCIOS_PROCESS_PROTOCOL
         and "connection_made" not in vars(protocol)
         and _ASYNCIOS_PROCESS_PROTOCOL.connection_made is _ASYNCIOS_PROCESS_MADE
         and vars(asyncio.subprocess).get("streams") is asyncio.streams
@@ -140,7 +155,7 @@ _FACTORIES = [
 def making_ours(factory: Callable[[], _P]) -> Callable[[], _P]:
     """A factory that makes streams of our classes at once, if this is one that makes asyncio's."""
     code = getattr(factory, "__code__", None)
-    if not any(code is each for each in _FACTORIES):
+    if not (any(code is each for each in _FACTORIES) and _is_of(factory, asyncio.streams)):
         return factory
     ours = cast(Callable[[], _P], _with_ours(cast(FunctionType, factory)))
 
@@ -169,11 +184,7 @@ _LOOP = ["create_future", "call_soon"]
 
 def _are_asyncios(cls: type, names: list[str]) -> bool:
     """Whether the methods are those that asyncio has defined, and no wrappers around them."""
-    methods = [getattr(cls, name) for name in names]
-    return all(
-        isinstance(method, FunctionType) and method.__globals__ is vars(asyncio.streams)
-        for method in methods
-    )
+    return all(_is_of(getattr(cls, name), asyncio.streams) for name in names)
 
 
 def set_classes(loop: type[_cloverleaf.Loop]) -> None:

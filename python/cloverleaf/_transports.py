@@ -77,14 +77,14 @@ class WritePipeTransport(_cloverleaf.WritePipeTransportBase):
 
 
 def _socket_repr(transport: StreamTransport | DatagramTransport) -> str:
+    fd, is_closed = transport._shown_descriptor()
     words = [type(transport).__name__]
-    fd = transport._fileno()
-    if fd == -1:
+    if is_closed:
         words.append("closed")
     elif transport.is_closing():
         words.append("closing")
     words.append(f"fd={fd}")
-    if fd != -1:
+    if not is_closed and not _is_loop_closed(transport):
         size = transport.get_write_buffer_size()
         words.append(f"read={'polling' if transport.is_reading() else 'idle'}")
         words.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
@@ -92,13 +92,22 @@ def _socket_repr(transport: StreamTransport | DatagramTransport) -> str:
 
 
 def _pipe_repr(transport: ReadPipeTransport | WritePipeTransport, doing: str) -> str:
-    fd = transport._fileno()
+    fd, is_closed = transport._shown_descriptor()
     words = [type(transport).__name__]
-    if fd == -1:
+    if is_closed:
+        # Twice, as asyncio says it: of the transport, and of its pipe.
+        words.append("closed")
         doing = "closed"
-    elif transport._get_loop().is_closed():
-        doing = "open"
     elif transport.is_closing():
         words.append("closing")
+    if not is_closed and _is_loop_closed(transport):
+        doing = "open"
     words += [f"fd={fd}", doing]
     return f"<{' '.join(words)}>"
+
+
+def _is_loop_closed(
+    transport: StreamTransport | DatagramTransport | ReadPipeTransport | WritePipeTransport,
+) -> bool:
+    event_loop = transport._get_loop()
+    return event_loop is not None and event_loop.is_closed()

@@ -246,6 +246,36 @@ async def test_interleave_must_be_a_number_whatever_the_host(loop: Loop, refusin
             await loop.create_connection(asyncio.Protocol, *refusing, interleave=wrong)
 
 
+@pytest.mark.parametrize(
+    ("hint", "error", "message"),
+    [
+        ({"family": 1 << 31}, OverflowError, "signed integer is greater than maximum"),
+        ({"family": 1 << 70}, OverflowError, "Python int too large to convert to C long"),
+        ({"family": "4"}, TypeError, "'str' object cannot be interpreted as an integer"),
+        ({"proto": 1 << 31}, OverflowError, "signed integer is greater than maximum"),
+        ({"proto": []}, TypeError, "unhashable type: 'list'"),
+        (
+            {"local_addr": ("127.0.0.1", 0, 0, 0, 0)},
+            TypeError,
+            "_ipaddr_info() takes from 5 to 7 positional arguments but 8 were given",
+        ),
+    ],
+)
+async def test_wrong_hints_for_a_number_are_refused_as_asyncio_does(
+    loop: Loop, refusing: Address, hint: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        await loop.create_connection(asyncio.Protocol, *refusing, **hint)
+
+
+@pytest.mark.parametrize("flags", [1 << 31, 1 << 70, "x", None, 1.5])
+async def test_flags_are_not_looked_at_for_a_number(
+    loop: Loop, refusing: Address, flags: Any
+) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await loop.create_connection(asyncio.Protocol, *refusing, flags=flags)
+
+
 async def test_happy_eyeballs_starts_the_next_attempt_while_one_hangs(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import re
 import socket
 import sys
 import weakref
@@ -229,7 +230,8 @@ async def test_what_datagram_received_raises_is_reported(
         await turns(2)
         assert len(contexts) == 20
         assert isinstance(contexts[0]["exception"], RuntimeError)
-        assert contexts[0]["message"].startswith("Exception in callback ")
+        assert set(contexts[0]) == {"message", "exception", "handle"}
+        assert re.match(r"Exception in callback \w+\._read_ready\(", contexts[0]["message"])
         assert not box.transport.is_closing()
 
 
@@ -336,7 +338,7 @@ async def test_the_repr_tells_the_state(loop: Loop) -> None:
         assert repr(transport) == idle.replace("read=polling", "read=idle")
         transport.close()
         assert repr(transport).startswith(f"<{name} closing fd={fd} read=idle")
-    assert repr(transport).startswith(f"<{name} closed fd=")
+    assert repr(transport) == f"<{name} closed fd={fd}>"
 
 
 async def test_reuse_port_lets_two_endpoints_share_one(loop: Loop) -> None:

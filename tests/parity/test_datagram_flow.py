@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import errno
 import gc
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -380,7 +381,10 @@ async def test_what_connection_lost_raises_is_reported(loop: Loop, contexts: lis
     async with endpoint(loop, LOCALHOST, mailbox=Strict) as box:
         box.transport.close()
         await asyncio.shield(box.lost)
-        assert isinstance(contexts[0]["exception"], RuntimeError)
+        (context,) = contexts
+        assert set(context) == {"message", "exception", "handle"}
+        assert re.match(r"Exception in callback \w+\._call_connection_lost\(", context["message"])
+        assert isinstance(context["exception"], RuntimeError)
         assert box.transport.get_extra_info("socket").fileno() == -1
 
 

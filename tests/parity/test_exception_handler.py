@@ -41,6 +41,23 @@ def test_exceptions_of_every_kind_of_callback_reach_the_handler(
     assert isinstance(contexts[0]["exception"], ZeroDivisionError)
 
 
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+@pytest.mark.parametrize("no_context", [1, "x"])
+def test_what_is_no_context_fails_when_the_callback_is_to_run(
+    loop: Loop, contexts: list[Context], method: str, no_context: Any
+) -> None:
+    when = (0,) if method in {"call_later", "call_at"} else ()
+    handle = getattr(loop, method)(*when, fail, context=no_context)
+    assert contexts == []
+    turn(loop)
+    (context,) = contexts
+    assert set(context) == {"message", "exception", "handle"}
+    assert context["handle"] is handle
+    assert type(context["exception"]) is AttributeError
+    name = type(no_context).__name__
+    assert str(context["exception"]) == f"'{name}' object has no attribute 'run'"
+
+
 def test_exceptions_keep_the_traceback(loop: Loop, contexts: list[Context]) -> None:
     loop.call_soon(fail)
     turn(loop)

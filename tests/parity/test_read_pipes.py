@@ -7,6 +7,7 @@ import contextvars
 import errno
 import gc
 import os
+import re
 import socket
 from io import FileIO
 from pathlib import Path
@@ -143,8 +144,24 @@ async def test_a_protocol_that_raises_keeps_its_pipe(loop: Loop, contexts: list[
         assert await ours.received(3) == b"bad"
         await turns(2)
         assert [str(context["exception"]) for context in contexts] == ["on purpose"]
+        assert set(contexts[0]) == {"message", "exception", "handle"}
+        assert re.match(r"Exception in callback \w+\._read_ready\(", contexts[0]["message"])
         writing.write(b"good")
         assert await ours.received(4) == b"good"
+
+
+async def test_what_connection_lost_raises_is_reported(loop: Loop, contexts: list[Context]) -> None:
+    class Fails(Recorder):
+        def connection_lost(self, exc: BaseException | None) -> None:
+            super().connection_lost(exc)
+            raise RuntimeError("on purpose")
+
+    async with read_end(loop, Fails) as (ours, writing):
+        writing.close()
+        await ours.lost
+        (context,) = contexts
+        assert set(context) == {"message", "exception", "handle"}
+        assert re.match(r"Exception in callback \w+\._call_connection_lost\(", context["message"])
 
 
 async def test_data_comes_in_the_context_of_connecting(loop: Loop) -> None:
@@ -352,7 +369,8 @@ async def test_repr_tells_the_state(loop: Loop) -> None:
         ours.transport.close()
         assert " closing fd=" in repr(ours.transport)
         await ours.lost
-        assert repr(ours.transport).endswith(" closed>")
+        name = type(ours.transport).__name__
+        assert repr(ours.transport) == f"<{name} closed fd={fd} closed>"
 
 
 async def test_debug_mode_tells_of_pipes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import random
+import re
 import socket
 import sys
 from asyncio import selector_events
@@ -151,6 +152,42 @@ async def test_writelines_of_what_is_not_bytes_is_refused(loop: Loop, wrong: lis
             ours.transport.writelines(wrong)
         ours.transport.write(b"only this")
         assert peer.recv(20) == b"only this"
+
+
+joins = sys.version_info < (3, 12)
+
+
+@pytest.mark.skipif(joins, reason="until Python 3.12 sockets join what they are given")
+@pytest.mark.parametrize("nothing", [None, (), "", 0])
+async def test_writelines_takes_what_is_false_for_nothing(loop: Loop, nothing: Any) -> None:
+    async with linked(loop, Recorder) as (ours, peer):
+        ours.transport.writelines(nothing)
+        ours.transport.write(b"only this")
+        assert peer.recv(20) == b"only this"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message", "joined"),
+    [
+        (
+            [1],
+            "memoryview: a bytes-like object is required, not 'int'",
+            "sequence item 0: expected a bytes-like object, int found",
+        ),
+        (
+            "text",
+            "memoryview: a bytes-like object is required, not 'str'",
+            "sequence item 0: expected a bytes-like object, str found",
+        ),
+        (42, "'int' object is not iterable", "can only join an iterable"),
+    ],
+)
+async def test_writelines_says_what_it_wants(
+    loop: Loop, wrong: Any, message: str, joined: str
+) -> None:
+    async with linked(loop, Recorder) as (ours, _):
+        with pytest.raises(TypeError, match=f"^{re.escape(joined if joins else message)}$"):
+            ours.transport.writelines(wrong)
 
 
 async def test_writelines_behind_a_waiting_write_keeps_the_order(loop: Loop) -> None:

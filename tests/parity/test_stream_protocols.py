@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import re
 import socket
 import weakref
 
 import pytest
 
-from .harness.links import both_ends, linked
+from .harness.links import both_ends, everything, linked, narrow_pair
 from .harness.protocols import Buffered, Recorder
 from .harness.turns import turns, until
 from .harness.types import Context, Loop
@@ -62,12 +63,48 @@ async def test_exceptions_of_connection_lost_reach_the_handler_and_close_the_soc
     with theirs:
         protocol = broken_at("connection_lost")(loop)
         transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        # The socket is closed by the time that the handler hears of it.
+        closed: list[int] = []
+        collect = loop.get_exception_handler()
+        assert collect is not None
+
+        def look(loop: asyncio.AbstractEventLoop, context: Context) -> None:
+            closed.append(transport.get_extra_info("socket").fileno())
+            collect(loop, context)
+
+        loop.set_exception_handler(look)
         transport.close()
         await until(lambda: contexts)
-        assert isinstance(contexts[0]["exception"], BrokenError)
+        assert_of_a_handle(contexts, "_call_connection_lost")
         assert protocol.calls == ["connection_made", "connection_lost"]
         assert theirs.recv(1) == b""
-        assert transport.get_extra_info("socket").fileno() == -1
+        assert closed == [-1]
+
+
+async def test_what_connection_lost_raises_behind_the_last_bytes_reaches_the_handler(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    ours, theirs = narrow_pair()
+    with theirs:
+        transport, _ = await loop.create_connection(
+            lambda: broken_at("connection_lost")(loop), sock=ours
+        )
+        transport.write(bytes(100_000))
+        transport.close()
+        assert len(await loop.run_in_executor(None, everything, theirs)) == 100_000
+        await until(lambda: contexts)
+        # asyncio has cancelled that handle by then, and names no method any more.
+        assert_of_a_handle(contexts, "_write_", "None")
+
+
+def assert_of_a_handle(contexts: list[Context], method: str, alternative: str = "") -> None:
+    """Check that one exception was reported, as that of a handle for such a method."""
+    names = rf"\w+\.{method}\w*" + (f"|{alternative}" if alternative else "")
+    (context,) = contexts
+    assert set(context) == {"message", "exception", "handle"}
+    assert re.match(rf"Exception in callback ({names})\(", context["message"])
+    assert isinstance(context["exception"], BrokenError)
+    assert isinstance(context["handle"], asyncio.Handle)
 
 
 @pytest.mark.parametrize(

@@ -404,3 +404,46 @@ async def test_a_childs_readers_are_of_the_native_class(loop: Loop) -> None:
         assert isinstance(reader, asyncio.StreamReader)
         assert type(reader) is not asyncio.StreamReader
     await child.communicate()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's drops it
+@both_sides
+async def test_what_a_refused_read_had_taken_stays(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, _, peer):
+        first = await waiting(loop, reader, reader.readline())
+        peer.sendall(b"ab")
+        await until(lambda: bytes(reader._buffer) == b"ab")
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match=r"^read\(\) called while another"):
+            await reader.read()
+        assert bytes(reader._buffer) == b"ab"
+        peer.sendall(b"\n")
+        assert await first == b"ab\n"
+
+
+@both_sides
+@pytest.mark.parametrize("method", ["read", "readline"])
+async def test_a_read_that_is_dropped_waits_no_more(loop: Loop, side: str, method: str) -> None:
+    async with served(side) as (reader, _, peer):
+        read = getattr(reader, method)()
+        read.send(None)
+        reader.feed_data(b"abc")
+        if method == "readline":
+            read.send(None)
+        del read
+        gc.collect()
+        assert reader._waiter is None
+        peer.sendall(b"z\n")
+        assert await reader.readline() == b"abcz\n"
+
+
+@both_sides
+async def test_a_read_from_a_broken_stream_takes_one_block(loop: Loop, side: str) -> None:
+    async with served(side, limit=16) as (reader, _, _peer):
+        task = await waiting(loop, reader, reader.read())
+        reader.feed_data(b"x" * 100)
+        reader.set_exception(ConnectionResetError("broken"))
+        with pytest.raises(ConnectionResetError, match=r"^broken$"):
+            await task
+        assert bytes(reader._buffer) == b"x" * 84
+        assert reader._paused

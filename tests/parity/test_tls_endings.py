@@ -10,6 +10,7 @@ import struct
 import warnings
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,10 @@ async def test_writes_after_the_end_are_dropped_with_a_warning(
             ours.transport.write(b"too late")
         assert logged.take() == []
         ours.transport.write(b"too late")
+        assert logged.take() == ["SSL connection is closed"]
+        # Nobody looks at the pieces any more.
+        nothing: Any = None
+        ours.transport.writelines(nothing)
         assert logged.take() == ["SSL connection is closed"]
 
 

@@ -6,9 +6,12 @@ import asyncio
 import fcntl
 import gc
 import os
+import re
 import socket
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,6 +279,42 @@ def close_and_collect(loop: Loop) -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "can only join an iterable"),
+        (42, "can only join an iterable"),
+        ([b"x", 1], "sequence item 1: expected a bytes-like object, int found"),
+        (["x"], "sequence item 0: expected a bytes-like object, str found"),
+        (
+            [memoryview(b"abcd")[::2]],
+            "sequence item 0: expected a bytes-like object, memoryview found",
+        ),
+    ],
+)
+async def test_writelines_of_what_is_not_bytes_is_refused(
+    loop: Loop, wrong: Any, message: str
+) -> None:
+    async with write_end(loop) as (ours, reading):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            ours.transport.writelines(wrong)
+        ours.transport.writelines(())
+        ours.transport.write(b"only this")
+        assert reading.read(20) == b"only this"
+
+
+async def test_what_writelines_iterates_over_may_raise(loop: Loop) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"not this"
+        raise LookupError("no more")
+
+    async with write_end(loop) as (ours, reading):
+        with pytest.raises(LookupError, match="no more"):
+            ours.transport.writelines(pieces())
+        ours.transport.write(b"only this")
+        assert reading.read(20) == b"only this"
+
+
 async def test_repr_tells_the_state(loop: Loop) -> None:
     async with write_end(loop) as (ours, _):
         fd = ours.transport.get_extra_info("pipe").fileno()
@@ -284,6 +323,10 @@ async def test_repr_tells_the_state(loop: Loop) -> None:
         assert f" fd={fd} polling bufsize=" in repr(ours.transport)
         ours.transport.close()
         assert " closing fd=" in repr(ours.transport)
+        ours.transport.abort()
+        await ours.lost
+        name = type(ours.transport).__name__
+        assert repr(ours.transport) == f"<{name} closed fd={fd} closed>"
 
 
 async def test_debug_mode_tells_of_failures(

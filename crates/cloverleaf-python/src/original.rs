@@ -92,6 +92,10 @@ impl Original {
 /// What looking at them raises.
 fn is_genuine(class: &Bound<'_, PyType>, method: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = class.py();
+    // A wrapper that passes for what it wraps, `__class__` and all, is of a class of its own.
+    if method.get_type().module()?.to_str()? != "builtins" {
+        return Ok(false);
+    }
     if method.getattr_opt(intern!(py, "__objclass__"))?.is_some() {
         return Ok(true);
     }

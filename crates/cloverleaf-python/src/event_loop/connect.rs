@@ -108,7 +108,7 @@ pub(super) fn begin_literal<'py>(
     slf: &Bound<'py, Loop>,
     host: &Bound<'py, PyAny>,
     port: &Bound<'py, PyAny>,
-    [family, proto, flags]: [i32; 3],
+    hints: [&Bound<'py, PyAny>; 3],
 ) -> PyResult<Option<Bound<'py, Connecting>>> {
     let py = slf.py();
     if is_audited(py) {
@@ -121,6 +121,10 @@ pub(super) fn begin_literal<'py>(
         return Ok(None);
     };
     let (Ok(text), Ok(number)) = (text.to_str(), port.extract()) else {
+        return Ok(None);
+    };
+    // asyncio asks for none of them here, and has a word of its own for each where it does.
+    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(PyAnyMethods::extract::<i32>) else {
         return Ok(None);
     };
     let Some(found) = literal(text, number, [family, libc::SOCK_STREAM, proto, flags]) else {

@@ -303,9 +303,9 @@ impl Loop {
         slf: &Bound<'py, Self>,
         host: &Bound<'py, PyAny>,
         port: &Bound<'py, PyAny>,
-        family: i32,
-        proto: i32,
-        flags: i32,
+        family: &Bound<'py, PyAny>,
+        proto: &Bound<'py, PyAny>,
+        flags: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
         connect::begin_literal(slf, host, port, [family, proto, flags])
     }

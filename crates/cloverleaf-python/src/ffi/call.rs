@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, ffi};
+use pyo3::{Borrowed, ffi, intern};
 
 use super::guarded;
 use super::object::Owned;
@@ -92,7 +92,8 @@ pub(crate) fn call_with<'py, const N: usize>(
 /// Runs `inside` with this context entered, as `Context.run` does.
 ///
 /// # Errors
-/// `RuntimeError` if the context is entered already, `TypeError` if it is none; else what `inside` gives.
+/// `RuntimeError` if the context is entered already, and what asking for its `run` raises if it is none; else what
+/// `inside` gives.
 #[inline]
 pub(crate) fn with_context<R>(
     py: Python<'_>,
@@ -101,7 +102,7 @@ pub(crate) fn with_context<R>(
 ) -> PyResult<R> {
     // SAFETY: the argument is a live object of any type, which the call checks; the thread is attached.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-        return Err(PyErr::fetch(py));
+        return Err(not_entered(context, PyErr::fetch(py)));
     }
     let result = inside();
     // SAFETY: this context was entered above, and whoever entered another one inside has left it.
@@ -109,6 +110,13 @@ pub(crate) fn with_context<R>(
         return Err(PyErr::fetch(py));
     }
     result
+}
+
+/// Why a context could not be entered: asyncio would have asked what is none for its `run`.
+#[cold]
+fn not_entered(context: Borrowed<'_, '_, PyAny>, error: PyErr) -> PyErr {
+    let asked = context.getattr(intern!(context.py(), "run"));
+    asked.err().unwrap_or(error)
 }
 
 /// Calls with these arguments, of which the last ones are given by name: one for each of `names`.

@@ -136,5 +136,15 @@ impl Coroutine for Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         dropped(self);
+        // One that waits is closed by whoever drops it, as a coroutine of Python's is.
+        if let Phase::Waiting(wait) = self.replace(Phase::Finished) {
+            Python::attach(|py| {
+                let raised = PyErr::take(py);
+                cloverleaf::ignore(self.give_up(py, Some(wait)));
+                if let Some(raised) = raised {
+                    raised.restore(py);
+                }
+            });
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `read()` until the end of the stream: what has come is gathered in one `bytes`, and goes back if the read comes to
 //! nothing.
 
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PySlice};
@@ -60,9 +60,12 @@ impl Reading {
             if !reads_by_asyncios_methods(reader)? {
                 return self.hand_over(reader);
             }
+            let is_broken = feed.known().exception.is_some();
             let taken = feed.take(py, |bytes, limit| match bytes.len() {
                 _ if limit == 0 => Part::Unusual,
                 0 => Part::Rest,
+                // It takes one block of asyncio's before it is raised.
+                count if is_broken => Part::First(count.min(limit)),
                 count => Part::First(count),
             })?;
             match taken {
@@ -73,6 +76,12 @@ impl Reading {
                 Taken::End => {
                     let all = self.take_gathered().finish(py)?;
                     return Ok(Step::Done(all.into()));
+                }
+                Taken::TooLittle if self.has_gathered() && feed.known().waiter.is_some() => {
+                    // asyncio's own coroutine would say so, too, but would lose what goes back now.
+                    return Err(PyRuntimeError::new_err(
+                        "read() called while another coroutine is already waiting for incoming data",
+                    ));
                 }
                 Taken::TooLittle => return self.wait(reader, (object, feed)),
                 Taken::Unusual => return self.hand_over(reader),
@@ -88,6 +97,10 @@ impl Reading {
                 return Err(PyErr::from_value(exception.into_bound(py)));
             }
         }
+    }
+
+    fn has_gathered(&self) -> bool {
+        !matches!(self.state().gathered, Gathered::Nothing)
     }
 
     fn take_gathered(&self) -> Gathered {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::class::TlsTransport;
+use super::connection::Connection;
 use super::records::{Step, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
@@ -43,6 +44,11 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
 /// `transport.writelines`: all pieces together, in as few records as hold them.
 fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
+    if let Some(times) = TlsTransport::of(slf)?.with(Connection::refuse_write) {
+        // As asyncio, without a look at the pieces.
+        warn_if_often(py, times)?;
+        return Ok(none(py));
+    }
     let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
     let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
     let whole = PyBytes::new(
@@ -68,6 +74,23 @@ enum Way {
     Lost(u32),
 }
 
+impl Connection {
+    /// Counts a write after the end, and says how many came before; `None` if this one may go.
+    fn refuse_write(&mut self) -> Option<u32> {
+        let is_refused = self.state.refuses_writes();
+        self.lost_writes += u32::from(is_refused);
+        is_refused.then(|| self.lost_writes - 1)
+    }
+}
+
+/// Warns of a program that goes on writing after the end.
+fn warn_if_often(py: Python<'_>, times: u32) -> PyResult<()> {
+    if times < FIRST_WARNED_WRITE {
+        return Ok(());
+    }
+    report::log_warning(py, "SSL connection is closed")
+}
+
 fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
     let bytes = Bytes::of(data)?;
@@ -75,9 +98,8 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     let way = this.with(|connection| {
-        if connection.state.refuses_writes() {
-            connection.lost_writes += 1;
-            return Way::Lost(connection.lost_writes - 1);
+        if let Some(times) = connection.refuse_write() {
+            return Way::Lost(times);
         }
         let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
         if is_free && connection.state == State::Wrapped {
@@ -91,10 +113,7 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let sent = match way {
         Way::Direct => send_now(slf, this, data, len),
         Way::Queued => write_backlog(slf),
-        Way::Lost(times) if times >= FIRST_WARNED_WRITE => {
-            report::log_warning(slf.py(), "SSL connection is closed")
-        }
-        Way::Lost(_) => Ok(()),
+        Way::Lost(times) => warn_if_often(slf.py(), times),
     };
     sent.or_else(|error| shutdown::fatal_error(slf, error, "Fatal error on SSL protocol"))
 }

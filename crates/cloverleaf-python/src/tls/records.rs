@@ -114,7 +114,7 @@ impl Records {
         let inside = inside(&object)?;
         let engine = inside.as_ref().unwrap_or(&object);
         Ok(Self {
-            turns: Turns::default(),
+            turns: Turns::new(),
             do_handshake: object.getattr(intern!(py, "do_handshake"))?.into(),
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),

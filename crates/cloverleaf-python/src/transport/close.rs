@@ -5,8 +5,10 @@ use std::os::fd::RawFd;
 use cloverleaf::Token;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::endpoint::Endpoint;
+use super::failure::{CALL_CONNECTION_LOST, method_failed, told_and_closed};
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
 use super::{early, held, sendfile};
@@ -84,51 +86,60 @@ pub(super) fn schedule_connection_lost(
     let transport = slf.clone().unbind();
     Loop::of(&this.event_loop(py))?.push_call(move |py| {
         let slf = transport.into_bound(py);
-        with_context(py, context.bind(py), || connection_lost(&slf, error))
+        let reason = reason_of(py, error);
+        with_context(py, context.bind(py), || connection_lost(&slf, &reason))
+            .or_else(|error| loss_failed(&slf, &reason, context, error))
     })
+}
+
+/// What `connection_lost` is told.
+pub(super) fn reason_of(py: Python<'_>, error: Option<PyErr>) -> Bound<'_, PyAny> {
+    error.map_or_else(
+        || py.None().into_bound(py),
+        |error| error.into_value(py).into_bound(py).into_any(),
+    )
+}
+
+/// Reports what a protocol's `connection_lost` has raised.
+#[cold]
+fn loss_failed(
+    slf: &Bound<'_, PyAny>,
+    reason: &Bound<'_, PyAny>,
+    context: Owned,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = slf.py();
+    let event_loop = StreamTransport::of(slf)?.event_loop(py);
+    let args = PyTuple::new(py, [reason])?;
+    let called = (CALL_CONNECTION_LOST, &args);
+    method_failed(&event_loop, slf, called, context, error)
 }
 
 /// Tells the protocol that its connection is gone, and closes the descriptor whatever the protocol says to that.
 ///
 /// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
-    let py = slf.py();
+/// What the protocol raises, and then what closing the socket raises.
+pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = StreamTransport::of(slf)?;
-    let event_loop = this.event_loop(py);
-    let told = match this.protocol(py) {
+    let told = match this.protocol(slf.py()) {
         None => Ok(()),
-        Some(protocol) => tell_lost(slf, &event_loop, &protocol, error),
+        Some(protocol) => tell_lost(&protocol, reason),
     };
     if this.with(|stream| stream.kind == Kind::Socket) {
         super::info::remember_sockname(slf)?;
     }
     let closed = release(slf);
     sendfile::give_up(slf, None)?;
-    told.and(closed)
+    told_and_closed(slf.py(), told, closed)
 }
 
-/// Calls `connection_lost`, and reports what it raises.
+/// Calls `connection_lost`.
 ///
 /// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-pub(super) fn tell_lost(
-    slf: &Bound<'_, PyAny>,
-    event_loop: &Bound<'_, PyAny>,
-    protocol: &Bound<'_, PyAny>,
-    error: Option<PyErr>,
-) -> PyResult<()> {
-    let py = slf.py();
-    let reason = error.map_or_else(|| py.None(), |error| error.into_value(py).into_any());
-    match protocol.reach(intern!(py, "connection_lost"), (reason,)) {
-        Ok(_) => Ok(()),
-        Err(error) => report::failed(
-            event_loop,
-            "Exception in callback connection_lost()",
-            error,
-            &[("transport", slf), ("protocol", protocol)],
-        ),
-    }
+/// What it raises.
+pub(super) fn tell_lost(protocol: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<()> {
+    let name = intern!(protocol.py(), "connection_lost");
+    protocol.reach(name, (reason,)).map(drop)
 }
 
 /// Takes a transport back that could not start: nobody has been told of it.
@@ -264,13 +275,22 @@ fn py_is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(super::info::boolean(slf.py(), is_closing))
 }
 
+/// What asyncio's loop calls by a handle, after which the handler's message is named.
+fn call_connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = StreamTransport::of(slf)?;
+    this.with(|stream| stream.phase = stream.phase.max(Phase::Lost));
+    this.update_interest(slf)?;
+    connection_lost(slf, reason)?;
+    Ok(super::info::none(slf.py()))
+}
+
 /// Warns of a transport that nobody closed, and closes it.
 pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let py = slf.py();
     let Ok(this) = StreamTransport::of(slf) else {
         return;
     };
-    if this.with(|stream| matches!(stream.endpoint, Endpoint::Closed(_))) {
+    if this.with(|stream| matches!(stream.endpoint, Endpoint::Closed(..))) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {
@@ -281,7 +301,12 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     }
 }
 
-pub(super) const METHODS: [Method; 2] = [
+pub(super) const METHODS: [Method; 3] = [
+    Method {
+        name: c"_call_connection_lost",
+        doc: c"_call_connection_lost($self, exc)\n--\n\nTell the protocol that the connection is lost, and close it.",
+        kind: raw_onename!(call_connection_lost, "_call_connection_lost", "exc"),
+    },
     Method {
         name: c"close",
         doc: c"close($self, /)\n--\n\nClose the connection once what was written has been sent.",

@@ -14,8 +14,8 @@ pub(crate) enum Endpoint {
     Native(OwnedFd),
     /// A Python socket, or a file that is one end of a pipe.
     Socket(Socket),
-    /// Nobody: it was closed. The closed Python socket, if there was one.
-    Closed(Option<Owned>),
+    /// Nobody: it was closed. The number that it had, and the closed Python socket, if there was one.
+    Closed(RawFd, Option<Owned>),
 }
 
 /// Whom the transport talks to, as far as it was known when it was made.
@@ -48,7 +48,7 @@ impl Endpoint {
         match self {
             Self::Native(fd) => Some(fd.as_fd()),
             Self::Socket(socket) => socket.fd(),
-            Self::Closed(_) => None,
+            Self::Closed(..) => None,
         }
     }
 
@@ -64,21 +64,28 @@ impl Endpoint {
         self.fd().map_or(-1, |fd| fd.as_raw_fd())
     }
 
-    /// The number under which the loop knows the descriptor, also when the program has closed it.
+    /// The number under which the loop knows the descriptor, also when the program has closed it, or has known it.
     pub(crate) fn registered_number(&self) -> RawFd {
         match self {
             Self::Socket(socket) => socket.number(),
-            Self::Native(_) | Self::Closed(_) => self.number(),
+            Self::Native(fd) => fd.as_raw_fd(),
+            Self::Closed(number, _) => *number,
         }
     }
 
     /// What is left when it is closed.
     pub(crate) fn remains(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Native(_) => Self::Closed(None),
-            Self::Socket(socket) => Self::Closed(Some(socket.object().clone_ref(py))),
-            Self::Closed(sock) => Self::Closed(sock.as_ref().map(|sock| sock.clone_ref(py))),
-        }
+        let sock = match self {
+            Self::Native(_) => None,
+            Self::Socket(socket) => Some(socket.object().clone_ref(py)),
+            Self::Closed(_, sock) => sock.as_ref().map(|sock| sock.clone_ref(py)),
+        };
+        Self::Closed(self.registered_number(), sock)
+    }
+
+    /// What a transport's repr tells of it: its number, also when it is closed, and whether it is.
+    pub(crate) fn shown(&self) -> (RawFd, bool) {
+        (self.registered_number(), matches!(self, Self::Closed(..)))
     }
 
     /// Closes the descriptor, and its Python socket if it has one.
@@ -89,7 +96,7 @@ impl Endpoint {
         match self {
             Self::Native(fd) => drop(fd),
             Self::Socket(socket) => socket.close(py)?,
-            Self::Closed(_) => {}
+            Self::Closed(..) => {}
         }
         Ok(())
     }

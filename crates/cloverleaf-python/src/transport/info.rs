@@ -57,7 +57,7 @@ fn socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (held, native) = this.with(|stream| match &stream.endpoint {
         Endpoint::Socket(socket) => (Some(socket.object().clone_ref(py)), None),
         Endpoint::Native(fd) => (None, Some(fd.as_raw_fd())),
-        Endpoint::Closed(sock) => (sock.as_ref().map(|sock| sock.clone_ref(py)), None),
+        Endpoint::Closed(_, sock) => (sock.as_ref().map(|sock| sock.clone_ref(py)), None),
     });
     if let Some(sock) = held {
         return Ok(Some(sock.into_bound(py)));
@@ -123,12 +123,12 @@ fn closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
         .getattr(intern!(py, "socket"))?
         .invoke((family,))?;
     sock.reach0(intern!(py, "close"))?;
-    let endpoint = Endpoint::Closed(Some(sock.clone().into()));
-    let old = this.with(|stream| match &stream.endpoint {
-        Endpoint::Closed(None) => Some(std::mem::replace(&mut stream.endpoint, endpoint)),
-        Endpoint::Native(_) | Endpoint::Socket(_) | Endpoint::Closed(Some(_)) => Some(endpoint),
+    let made = Owned::from(sock.clone());
+    let unused = this.with(|stream| match &mut stream.endpoint {
+        Endpoint::Closed(_, kept @ None) => kept.replace(made),
+        Endpoint::Native(_) | Endpoint::Socket(_) | Endpoint::Closed(..) => Some(made),
     });
-    drop(old);
+    drop(unused);
     Ok(Some(sock))
 }
 
@@ -350,9 +350,9 @@ fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         .map_or_else(|| none(py), Into::into))
 }
 
-fn py_fileno(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let number = StreamTransport::of(slf)?.with(|stream| stream.endpoint.number());
-    Ok(number.into_pyobject(slf.py())?.into())
+fn shown_descriptor(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let shown = StreamTransport::of(slf)?.with(|stream| stream.endpoint.shown());
+    Ok(shown.into_pyobject(slf.py())?.into())
 }
 
 fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -377,9 +377,9 @@ pub(super) const METHODS: [Method; 5] = [
         kind: raw_noargs!(get_protocol),
     },
     Method {
-        name: c"_fileno",
-        doc: c"_fileno($self, /)\n--\n\nThe descriptor's number, or -1 once it is closed.",
-        kind: raw_noargs!(py_fileno),
+        name: c"_shown_descriptor",
+        doc: c"_shown_descriptor($self, /)\n--\n\nThe number that the descriptor has or had, and whether it is closed.",
+        kind: raw_noargs!(shown_descriptor),
     },
     Method {
         name: c"_get_loop",

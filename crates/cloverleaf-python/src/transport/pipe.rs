@@ -268,6 +268,7 @@ pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 fn attach_reading(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &read::METHODS)?;
+    attach_methods(class, &read::READY)?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &info::METHODS)
 }
@@ -275,6 +276,7 @@ fn attach_reading(class: &Bound<'_, PyType>) -> PyResult<()> {
 fn attach_writing(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &write::METHODS)?;
     attach_methods(class, &flow::METHODS)?;
+    attach_methods(class, &read::READY)?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &[close::ABORT])?;
     attach_methods(class, &info::METHODS)

@@ -10,10 +10,11 @@ use cloverleaf::{Interest, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt};
+use pyo3::types::{PyBytes, PyInt, PyTuple};
 use rustix::io::Errno;
 
 use super::early::Early;
+use super::failure::method_failed;
 use super::kind::Kind;
 use super::stream::{Phase, StreamTransport};
 use super::{close, early, pipe, unpolled, write};
@@ -32,18 +33,57 @@ use crate::{report, streams};
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
     if heard.contains(Interest::READ) {
-        let this = StreamTransport::of(slf)?;
-        match this.with(|stream| (stream.kind, stream.unpolled.is_some())) {
-            (_, true) => unpolled::advance(slf)?,
-            (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf)?,
-            (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf)?,
-        }
+        serve_read(slf).or_else(|error| serving_failed(slf, "_read_ready", error))?;
     }
     if heard.contains(Interest::WRITE) {
-        write::write_ready(slf)?;
+        write::write_ready(slf).or_else(|error| serving_failed(slf, "_write_ready", error))?;
     }
     Ok(())
 }
+
+fn serve_read(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    match this.with(|stream| (stream.kind, stream.unpolled.is_some())) {
+        (_, true) => unpolled::advance(slf),
+        (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf),
+        (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf),
+    }
+}
+
+/// Reports what the protocol has raised that does not end the connection, or that came with its end.
+#[cold]
+fn serving_failed(slf: &Bound<'_, PyAny>, method: &str, error: PyErr) -> PyResult<()> {
+    let py = slf.py();
+    let this = StreamTransport::of(slf)?;
+    let called = (method, &PyTuple::empty(py));
+    method_failed(&this.event_loop(py), slf, called, this.context(py)?, error)
+}
+
+/// What asyncio's loop calls by a handle, after which the handler's message is named.
+fn py_read_ready(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    serve_read(slf)?;
+    Ok(super::info::none(slf.py()))
+}
+
+/// The same for writing.
+fn py_write_ready(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    write::write_ready(slf)?;
+    Ok(super::info::none(slf.py()))
+}
+
+/// What every transport has, whichever way its bytes go.
+pub(super) const READY: [Method; 2] = [
+    Method {
+        name: c"_read_ready",
+        doc: c"_read_ready($self, /)\n--\n\nRead what there is, for the protocol.",
+        kind: raw_noargs!(py_read_ready),
+    },
+    Method {
+        name: c"_write_ready",
+        doc: c"_write_ready($self, /)\n--\n\nSend what waits.",
+        kind: raw_noargs!(py_write_ready),
+    },
+];
 
 /// What a read needs to know.
 struct Reading {

@@ -147,8 +147,8 @@ impl Native for StreamTransport {
         }
         match &stream.endpoint {
             Endpoint::Socket(socket) => visitor.object(socket.object()),
-            Endpoint::Closed(Some(sock)) => visitor.object(sock),
-            Endpoint::Native(_) | Endpoint::Closed(None) => {}
+            Endpoint::Closed(_, Some(sock)) => visitor.object(sock),
+            Endpoint::Native(_) | Endpoint::Closed(_, None) => {}
         }
     }
 
@@ -474,6 +474,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &sendfile::METHODS)?;
     attach_property(class, c"_protocol_paused", flow::is_protocol_paused)?;
     attach_attribute(class, c"_extra", (info::extra, info::set_extra))?;
+    attach_methods(class, &read::READY)?;
     attach_methods(class, &close::METHODS)?;
     attach_methods(class, &[close::ABORT, close::FORCE_CLOSE])?;
     attach_methods(class, &info::METHODS)

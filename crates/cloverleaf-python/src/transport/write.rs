@@ -13,7 +13,7 @@ use rustix::net::Shutdown;
 use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
-use super::{close, flow, held, sendfile};
+use super::{close, flow, held, pieces, sendfile};
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 use crate::held::Moment;
@@ -280,7 +280,7 @@ pub(super) fn warn_futile(py: Python<'_>, kind: Kind) -> PyResult<()> {
 }
 
 /// `transport.writelines`: all pieces in one gathered send.
-fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
+fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     this.with(|stream| {
@@ -291,8 +291,9 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
         }
         sendfile::refuse_to("writelines", stream)
     })?;
-    let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
-    let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
+    let kind = this.with(|stream| stream.kind);
+    let pieces = pieces::collect(kind, given)?;
+    let bytes = pieces::bytes_of(kind, &pieces)?;
     if bytes.iter().all(|piece| piece.is_empty()) {
         return Ok(super::info::none(py));
     }
@@ -402,7 +403,7 @@ fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()>
         }
         Next::Finish => {
             this.update_interest(slf)?;
-            close::connection_lost(slf, None)
+            close::connection_lost(slf, slf.py().None().bind(slf.py()))
         }
     }
 }

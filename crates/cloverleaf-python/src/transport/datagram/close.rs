@@ -3,13 +3,15 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::{DatagramTransport, outbox};
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, with_context};
+use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context};
 use crate::report;
-use crate::transport::close::{forget_source, tell_lost};
+use crate::transport::close::{forget_source, reason_of, tell_lost};
 use crate::transport::endpoint::Endpoint;
+use crate::transport::failure::{CALL_CONNECTION_LOST, method_failed, told_and_closed};
 use crate::transport::info::{boolean, none};
 use crate::transport::stream::Phase;
 
@@ -71,23 +73,39 @@ fn schedule_connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyR
     let transport = slf.clone().unbind();
     Loop::of(&this.event_loop(py))?.push_call(move |py| {
         let slf = transport.into_bound(py);
-        with_context(py, context.bind(py), || connection_lost(&slf, error))
+        let reason = reason_of(py, error);
+        with_context(py, context.bind(py), || connection_lost(&slf, &reason))
+            .or_else(|error| loss_failed(&slf, &reason, context, error))
     })
+}
+
+/// Reports what a protocol's `connection_lost` has raised.
+#[cold]
+fn loss_failed(
+    slf: &Bound<'_, PyAny>,
+    reason: &Bound<'_, PyAny>,
+    context: Owned,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = slf.py();
+    let event_loop = DatagramTransport::of(slf)?.event_loop(py);
+    let args = PyTuple::new(py, [reason])?;
+    let called = (CALL_CONNECTION_LOST, &args);
+    method_failed(&event_loop, slf, called, context, error)
 }
 
 /// Tells the protocol that its endpoint is gone, and closes the socket whatever the protocol says to that.
 ///
 /// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
-    let py = slf.py();
+/// What the protocol raises, and then what closing the socket raises.
+pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = DatagramTransport::of(slf)?;
-    let told = match this.protocol(py) {
-        Some(protocol) => tell_lost(slf, &this.event_loop(py), &protocol, error),
+    let told = match this.protocol(slf.py()) {
+        Some(protocol) => tell_lost(&protocol, reason),
         None => Ok(()),
     };
     let closed = release(slf);
-    told.and(closed)
+    told_and_closed(slf.py(), told, closed)
 }
 
 /// Closes the socket and lets go of the protocol and of what was not handed over.
@@ -151,6 +169,15 @@ fn abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(none(slf.py()))
 }
 
+/// What asyncio's loop calls by a handle, after which the handler's message is named.
+fn call_connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let this = DatagramTransport::of(slf)?;
+    this.with(|datagrams| datagrams.phase = datagrams.phase.max(Phase::Lost));
+    this.update_interest(slf)?;
+    connection_lost(slf, reason)?;
+    Ok(none(slf.py()))
+}
+
 fn is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let is_closing = DatagramTransport::of(slf)?.with(|datagrams| datagrams.is_closing());
     Ok(boolean(slf.py(), is_closing))
@@ -162,7 +189,7 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let Ok(this) = DatagramTransport::of(slf) else {
         return;
     };
-    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(_))) {
+    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(..))) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {
@@ -173,7 +200,12 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     }
 }
 
-pub(super) const METHODS: [Method; 3] = [
+pub(super) const METHODS: [Method; 4] = [
+    Method {
+        name: c"_call_connection_lost",
+        doc: c"_call_connection_lost($self, exc)\n--\n\nTell the protocol that the endpoint is gone, and close it.",
+        kind: raw_onename!(call_connection_lost, "_call_connection_lost", "exc"),
+    },
     Method {
         name: c"close",
         doc: c"close($self, /)\n--\n\nClose the endpoint once what was handed to sendto() has been sent.",

@@ -105,9 +105,9 @@ fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         .map_or_else(|| none(py), Into::into))
 }
 
-fn py_fileno(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let number = DatagramTransport::of(slf)?.with(|datagrams| datagrams.endpoint.number());
-    Ok(number.into_pyobject(slf.py())?.into())
+fn shown_descriptor(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let shown = DatagramTransport::of(slf)?.with(|datagrams| datagrams.endpoint.shown());
+    Ok(shown.into_pyobject(slf.py())?.into())
 }
 
 fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -149,9 +149,9 @@ pub(super) const METHODS: [Method; 8] = [
         kind: raw_noargs!(get_protocol),
     },
     Method {
-        name: c"_fileno",
-        doc: c"_fileno($self, /)\n--\n\nThe descriptor's number, or -1 once it is closed.",
-        kind: raw_noargs!(py_fileno),
+        name: c"_shown_descriptor",
+        doc: c"_shown_descriptor($self, /)\n--\n\nThe number that the descriptor has or had, and whether it is closed.",
+        kind: raw_noargs!(shown_descriptor),
     },
     Method {
         name: c"_get_loop",

@@ -134,8 +134,8 @@ impl Native for DatagramTransport {
         }
         match &datagrams.endpoint {
             Endpoint::Socket(socket) => visitor.object(socket.object()),
-            Endpoint::Closed(Some(sock)) => visitor.object(sock),
-            Endpoint::Native(_) | Endpoint::Closed(None) => {}
+            Endpoint::Closed(_, Some(sock)) => visitor.object(sock),
+            Endpoint::Native(_) | Endpoint::Closed(_, None) => {}
         }
     }
 
@@ -193,7 +193,7 @@ impl DatagramTransport {
     fn socket<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.with(|datagrams| match &datagrams.endpoint {
             Endpoint::Socket(socket) => Some(socket.object().clone_ref(py)),
-            Endpoint::Native(_) | Endpoint::Closed(_) => None,
+            Endpoint::Native(_) | Endpoint::Closed(..) => None,
         })
         .map(|sock| sock.into_bound(py))
     }

@@ -24,6 +24,7 @@ use super::receive::{callback_failed, tell_error};
 use super::{DatagramTransport, Datagrams};
 use crate::error::os_error;
 use crate::event_loop::Loop;
+use crate::transport::failure::SENDTO_READY;
 use crate::transport::stream::Phase;
 
 /// Whom a held datagram is for.
@@ -218,8 +219,7 @@ fn send(slf: &Bound<'_, PyAny>, this: &DatagramTransport, mut held: Held) -> PyR
             Err(error) => {
                 rest.advance(1);
                 let told = tell_error(slf, this, os_error(py, &error));
-                let told =
-                    told.or_else(|error| callback_failed(slf, this, "error_received", error));
+                let told = told.or_else(|error| callback_failed(slf, this, SENDTO_READY, error));
                 result = result.and(told);
             }
         }

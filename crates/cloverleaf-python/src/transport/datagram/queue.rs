@@ -15,6 +15,7 @@ use super::receive::{callback_failed, tell_error};
 use super::send::Attempt;
 use super::{DatagramTransport, Datagrams, close, info};
 use crate::ffi::{Owned, SINCE_3_13, copy_context, with_context};
+use crate::transport::failure::SENDTO_READY;
 use crate::transport::stream::Phase;
 
 /// What a waiting datagram counts for beside its bytes: its header, so that empty ones do not wait without end.
@@ -119,10 +120,14 @@ fn drain(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
     });
     drop(old);
     this.update_interest(slf)?;
-    if is_over {
-        close::connection_lost(slf, None)?;
-    }
-    told.or_else(|error: PyErr| callback_failed(slf, this, "error_received", error))
+    let lost = if is_over {
+        close::connection_lost(slf, py.None().bind(py))
+    } else {
+        Ok(())
+    };
+    [told, lost]
+        .into_iter()
+        .try_for_each(|told| told.or_else(|error| callback_failed(slf, this, SENDTO_READY, error)))
 }
 
 /// What waits in front.

@@ -10,6 +10,7 @@ use cloverleaf::{Address, DatagramBatch, Interest, limits, recv_datagram};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::{DatagramTransport, Family, close, outbox, queue};
 use crate::error::{ends_the_run, os_error};
@@ -19,6 +20,7 @@ use crate::ffi::{
     with_context,
 };
 use crate::report;
+use crate::transport::failure::method_failed;
 use crate::transport::info::{boolean, none};
 
 /// Serves an event of a transport: what came first, then room to send.
@@ -234,11 +236,11 @@ fn deliver(
     };
     match call_method(&protocol, intern!(py, "datagram_received"), [data, from]) {
         Ok(_) => Ok(()),
-        Err(error) => callback_failed(slf, this, "datagram_received", error),
+        Err(error) => callback_failed(slf, this, "_read_ready", error),
     }
 }
 
-/// Reports what a method of the protocol raised; the transport goes on.
+/// Reports what the protocol raised when this method of ours told it of something; the transport goes on.
 ///
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
@@ -250,15 +252,10 @@ pub(super) fn callback_failed(
     error: PyErr,
 ) -> PyResult<()> {
     let py = slf.py();
-    let protocol = this
-        .protocol(py)
-        .unwrap_or_else(|| py.None().into_bound(py));
-    report::failed(
-        &this.event_loop(py),
-        &format!("Exception in callback {method}()"),
-        error,
-        &[("transport", slf), ("protocol", &protocol)],
-    )
+    // The handler runs in the handle's context, and this one is entered.
+    let context = copy_context(py)?;
+    let called = (method, &PyTuple::empty(py));
+    method_failed(&this.event_loop(py), slf, called, context, error)
 }
 
 /// Tells the protocol what the kernel has to say instead of a datagram.
@@ -272,7 +269,7 @@ fn refused(slf: &Bound<'_, PyAny>, this: &DatagramTransport, error: &io::Error) 
     let error = os_error(slf.py(), error);
     match tell_error(slf, this, error) {
         Ok(()) => Ok(()),
-        Err(error) => callback_failed(slf, this, "error_received", error),
+        Err(error) => callback_failed(slf, this, "_read_ready", error),
     }
 }
 
@@ -312,7 +309,7 @@ fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()
         Err(error) if is_not_now(py, &error) => Ok(()),
         Err(error) if ends_the_run(py, &error) => Err(error),
         Err(error) if error.is_instance_of::<PyOSError>(py) => tell_error(slf, this, error)
-            .or_else(|error| callback_failed(slf, this, "error_received", error)),
+            .or_else(|error| callback_failed(slf, this, "_read_ready", error)),
         Err(error) => close::fatal_error(slf, error, "Fatal read error on datagram transport"),
     }
 }
@@ -359,7 +356,29 @@ fn is_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(boolean(slf.py(), is_reading))
 }
 
-pub(super) const METHODS: [Method; 3] = [
+/// What asyncio's loop calls by a handle, after which the handler's message is named.
+fn py_read_ready(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    serve(slf, Interest::READ)?;
+    Ok(none(slf.py()))
+}
+
+/// The same for sending.
+fn py_sendto_ready(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    queue::write_ready(slf)?;
+    Ok(none(slf.py()))
+}
+
+pub(super) const METHODS: [Method; 5] = [
+    Method {
+        name: c"_read_ready",
+        doc: c"_read_ready($self, /)\n--\n\nReceive what there is, for the protocol.",
+        kind: raw_noargs!(py_read_ready),
+    },
+    Method {
+        name: c"_sendto_ready",
+        doc: c"_sendto_ready($self, /)\n--\n\nSend what waits.",
+        kind: raw_noargs!(py_sendto_ready),
+    },
     Method {
         name: c"pause_reading",
         doc: c"pause_reading($self, /)\n--\n\nHand nothing to the protocol until resume_reading() is called.",
