@@ -35,16 +35,20 @@ pub(super) fn stop_with(py: Python<'_>, result: Owned) {
 
 /// What calling the class makes, without the call, which takes as long as the rest of a read that finds its bytes.
 ///
-/// None where the interpreter must do it: while an exception is being handled, which becomes the context of this one.
+/// None where the interpreter must do it: before Python 3.15, while an exception is being handled, which becomes the
+/// context of this one.
 #[cfg(Py_3_12)]
 #[inline]
 fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let py = result.py();
-    // SAFETY: the thread is attached.
-    let handled = unsafe { ffi::PyErr_GetHandledException() };
-    // SAFETY: the call gave a new reference, or null.
-    if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() {
-        return None;
+    #[cfg(not(Py_3_15))]
+    {
+        // SAFETY: the thread is attached.
+        let handled = unsafe { ffi::PyErr_GetHandledException() };
+        // SAFETY: the call gave a new reference, or null.
+        if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() {
+            return None;
+        }
     }
     // PyO3 would panic for want of memory, and nothing would catch that here.
     // SAFETY: the result is live, and the thread is attached.
