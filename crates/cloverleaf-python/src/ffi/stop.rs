@@ -7,7 +7,11 @@ use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+#[cfg(Py_3_12)]
+use pyo3::{intern, sync::PyOnceLock, types::PyDict};
 
+#[cfg(Py_3_12)]
+use super::call::Reach;
 use super::object::Owned;
 
 /// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
@@ -35,20 +39,16 @@ pub(super) fn stop_with(py: Python<'_>, result: Owned) {
 
 /// What calling the class makes, without the call, which takes as long as the rest of a read that finds its bytes.
 ///
-/// None where the interpreter must do it: before Python 3.15, while an exception is being handled, which becomes the
-/// context of this one.
+/// None where the interpreter must do it: while an exception is being handled, if that becomes the context of this one.
 #[cfg(Py_3_12)]
 #[inline]
 fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let py = result.py();
-    #[cfg(not(Py_3_15))]
-    {
-        // SAFETY: the thread is attached.
-        let handled = unsafe { ffi::PyErr_GetHandledException() };
-        // SAFETY: the call gave a new reference, or null.
-        if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() {
-            return None;
-        }
+    // SAFETY: the thread is attached.
+    let handled = unsafe { ffi::PyErr_GetHandledException() };
+    // SAFETY: the call gave a new reference, or null.
+    if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() && ends_have_contexts(py) {
+        return None;
     }
     // PyO3 would panic for want of memory, and nothing would catch that here.
     // SAFETY: the result is live, and the thread is attached.
@@ -79,4 +79,24 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     // from now on.
     unsafe { value.write(result.clone().into_ptr()) };
     Some(stop)
+}
+
+/// Whether the end of a coroutine of Python's has what is being handled for its context: patch releases of 3.13 differ.
+///
+/// Something must be handled meanwhile.
+#[cfg(Py_3_12)]
+#[cold]
+fn ends_have_contexts(py: Python<'_>) -> bool {
+    static KNOWN: PyOnceLock<bool> = PyOnceLock::new();
+    let learnt = KNOWN.get_or_try_init(py, || {
+        let names = PyDict::new(py);
+        py.run(c"async def end():\n    return 0", None, Some(&names))?;
+        let end = names.as_any().get_item(intern!(py, "end"))?.invoke0()?;
+        match end.reach(intern!(py, "send"), (py.None(),)) {
+            Ok(_) => Ok(true),
+            Err(stop) => PyResult::Ok(!stop.value(py).getattr("__context__")?.is_none()),
+        }
+    });
+    // Where there is no memory the interpreter says so itself.
+    learnt.copied().unwrap_or(true)
 }
