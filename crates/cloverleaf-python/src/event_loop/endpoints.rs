@@ -127,7 +127,7 @@ pub(crate) fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<
 /// # Errors
 /// `FileNotFoundError` if nothing is there; other `OSError`s of `stat(2)`.
 #[pyfunction]
-pub(super) fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>> {
+fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>> {
     let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
     let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
     Ok(is_socket.then_some(found.st_ino))
@@ -138,6 +138,15 @@ pub(super) fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>>
 /// # Errors
 /// `FileNotFoundError` if nothing is there; other `OSError`s of `unlink(2)`.
 #[pyfunction]
-pub(super) fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
+fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
     rustix::fs::unlink(path).map_err(|errno| crate::error::errno_error(py, errno))
+}
+
+/// The functions of this file.
+///
+/// # Errors
+/// What setting an attribute of a module raises.
+pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(pyo3::wrap_pyfunction!(socket_inode, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(remove_socket, module)?)
 }

@@ -494,9 +494,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Loop>()?;
     module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
-    module.add_function(pyo3::wrap_pyfunction!(endpoints::socket_inode, module)?)?;
-    module.add_function(pyo3::wrap_pyfunction!(endpoints::remove_socket, module)?)?;
-    module.add_function(pyo3::wrap_pyfunction!(watch::note_foreign, module)?)?;
-    module.add_function(pyo3::wrap_pyfunction!(watch::watch_foreign, module)?)?;
+    endpoints::add_to(module)?;
+    watch::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

@@ -164,7 +164,7 @@ fn remove_closed(
 /// # Errors
 /// `TypeError` if it cannot be referred to weakly, `RuntimeError` from a thread that is not the loop's.
 #[pyfunction]
-pub(super) fn note_foreign(
+fn note_foreign(
     event_loop: &Bound<'_, Loop>,
     fd: RawFd,
     transport: Option<&Bound<'_, PyAny>>,
@@ -186,7 +186,7 @@ pub(super) fn note_foreign(
 /// Those of [`add`] and [`remove`].
 #[pyfunction]
 #[pyo3(signature = (event_loop, fd, writes, callback, *args))]
-pub(super) fn watch_foreign<'py>(
+fn watch_foreign<'py>(
     event_loop: &Bound<'py, Loop>,
     fd: RawFd,
     writes: bool,
@@ -312,4 +312,13 @@ pub(super) fn tell_waiters(slf: &Bound<'_, Loop>, token: Token) -> PyResult<()> 
         future::set_result(&waiter.into_bound(py), py.None().bind(py))?;
     }
     Ok(())
+}
+
+/// The functions of this file.
+///
+/// # Errors
+/// What setting an attribute of a module raises.
+pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(pyo3::wrap_pyfunction!(note_foreign, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(watch_foreign, module)?)
 }

@@ -83,36 +83,34 @@ pub(super) fn schedule_connection_lost(
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let context = this.context(py)?;
-    let transport = slf.clone().unbind();
-    Loop::of(&this.event_loop(py))?.push_call(move |py| {
-        let slf = transport.into_bound(py);
-        let reason = reason_of(py, error);
-        with_context(py, context.bind(py), || connection_lost(&slf, &reason))
-            .or_else(|error| loss_failed(&slf, &reason, context, error))
-    })
+    tell_later(slf, &this.event_loop(py), context, error, connection_lost)
 }
 
-/// What `connection_lost` is told.
-pub(super) fn reason_of(py: Python<'_>, error: Option<PyErr>) -> Bound<'_, PyAny> {
-    error.map_or_else(
-        || py.None().into_bound(py),
-        |error| error.into_value(py).into_bound(py).into_any(),
-    )
-}
-
-/// Reports what a protocol's `connection_lost` has raised.
-#[cold]
-fn loss_failed(
+/// Has the transport's own `connection_lost` called in the next turn, and reports what that raises.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(super) fn tell_later(
     slf: &Bound<'_, PyAny>,
-    reason: &Bound<'_, PyAny>,
+    event_loop: &Bound<'_, PyAny>,
     context: Owned,
-    error: PyErr,
+    error: Option<PyErr>,
+    connection_lost: fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<()>,
 ) -> PyResult<()> {
-    let py = slf.py();
-    let event_loop = StreamTransport::of(slf)?.event_loop(py);
-    let args = PyTuple::new(py, [reason])?;
-    let called = (CALL_CONNECTION_LOST, &args);
-    method_failed(&event_loop, slf, called, context, error)
+    let transport = slf.clone().unbind();
+    let of = event_loop.clone().unbind();
+    Loop::of(event_loop)?.push_call(move |py| {
+        let slf = transport.into_bound(py);
+        let reason = error.map_or_else(
+            || py.None().into_bound(py),
+            |error| error.into_value(py).into_bound(py).into_any(),
+        );
+        with_context(py, context.bind(py), || connection_lost(&slf, &reason)).or_else(|error| {
+            let args = PyTuple::new(py, [&reason])?;
+            let called = (CALL_CONNECTION_LOST, &args);
+            method_failed(of.bind(py), &slf, called, context, error)
+        })
+    })
 }
 
 /// Tells the protocol that its connection is gone, and closes the descriptor whatever the protocol says to that.

@@ -3,15 +3,14 @@
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::{DatagramTransport, outbox};
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, raw_onename};
 use crate::report;
-use crate::transport::close::{forget_source, reason_of, tell_lost};
+use crate::transport::close::{forget_source, tell_later, tell_lost};
 use crate::transport::endpoint::Endpoint;
-use crate::transport::failure::{CALL_CONNECTION_LOST, method_failed, told_and_closed};
+use crate::transport::failure::told_and_closed;
 use crate::transport::info::{boolean, none};
 use crate::transport::stream::Phase;
 
@@ -70,28 +69,7 @@ fn schedule_connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyR
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     let context = copy_context(py)?;
-    let transport = slf.clone().unbind();
-    Loop::of(&this.event_loop(py))?.push_call(move |py| {
-        let slf = transport.into_bound(py);
-        let reason = reason_of(py, error);
-        with_context(py, context.bind(py), || connection_lost(&slf, &reason))
-            .or_else(|error| loss_failed(&slf, &reason, context, error))
-    })
-}
-
-/// Reports what a protocol's `connection_lost` has raised.
-#[cold]
-fn loss_failed(
-    slf: &Bound<'_, PyAny>,
-    reason: &Bound<'_, PyAny>,
-    context: Owned,
-    error: PyErr,
-) -> PyResult<()> {
-    let py = slf.py();
-    let event_loop = DatagramTransport::of(slf)?.event_loop(py);
-    let args = PyTuple::new(py, [reason])?;
-    let called = (CALL_CONNECTION_LOST, &args);
-    method_failed(&event_loop, slf, called, context, error)
+    tell_later(slf, &this.event_loop(py), context, error, connection_lost)
 }
 
 /// Tells the protocol that its endpoint is gone, and closes the socket whatever the protocol says to that.
