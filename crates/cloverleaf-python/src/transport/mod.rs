@@ -14,6 +14,7 @@ mod pieces;
 mod pipe;
 mod read;
 mod sendfile;
+mod shown_socket;
 mod start;
 mod stream;
 mod unpolled;

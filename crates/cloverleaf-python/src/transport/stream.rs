@@ -23,7 +23,7 @@ use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
 use super::unpolled::{self, Unpolled};
-use super::{close, datagram, extra, flow, info, pipe, read, write};
+use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -464,6 +464,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StreamTransportBase", class)?;
     pipe::add_to(module)?;
     datagram::add_to(module)?;
+    shown_socket::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(set_transport_class, module)?)
 }
 
@@ -480,13 +481,13 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &info::METHODS)
 }
 
-/// Makes this class, derived in Python, the one of all transports of its native class.
+/// Makes this class, derived in Python, the one of all transports, or shown sockets, of its native class.
 ///
 /// # Errors
 /// `TypeError` if it does not derive from one.
 #[pyfunction]
 fn set_transport_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
-    if pipe::set_class(cls)? || datagram::set_class(cls)? {
+    if pipe::set_class(cls)? || datagram::set_class(cls)? || shown_socket::set_class(cls)? {
         return Ok(());
     }
     CLASS.set_instance_class(cls)?;
