@@ -11,6 +11,8 @@ use crate::ffi::{Owned, Visitor};
 pub(crate) struct Moment {
     /// The number of the event that is being served, or zero if none is, or nothing more can be held.
     pub(crate) event: u64,
+    /// The number of the loop's turn, or zero if it is in none, or in another thread.
+    pub(crate) turn: u64,
     /// The answers to this event are sent together with those to others.
     pub(crate) together: bool,
     /// From when on what is held counts as held.
@@ -21,6 +23,7 @@ impl Moment {
     /// No event is being served, or by another thread.
     pub(crate) const OUTSIDE: Self = Self {
         event: 0,
+        turn: 0,
         together: false,
         since: Time::ORIGIN,
     };
@@ -38,6 +41,9 @@ fn is_late(since: Time, now: Time) -> bool {
 /// The transports whose writes are held.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
+    turns: u64,
+    /// The number of the turn that the loop is in, or zero.
+    turn: u64,
     events: u64,
     /// The address of the object whose event is being served, or zero.
     served: usize,
@@ -57,10 +63,17 @@ impl Held {
     pub(crate) fn begin_turn(&mut self, ready: usize) {
         // A panic may have ended the last turn in the midst of an event.
         self.served = 0;
+        self.turns += 1;
+        self.turn = self.turns;
         self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
             self.ended = Clock::monotonic().now();
         }
+    }
+
+    /// The loop has stopped.
+    pub(crate) const fn end_run(&mut self) {
+        self.turn = 0;
     }
 
     /// What comes for the next events has been received: the time of the first of them begins now.
@@ -107,16 +120,21 @@ impl Held {
     /// The moment of a write of so many bytes.
     #[inline]
     pub(crate) fn moment(&mut self, len: usize) -> Moment {
+        let outside = Moment {
+            turn: self.turn,
+            ..Moment::OUTSIDE
+        };
         if self.served == 0 {
-            return Moment::OUTSIDE;
+            return outside;
         }
         if self.together {
             self.bytes = self.bytes.saturating_add(len);
             if self.bytes > limits::BATCH_BYTES {
-                return Moment::OUTSIDE;
+                return outside;
             }
         }
         Moment {
+            turn: self.turn,
             event: self.events,
             together: self.together && !self.is_full(),
             since: self.since,

@@ -44,6 +44,8 @@ pub(crate) struct LoopState {
     order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
+    /// The connections for which the kernel may hold something back; see `transport/corked.rs`.
+    pub(crate) corked: Vec<Owned>,
     /// How many descriptors the driver has been told of.
     attached: usize,
     /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
@@ -80,6 +82,7 @@ impl LoopState {
             reported: Vec::new(),
             order: Order::default(),
             held: Held::default(),
+            corked: Vec::new(),
             attached: 0,
             quiet: 0,
             asked: Time::ORIGIN,
@@ -334,7 +337,9 @@ impl LoopState {
         self.attached = 0;
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
-        (self.scheduler.close(), sources, self.held.take())
+        let mut transports = self.held.take();
+        transports.append(&mut self.corked);
+        (self.scheduler.close(), sources, transports)
     }
 
     /// Says which interfaces of the kernel may be used.
@@ -427,6 +432,9 @@ impl LoopState {
             }
         }
         self.held.traverse(visitor);
+        for transport in &self.corked {
+            visitor.object(transport);
+        }
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }

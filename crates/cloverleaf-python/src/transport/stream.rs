@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 
+use super::corked::Pieces;
 use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
 use super::flow::Limits;
@@ -75,6 +76,8 @@ pub(super) struct Stream {
     pub(super) last_read: usize,
     /// The event that the last write answered.
     pub(super) wrote_for: u64,
+    /// How many writes there are in a turn.
+    pub(super) pieces: Pieces,
     /// What was received for it together with others, and the protocol has not been told of yet.
     pub(super) early: Option<Early>,
     /// How reading goes on if the driver cannot report on the descriptor.
@@ -415,6 +418,7 @@ impl StreamTransport {
             queue: WriteQueue::new(),
             is_held: false,
             wrote_for: 0,
+            pieces: Pieces::default(),
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
