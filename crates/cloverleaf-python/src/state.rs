@@ -13,7 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
-use crate::held::Held;
+use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -328,7 +328,7 @@ impl LoopState {
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Owned>) {
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>) {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;

@@ -28,6 +28,7 @@ mod method;
 mod object;
 mod plain;
 mod private;
+mod reachable;
 mod socket;
 mod stand_in;
 mod state;
@@ -72,6 +73,7 @@ pub(crate) use method::{
 pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
+pub(crate) use reachable::Reachable;
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, stand_in_slots};
 pub(crate) use state::{
