@@ -13,7 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
-use crate::held::Held;
+use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -331,15 +331,14 @@ impl LoopState {
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Owned>) {
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>, Vec<Owned>) {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
-        let mut transports = self.held.take();
-        transports.append(&mut self.corked);
-        (self.scheduler.close(), sources, transports)
+        let corked = std::mem::take(&mut self.corked);
+        (self.scheduler.close(), sources, self.held.take(), corked)
     }
 
     /// Says which interfaces of the kernel may be used.

@@ -29,6 +29,7 @@ mod object;
 mod option;
 mod plain;
 mod private;
+mod reachable;
 mod socket;
 mod stand_in;
 mod state;
@@ -74,6 +75,7 @@ pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
+pub(crate) use reachable::Reachable;
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{

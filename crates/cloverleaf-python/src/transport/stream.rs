@@ -15,6 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
+use rustix::io::Errno;
 
 use super::corked::Pieces;
 use super::early::Early;
@@ -86,6 +87,8 @@ pub(super) struct Stream {
     pub(super) sending: Option<Sending>,
     pub(super) queue: WriteQueue,
     pub(super) limits: Limits,
+    /// The kernel's answer when the guard has offered what is held, and the loop has not heard of it yet.
+    pub(super) refused: Option<Errno>,
     /// Writes after the connection was lost.
     pub(super) lost_writes: u32,
     pub(super) token: Option<Token>,
@@ -417,6 +420,7 @@ impl StreamTransport {
             registered: Interest::NONE,
             queue: WriteQueue::new(),
             is_held: false,
+            refused: None,
             wrote_for: 0,
             pieces: Pieces::default(),
             limits: Limits::default(),

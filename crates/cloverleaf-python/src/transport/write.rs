@@ -151,6 +151,9 @@ impl Stream {
 
     /// Writes behind what is held: is held as well, or goes with it.
     fn write_behind(&mut self, pieces: &[impl Deref<Target = [u8]>], moment: Moment) -> Outcome {
+        if let Some(errno) = self.take_refusal() {
+            return self.failed(errno);
+        }
         let len = pieces.iter().map(|piece| piece.len()).sum();
         let stays = moment.event != 0 && self.has_hold_for(len) && !moment.is_late();
         if stays {
@@ -169,9 +172,19 @@ impl Stream {
         self.send_queue(last)
     }
 
+    /// Holds nothing any more if the kernel has refused it in the guard's hands.
+    fn take_refusal(&mut self) -> Option<Errno> {
+        let errno = self.refused.take()?;
+        self.is_held = false;
+        Some(errno)
+    }
+
     /// Offers what is held to the kernel, which lets go of what it holds back; `None` if nothing is held.
     pub(super) fn offer_held(&mut self) -> Option<Outcome> {
         self.push();
+        if let Some(errno) = self.take_refusal() {
+            return Some(self.failed(errno));
+        }
         if !std::mem::replace(&mut self.is_held, false) {
             return None;
         }
