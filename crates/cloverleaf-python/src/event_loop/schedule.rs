@@ -185,10 +185,13 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     if debug {
         handle::set_source_traceback(&handle)?;
     }
-    this.push_handle(slf, handle.clone().into())?;
+    let sleeper = this.push_handle(slf, handle.clone().into())?;
     if !this.is_running_now() {
         // Only a loop that runs keeps its queue alive. No Python code has run since the handle was queued.
         reveal(&handle);
+    }
+    if let Some(sleeper) = sleeper {
+        this.rouse(py, sleeper);
     }
     Ok(handle.into())
 }
