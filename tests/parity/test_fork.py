@@ -147,3 +147,43 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
         "ignore",
     )
     assert out == "[0, 1, 4, 9]"
+
+
+def test_a_child_that_was_forked_while_a_thread_woke_the_loop_lets_go_of_it(
+    program: Program,
+) -> None:
+    out = program.output(
+        FORK
+        + """
+import signal, threading
+loop = new_event_loop()
+runs = threading.Thread(target=loop.run_forever)
+runs.start()
+ends = threading.Event()
+def call():
+    while not ends.is_set():
+        come = threading.Event()
+        loop.call_soon_threadsafe(come.set)
+        come.wait()
+calls = threading.Thread(target=call)
+calls.start()
+def work():
+    signal.alarm(5)  # a child that waits for a lock ends by this
+    try:
+        loop.call_soon_threadsafe(print)
+        loop.close()
+    except RuntimeError:
+        pass  # asyncio's loop runs on, it seems to the child
+    return "let go"
+said = {in_child(work) for _ in range(40)}
+ends.set()
+calls.join()
+loop.call_soon_threadsafe(loop.stop)
+runs.join()
+loop.close()
+print(*said)
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "let go"
