@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _AT_ONCE_BETWEEN_PAUSES = 8
 
 # Paths whose spelling may be asked for more than once.
-_PATHS = (str, bytes, PurePath)
+_PATHS: tuple[type[Any], ...] = (str, bytes, PurePath)
 
 _at_once = itertools.count(1)
 
