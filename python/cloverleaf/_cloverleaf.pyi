@@ -193,7 +193,7 @@ class Loop:
     def _perform(self, request: Request) -> asyncio.Future[Any]: ...
     def _watch_child(self, pid: int, callback: Callable[[int | None], object]) -> None: ...
     def _watch_start(
-        self, starting: Starting, callback: Callable[[int | None, str | None], object]
+        self, starting: Starting, told: asyncio.Future[tuple[int, str] | None]
     ) -> None: ...
     def _start_serving(
         self,
@@ -304,7 +304,26 @@ class Request:
 
 @final
 class Program:
-    def __new__(cls, wish: dict[str, Any]) -> Program: ...
+    def __new__(
+        cls,
+        arguments: list[bytes],
+        executables: list[bytes],
+        environment: list[bytes] | None,
+        folder: bytes | None,
+        stdio: tuple[int, int, int],
+        parents_ends: tuple[int, int, int],
+        kept: list[int],
+        closes_others: bool,
+        restores_signals: bool,
+        new_session: bool,
+        process_group: int,
+        groups: list[int] | None,
+        group: int | None,
+        user: int | None,
+        umask: int,
+        copies_memory: bool,
+        /,
+    ) -> Program: ...
     @staticmethod
     def can_start() -> bool: ...
     def start(self) -> Starting: ...
