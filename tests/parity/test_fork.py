@@ -187,3 +187,50 @@ print(*said)
         "ignore",
     )
     assert out == "let go"
+
+
+def test_a_fork_during_another_threads_first_child_harms_nobody(program: Program) -> None:
+    out = program.output(
+        FORK
+        + """
+import signal, threading
+importing, forking = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cloverleaf._starting":
+            importing.set()
+            assert forking.wait(5)
+def start():
+    loop = new_event_loop()
+    try:
+        return loop.run_until_complete(ended(loop))
+    finally:
+        loop.close()
+async def ended(loop):
+    gone = loop.create_future()
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self):
+            gone.set_result(None)
+    none = dict.fromkeys(("stdin", "stdout", "stderr"))
+    transport, _ = await loop.subprocess_exec(Protocol, "true", **none)
+    await gone
+    code = transport.get_returncode()
+    transport.close()
+    return code
+def work():
+    signal.alarm(7)
+    return start()
+if sys.version_info < (3, 12):
+    asyncio.set_child_watcher(asyncio.ThreadedChildWatcher())
+sys.meta_path.insert(0, Slow())
+first = threading.Thread(target=start)
+first.start()
+os.register_at_fork(before=forking.set)
+importing.wait(1 if "cloverleaf" in sys.modules else 0)
+print(in_child(work))
+first.join()
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "0"

@@ -13,7 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
-use crate::held::Held;
+use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -44,6 +44,8 @@ pub(crate) struct LoopState {
     order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
+    /// The connections for which the kernel may hold something back; see `transport/corked.rs`.
+    pub(crate) corked: Vec<Owned>,
     /// How many descriptors the driver has been told of, but for the one that only ends sleeps.
     attached: usize,
     /// A descriptor that only ends sleeps: the driver knows it, and a loop that is awake need not ask for it.
@@ -82,6 +84,7 @@ impl LoopState {
             reported: Vec::new(),
             order: Order::default(),
             held: Held::default(),
+            corked: Vec::new(),
             attached: 0,
             ends_sleeps: None,
             quiet: 0,
@@ -331,14 +334,15 @@ impl LoopState {
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Owned>) {
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>, Vec<Owned>) {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;
         self.ends_sleeps = None;
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
-        (self.scheduler.close(), sources, self.held.take())
+        let corked = std::mem::take(&mut self.corked);
+        (self.scheduler.close(), sources, self.held.take(), corked)
     }
 
     /// Says which interfaces of the kernel may be used.
@@ -431,6 +435,9 @@ impl LoopState {
             }
         }
         self.held.traverse(visitor);
+        for transport in &self.corked {
+            visitor.object(transport);
+        }
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }
