@@ -276,6 +276,7 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
 #[cold]
 fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
     if is_alone(py) {
+        state.others.spared();
         return state.poll();
     }
     let polled = detached(py, || state.poll());
