@@ -3,11 +3,12 @@
 import asyncio
 import functools
 import subprocess
+from asyncio.log import logger
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._debug import Debugging
-from ._log import logger
+from ._later import imported
 from ._pipes import Pipes
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ class Processes(Pipes, Debugging):
 @functools.cache
 def _means() -> tuple[Callable[..., Awaitable[Any]], type["SubprocessTransport"]]:
     """What starts a child, and the class of its transport; most programs start none."""
-    from ._starting import start_process
-    from ._subprocess import SubprocessTransport
-
-    return start_process, SubprocessTransport
+    return imported("_starting").start_process, imported("_subprocess").SubprocessTransport
 
 
 def _refuse_text(

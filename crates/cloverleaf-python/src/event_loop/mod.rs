@@ -462,6 +462,16 @@ impl Drop for Loop {
     }
 }
 
+/// The class whose methods are called without a detour.
+///
+/// # Errors
+/// `RuntimeError` if there is none yet.
+pub(crate) fn final_class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    FINAL
+        .class(py)
+        .ok_or_else(|| PyRuntimeError::new_err("the class of loops is not known yet"))
+}
+
 /// Puts the methods that run for every callback on the final class, where they are found at once.
 ///
 /// # Errors
