@@ -43,11 +43,17 @@ class Processes(Pipes, Debugging):
         """
         _refuse_text(universal_newlines, shell, False, bufsize, text, encoding, errors)
         return await self._start_child(
-            f"execute program {program!r}",
             protocol_factory,
             (program, *args),
-            (stdin, stdout, stderr),
-            {"shell": False, "bufsize": bufsize, **kwargs},
+            {
+                "stdin": stdin,
+                "stdout": stdout,
+                "stderr": stderr,
+                "universal_newlines": False,
+                "shell": False,
+                "bufsize": bufsize,
+                **kwargs,
+            },
         )
 
     async def subprocess_shell(
@@ -74,31 +80,38 @@ class Processes(Pipes, Debugging):
             raise ValueError("cmd must be a string")
         _refuse_text(universal_newlines, shell, True, bufsize, text, encoding, errors)
         return await self._start_child(
-            f"run shell command {cmd!r}",
             protocol_factory,
             cmd,
-            (stdin, stdout, stderr),
-            {"shell": True, "bufsize": bufsize, **kwargs},
+            {
+                "stdin": stdin,
+                "stdout": stdout,
+                "stderr": stderr,
+                "universal_newlines": False,
+                "shell": True,
+                "bufsize": bufsize,
+                **kwargs,
+            },
         )
 
     async def _start_child(
         self,
-        doing: str,
         protocol_factory: Callable[[], _P],
         command: Any,
-        files: tuple[Any, Any, Any],
         keywords: dict[str, Any],
     ) -> tuple[asyncio.SubprocessTransport, _P]:
+        # Under these names asyncio hands them over, too.
+        files = keywords["stdin"], keywords["stdout"], keywords["stderr"]
         protocol = protocol_factory()
         if self.get_debug():
             # The arguments stay out of the log: there may be passwords among them.
+            doing = _describe(command, keywords["shell"])
             logger.debug("%s%s", doing, _describe_files(*files))
         start_process, make_transport = _means()
-        proc = await start_process(self, command, files, keywords)
+        proc = await start_process(self, command, keywords)
         transport = make_transport(self, protocol, proc, command, files)
         await transport._connect()
         if self.get_debug():
-            logger.info("%s: %r", doing, transport)
+            logger.info("%s: %r", _describe(command, keywords["shell"]), transport)
         return transport, protocol
 
 
@@ -130,6 +143,10 @@ def _refuse_text(
         raise ValueError("encoding must be None")
     if errors is not None:
         raise ValueError("errors must be None")
+
+
+def _describe(command: Any, shell: bool) -> str:
+    return f"run shell command {command!r}" if shell else f"execute program {command[0]!r}"
 
 
 def _describe_files(stdin: Any, stdout: Any, stderr: Any) -> str:
