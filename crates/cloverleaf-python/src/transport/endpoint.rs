@@ -40,6 +40,15 @@ impl From<Address> for Peer {
 }
 
 impl Peer {
+    /// Whether it is known to have an IP address.
+    pub(super) fn is_ip(&self) -> bool {
+        match self {
+            Self::Ask => false,
+            Self::V4(_) => true,
+            Self::Other(address) => matches!(**address, Address::Ip(_)),
+        }
+    }
+
     /// The address, if it is known.
     pub(super) fn address(&self) -> Option<Address> {
         match self {
