@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use cloverleaf::{Clock, Guarded, Holder, Time, Watch, limits};
+use cloverleaf::{Clock, Found, Guarded, Holder, Time, Watch, limits};
 
 use crate::ffi::{Owned, Reachable, Visitor};
 
@@ -17,6 +17,8 @@ pub(crate) struct Moment {
     pub(crate) event: u64,
     /// The answers to this event are sent together with those to others.
     pub(crate) together: bool,
+    /// Something is held, by this transport or another.
+    pub(crate) is_any_held: bool,
     /// From when on what is held counts as held.
     since: Time,
 }
@@ -26,6 +28,7 @@ impl Moment {
     pub(crate) const OUTSIDE: Self = Self {
         event: 0,
         together: false,
+        is_any_held: false,
         since: Time::ORIGIN,
     };
 
@@ -41,9 +44,9 @@ fn is_late(since: Time, now: Time) -> bool {
 
 /// A transport, as the guard sees it.
 pub(crate) trait Deferred: Send + Sync {
-    /// Sends what is held without a wait, unless the loop is at it, and leaves what comes of that to the loop; whether
-    /// something is held still that may be sent later. No Python object is touched.
-    fn send_in_place(&self) -> bool;
+    /// Sends what is held without a wait, unless the loop is at it, and leaves what comes of that to the loop. No Python
+    /// object is touched.
+    fn send_in_place(&self) -> Found;
 }
 
 /// A transport that holds something.
@@ -67,13 +70,16 @@ impl List {
 }
 
 impl Holder for List {
-    fn send_overdue(&self, now: Time, held_for: Duration) -> bool {
+    fn send_overdue(&self, now: Time, held_for: Duration) -> Found {
         let listed = self.lock();
-        if now.saturating_since(listed.since) < held_for {
-            return !listed.senders.is_empty();
+        if listed.senders.is_empty() {
+            return Found::Nothing;
         }
-        let send = |is_any, sender: &Sender| sender.get().send_in_place() | is_any;
-        listed.senders.iter().fold(false, send)
+        if now.saturating_since(listed.since) < held_for {
+            return Found::Held;
+        }
+        let send = |found: Found, sender: &Sender| found.max(sender.get().send_in_place());
+        listed.senders.iter().fold(Found::Nothing, send)
     }
 }
 
@@ -90,6 +96,10 @@ pub(crate) struct Held {
     served: usize,
     /// In this turn enough events are to be answered for their answers to be sent together.
     together: bool,
+    /// Turns in which nothing is sent together, as the protocols are too slow for that.
+    rest: u32,
+    /// How many they are next time.
+    next_rest: u32,
     list: Guarded<List>,
     /// How many are on the list.
     count: usize,
@@ -108,6 +118,8 @@ impl Default for Held {
             events: 0,
             served: 0,
             together: false,
+            rest: 0,
+            next_rest: limits::SHORTEST_REST_TURNS,
             list: Guarded::new(List::default()),
             count: 0,
             watch: None,
@@ -133,8 +145,17 @@ impl Held {
         self.served = 0;
         self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
-            self.ended = Clock::monotonic().now();
+            self.begin_turn_together();
         }
+    }
+
+    fn begin_turn_together(&mut self) {
+        if self.rest > 0 {
+            self.rest -= 1;
+            self.together = false;
+            return;
+        }
+        self.ended = Clock::monotonic().now();
     }
 
     /// What comes for the next events has been received: the time of the first of them begins now.
@@ -164,7 +185,31 @@ impl Held {
         }
         let now = Clock::monotonic().now();
         self.ended = now;
-        self.is_any() && (self.is_full() || is_late(self.since, now))
+        if !self.is_any() {
+            return false;
+        }
+        let is_late = is_late(self.since, now);
+        if is_late {
+            self.learn_of_slowness();
+        }
+        is_late || self.is_full()
+    }
+
+    /// What is held must be sent already. If it is too little for one call, it was held in vain, and the same is to be
+    /// expected of the next turns.
+    fn learn_of_slowness(&mut self) {
+        if self.count >= limits::READY_FOR_ONE_CALL {
+            self.next_rest = limits::SHORTEST_REST_TURNS;
+            return;
+        }
+        self.together = false;
+        self.rest = self.next_rest;
+        self.next_rest = (2 * self.next_rest).min(limits::LONGEST_REST_TURNS);
+    }
+
+    /// The address of the object whose event is being served, or zero.
+    pub(crate) const fn served(&self) -> usize {
+        self.served
     }
 
     /// Whether something is held.
@@ -181,18 +226,23 @@ impl Held {
     /// The moment of a write of so many bytes.
     #[inline]
     pub(crate) fn moment(&mut self, len: usize) -> Moment {
+        let outside = Moment {
+            is_any_held: self.is_any(),
+            ..Moment::OUTSIDE
+        };
         if self.served == 0 || !self.is_guarded() {
-            return Moment::OUTSIDE;
+            return outside;
         }
         if self.together {
             self.bytes = self.bytes.saturating_add(len);
             if self.bytes > limits::BATCH_BYTES {
-                return Moment::OUTSIDE;
+                return outside;
             }
         }
         Moment {
             event: self.events,
             together: self.together && !self.is_full(),
+            is_any_held: self.is_any(),
             since: self.since,
         }
     }

@@ -206,8 +206,13 @@ pub(super) fn deliver(
     }
     let (kind, protocol) = this.with(|stream| {
         // What fills its room was cut to it: the next one gets twice as much.
-        let filled = count == room_for(stream.last_read);
+        let filled = count == room_for(stream.last_read) || count == limits::ROOM_BYTES;
         stream.last_read = if filled { 2 * count } else { count };
+        stream.large_reads = if count < limits::ROOM_BYTES {
+            stream.large_reads.saturating_sub(1)
+        } else {
+            limits::READS_AFTER_A_LARGE_ONE
+        };
         let protocol = stream.protocol.as_ref();
         (stream.kind, protocol.map(|protocol| protocol.clone_ref(py)))
     });

@@ -74,6 +74,8 @@ pub(super) struct Stream {
     pub(super) endpoint: Endpoint,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: usize,
+    /// So many reads more are not made together with others', as one of the last was large.
+    pub(super) large_reads: u8,
     /// The event that the last write answered.
     pub(super) wrote_for: u64,
     /// What was received for it together with others, and the protocol has not been told of yet.
@@ -417,6 +419,7 @@ impl StreamTransport {
             registered: Interest::NONE,
             queue: WriteQueue::new(),
             is_held: false,
+            large_reads: 0,
             refused: None,
             wrote_for: 0,
             limits: Limits::default(),
