@@ -18,6 +18,7 @@ __all__ = [
     "Loop",
     "Request",
     "SSLTransportBase",
+    "ShownSocketBase",
     "StreamTransportBase",
     "TimerHandle",
     "attach_hot_methods",
@@ -186,7 +187,7 @@ class Loop:
     def _perform(self, request: Request) -> asyncio.Future[Any]: ...
     def _watch_child(self, pid: int, callback: Callable[[int | None], object]) -> None: ...
     def _watch_start(
-        self, starting: Starting, callback: Callable[[int | None, str | None], object]
+        self, starting: Starting, told: asyncio.Future[tuple[int, str] | None]
     ) -> None: ...
     def _start_serving(
         self,
@@ -196,6 +197,13 @@ class Loop:
         backlog: int,
     ) -> None: ...
     def _stop_serving(self, fd: int) -> None: ...
+
+@disjoint_base
+class ShownSocketBase:
+    def getpeername(self) -> Any: ...
+    def getsockname(self) -> Any: ...
+    def setsockopt(self, *args: Any) -> None: ...
+    def getsockopt(self, *args: Any) -> Any: ...
 
 @disjoint_base
 class StreamTransportBase(asyncio.Transport):
@@ -290,7 +298,26 @@ class Request:
 
 @final
 class Program:
-    def __new__(cls, wish: dict[str, Any]) -> Program: ...
+    def __new__(
+        cls,
+        arguments: list[bytes],
+        executables: list[bytes],
+        environment: list[bytes] | None,
+        folder: bytes | None,
+        stdio: tuple[int, int, int],
+        parents_ends: tuple[int, int, int],
+        kept: list[int],
+        closes_others: bool,
+        restores_signals: bool,
+        new_session: bool,
+        process_group: int,
+        groups: list[int] | None,
+        group: int | None,
+        user: int | None,
+        umask: int,
+        copies_memory: bool,
+        /,
+    ) -> Program: ...
     @staticmethod
     def can_start() -> bool: ...
     def start(self) -> Starting: ...
@@ -304,6 +331,7 @@ def opening(path: bytes, flags: int, mode: int) -> Request: ...
 def content_at_once(path: bytes) -> bytes | None: ...
 def open_at_once(path: bytes, flags: int) -> FileBase | None: ...
 def socket_inode(path: bytes) -> int | None: ...
+def let_only_end_sleeps(event_loop: Loop, fd: int, only: bool) -> None: ...
 def note_foreign(event_loop: Loop, fd: int, transport: object | None) -> None: ...
 def watch_foreign(
     event_loop: Loop, fd: int, writes: bool, callback: Callable[..., object] | None, *args: Any
@@ -312,7 +340,11 @@ def remove_socket(path: bytes) -> None: ...
 def attach_hot_methods(cls: type[Loop]) -> None: ...
 def set_transport_class(
     cls: type[
-        StreamTransportBase | DatagramTransportBase | ReadPipeTransportBase | WritePipeTransportBase
+        StreamTransportBase
+        | DatagramTransportBase
+        | ReadPipeTransportBase
+        | WritePipeTransportBase
+        | ShownSocketBase
     ],
 ) -> None: ...
 def attributes_of(reader: asyncio.StreamReader) -> dict[str, Any]: ...

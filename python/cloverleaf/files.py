@@ -18,9 +18,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from . import _cloverleaf
-from ._file import BinaryFile
+from ._file_binary import BinaryFile
+from ._file_flight import perform
 from ._file_open import open  # noqa: A004  # it is ours
-from ._file_raw import perform
 from ._file_text import TextFile
 
 __all__ = [
@@ -144,8 +144,12 @@ async def _let_others_run() -> None:
 async def write_bytes(path: Any, data: Any) -> int:
     """Make `data` the content of a file, which is made if there is none; return its length."""
     view = memoryview(data)  # says at once that this is no bytes
+    content = bytes(view)
     async with open(path, "wb", 0) as file:
-        return await file.write(view)
+        done = await file.write(content)
+        while done < len(content):
+            done += await file.write(content[done:])
+    return done
 
 
 async def read_text(
@@ -190,8 +194,7 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
 
 async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> int:
     for file in (source, target):
-        file._file.flush()
-        await file._raw.settle()
+        await file._flush()
     start, end = source._file.tell(), target._file.tell()
     copied = 0
 

@@ -15,6 +15,8 @@ use crate::ffi::{Owned, Reachable, Visitor};
 pub(crate) struct Moment {
     /// The number of the event that is being served, or zero if none is, or nothing more can be held.
     pub(crate) event: u64,
+    /// The number of the loop's turn, or zero if it is in none, or in another thread.
+    pub(crate) turn: u64,
     /// The answers to this event are sent together with those to others.
     pub(crate) together: bool,
     /// Something is held, by this transport or another.
@@ -27,6 +29,7 @@ impl Moment {
     /// No event is being served, or by another thread.
     pub(crate) const OUTSIDE: Self = Self {
         event: 0,
+        turn: 0,
         together: false,
         is_any_held: false,
         since: Time::ORIGIN,
@@ -91,6 +94,9 @@ pub(crate) struct Unguarded(
 /// The transports whose writes are held.
 #[derive(Debug)]
 pub(crate) struct Held {
+    turns: u64,
+    /// The number of the turn that the loop is in, or zero.
+    turn: u64,
     events: u64,
     /// The address of the object whose event is being served, or zero.
     served: usize,
@@ -115,6 +121,8 @@ pub(crate) struct Held {
 impl Default for Held {
     fn default() -> Self {
         Self {
+            turns: 0,
+            turn: 0,
             events: 0,
             served: 0,
             together: false,
@@ -143,6 +151,8 @@ impl Held {
     pub(crate) fn begin_turn(&mut self, ready: usize) {
         // A panic may have ended the last turn in the midst of an event.
         self.served = 0;
+        self.turns += 1;
+        self.turn = self.turns;
         self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
             self.begin_turn_together();
@@ -156,6 +166,11 @@ impl Held {
             return;
         }
         self.ended = Clock::monotonic().now();
+    }
+
+    /// The loop has stopped.
+    pub(crate) const fn end_run(&mut self) {
+        self.turn = 0;
     }
 
     /// What comes for the next events has been received: the time of the first of them begins now.
@@ -227,6 +242,7 @@ impl Held {
     #[inline]
     pub(crate) fn moment(&mut self, len: usize) -> Moment {
         let outside = Moment {
+            turn: self.turn,
             is_any_held: self.is_any(),
             ..Moment::OUTSIDE
         };
@@ -240,6 +256,7 @@ impl Held {
             }
         }
         Moment {
+            turn: self.turn,
             event: self.events,
             together: self.together && !self.is_full(),
             is_any_held: self.is_any(),

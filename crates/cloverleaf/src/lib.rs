@@ -98,7 +98,7 @@ pub use event_loop::{
     sleep_until, spawn, spawn_blocking, timeout, yield_now,
 };
 pub use guard::{Found, Guarded, Holder, Missing, Vigil, Watch};
-pub use injector::Injector;
+pub use injector::{Injector, Sleeper};
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
     UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, may_accept,

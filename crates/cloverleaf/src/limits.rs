@@ -31,6 +31,11 @@ pub const GIVE_WAY: Duration = Duration::from_micros(20);
 /// They may become long all at once.
 pub const GIVE_WAY_TURNS: u32 = 64;
 
+/// Turns after which such a loop looks again whether there are other threads at all.
+///
+/// Looking takes 40 instructions of the 2,000 of a turn with one callback.
+pub const ALONE_TURNS: u32 = 8;
+
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
 /// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is

@@ -17,6 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 use rustix::io::Errno;
 
+use super::corked::Pieces;
 use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
 use super::flow::Limits;
@@ -24,7 +25,7 @@ use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
 use super::unpolled::{self, Unpolled};
-use super::{close, datagram, extra, flow, info, pipe, read, write};
+use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -78,6 +79,8 @@ pub(super) struct Stream {
     pub(super) large_reads: u8,
     /// The event that the last write answered.
     pub(super) wrote_for: u64,
+    /// How many writes there are in a turn.
+    pub(super) pieces: Pieces,
     /// What was received for it together with others, and the protocol has not been told of yet.
     pub(super) early: Option<Early>,
     /// How reading goes on if the driver cannot report on the descriptor.
@@ -422,6 +425,7 @@ impl StreamTransport {
             large_reads: 0,
             refused: None,
             wrote_for: 0,
+            pieces: Pieces::default(),
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
@@ -471,6 +475,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StreamTransportBase", class)?;
     pipe::add_to(module)?;
     datagram::add_to(module)?;
+    shown_socket::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(set_transport_class, module)?)
 }
 
@@ -487,13 +492,13 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &info::METHODS)
 }
 
-/// Makes this class, derived in Python, the one of all transports of its native class.
+/// Makes this class, derived in Python, the one of all transports, or shown sockets, of its native class.
 ///
 /// # Errors
 /// `TypeError` if it does not derive from one.
 #[pyfunction]
 fn set_transport_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
-    if pipe::set_class(cls)? || datagram::set_class(cls)? {
+    if pipe::set_class(cls)? || datagram::set_class(cls)? || shown_socket::set_class(cls)? {
         return Ok(());
     }
     CLASS.set_instance_class(cls)?;
