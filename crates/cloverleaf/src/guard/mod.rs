@@ -200,7 +200,6 @@ impl Guard {
                 while self.vigil.is_asleep() && !self.is_to_end.load(Ordering::Acquire) {
                     thread::park();
                 }
-                nap = GUARD_NAP;
             }
             in_vain = 0;
         }
