@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -25,12 +26,17 @@ __all__ = [
     "attributes_of",
     "content_at_once",
     "give_back_attributes",
+    "making_folder",
     "open_at_once",
     "opening",
     "prepare_reader",
+    "removing_file",
+    "removing_folder",
+    "renaming",
     "set_ssl_transport_class",
     "set_stream_classes",
     "set_transport_class",
+    "stat_at_once",
     "streams_are_intact",
 ]
 
@@ -328,6 +334,11 @@ class Starting:
     def pid(self) -> int: ...
 
 def opening(path: bytes, flags: int, mode: int) -> Request: ...
+def removing_file(path: bytes) -> Request: ...
+def removing_folder(path: bytes) -> Request: ...
+def making_folder(path: bytes, mode: int) -> Request: ...
+def renaming(path: bytes, target: bytes) -> Request: ...
+def stat_at_once(path: bytes, follows: bool) -> os.stat_result | None: ...
 def content_at_once(path: bytes) -> bytes | None: ...
 def open_at_once(path: bytes, flags: int) -> FileBase | None: ...
 def socket_inode(path: bytes) -> int | None: ...

@@ -6,7 +6,7 @@ has been waited for. What it was given meanwhile is `Held` before it, in its ord
 
 import io
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 
 class Waits(Exception):  # noqa: N818  # it is no error
@@ -46,13 +46,7 @@ class _Raw(Protocol):
     passed: int
 
 
-if TYPE_CHECKING:
-    _Buffer = io.BufferedWriter
-else:
-    _Buffer = object
-
-
-class _Holding(_Buffer):
+class _Holding:
     """A buffer below a text layer: what needs a wait it holds, or raises `Waits`."""
 
     raw: Any
@@ -65,7 +59,7 @@ class _Holding(_Buffer):
         if not raw.held:
             raw.passed = 0
             try:
-                return super().write(data)
+                return int(super().write(data))  # type: ignore[misc]  # the buffer's
             except Waits:
                 raw.held.append(Held(data, raw.passed))
         else:
@@ -81,7 +75,7 @@ class _Holding(_Buffer):
             return
         if not raw.held:
             try:
-                super().flush()
+                super().flush()  # type: ignore[misc]
             except Waits:
                 if not raw.holds:
                     raise
@@ -91,16 +85,16 @@ class _Holding(_Buffer):
 
     def write_below(self, data: Any, /) -> int:
         """Take what was held."""
-        return super().write(data)
+        return int(super().write(data))  # type: ignore[misc]  # the buffer's
 
     def flush_below(self) -> None:
         """Flush as was held."""
-        super().flush()
+        super().flush()  # type: ignore[misc]
 
 
 class HoldingWriter(_Holding, io.BufferedWriter):
     """For files that are written."""
 
 
-class HoldingRandom(_Holding, io.BufferedRandom):  # type: ignore[misc]  # of one kind when it runs
+class HoldingRandom(_Holding, io.BufferedRandom):
     """For files that are read as well."""
