@@ -35,6 +35,16 @@ impl Moment {
         since: Time::ORIGIN,
     };
 
+    /// The same moment for a write that is to be sent at once.
+    pub(crate) const fn at_once(self) -> Self {
+        Self {
+            event: 0,
+            together: false,
+            is_any_held: false,
+            ..self
+        }
+    }
+
     /// Whether what is held has been held long enough.
     pub(crate) fn is_late(self) -> bool {
         is_late(self.since, Clock::monotonic().now())
@@ -293,6 +303,10 @@ impl Held {
         if watch.is_none() || self.count > 0 && self.watch != watch {
             let last = self.list.holder().lock().senders.pop();
             return last.map_or(Ok(is_its_own), |sender| Err(Unguarded(sender)));
+        }
+        if self.count == 0 && !self.together {
+            // To wake the guard took its time, which is not the protocol's.
+            self.since = Clock::monotonic().now();
         }
         self.watch = watch;
         self.count += 1;

@@ -274,7 +274,7 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     })?;
     if !bytes.is_empty() {
         let moment = held::moment(this, py, bytes.len())?;
-        send_others_before(slf, this, bytes.len(), moment)?;
+        let moment = send_others_before(slf, this, bytes.len(), moment)?;
         let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
             .then(|| KeptBytes::of(data))
             .flatten();
@@ -285,7 +285,8 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(super::info::none(py))
 }
 
-/// Sends what is held, if this write is going to be sent at once: who sees it may count on what was written before.
+/// Sends what is held, if this write is going to be sent at once: who sees it may count on what was written before. Gives
+/// the moment of the write.
 ///
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
@@ -295,11 +296,12 @@ fn send_others_before(
     this: &StreamTransport,
     len: usize,
     moment: Moment,
-) -> PyResult<()> {
+) -> PyResult<Moment> {
     if !moment.is_any_held || this.with(|stream| stream.sends_nothing(len, moment)) {
-        return Ok(());
+        return Ok(moment);
     }
-    held::flush_before(&this.event_loop(slf.py()))
+    held::flush_before(&this.event_loop(slf.py()))?;
+    Ok(moment.at_once())
 }
 
 /// Does what is to be done about a write.
@@ -379,7 +381,7 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     }
     let len = bytes.iter().map(|piece| piece.len()).sum();
     let moment = held::moment(this, py, len)?;
-    send_others_before(slf, this, len, moment)?;
+    let moment = send_others_before(slf, this, len, moment)?;
     let outcome = this.with(|stream| stream.write_pieces(&bytes, moment));
     drop(bytes);
     settle(slf, this, outcome)?;
