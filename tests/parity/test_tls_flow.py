@@ -93,6 +93,8 @@ async def test_drain_waits_for_the_peer(loop: Loop) -> None:
         await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
+    # Else the kernel takes as much as it sees fit, which may be all.
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     reader, writer = await asyncio.open_connection(
         *server.sockets[0].getsockname(), ssl=client_context(), server_hostname=HOST
     )

@@ -68,10 +68,10 @@ pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
-    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
-    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename,
+    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property, caught,
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename, spared,
 };
-pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
+pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};

@@ -101,15 +101,18 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let way = this.with(|connection| {
         if let Some(times) = connection.refuse_write() {
-            return Way::Lost(times);
+            return Ok(Way::Lost(times));
+        }
+        if let Some(records) = &connection.records {
+            records.turns.look()?;
         }
         let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
         if is_free && connection.state == State::Wrapped {
-            return Way::Direct;
+            return Ok(Way::Direct);
         }
         connection.backlog.push(&bytes);
-        Way::Queued
-    });
+        PyResult::Ok(Way::Queued)
+    })?;
     let len = bytes.len();
     drop(bytes);
     let sent = match way {
