@@ -221,9 +221,14 @@ pub(super) fn deliver(
     }
     let (kind, protocol) = this.with(|stream| {
         // What fills its room was cut to it: the next one gets twice as much.
-        let filled = count == room_for(stream.last_read as usize);
+        let filled = count == room_for(stream.last_read as usize) || count == limits::ROOM_BYTES;
         let next = if filled { 2 * count } else { count };
         stream.last_read = u32::try_from(next).unwrap_or(u32::MAX);
+        stream.large_reads = if count < limits::ROOM_BYTES {
+            stream.large_reads.saturating_sub(1)
+        } else {
+            limits::READS_AFTER_A_LARGE_ONE
+        };
         let protocol = stream.protocol.as_ref();
         (stream.kind, protocol.map(|protocol| protocol.clone_ref(py)))
     });

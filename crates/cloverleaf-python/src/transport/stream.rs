@@ -74,6 +74,8 @@ pub(super) struct Stream {
     pub(super) extra_is_whole: bool,
     /// `read_context` is that of all callbacks, from Python 3.15 on; before, each kind has its own.
     pub(super) has_own_context: bool,
+    /// So many reads more are not made together with others', as one of the last was large.
+    pub(super) large_reads: u8,
     /// The size of the last receive, from which the next one's room is guessed.
     pub(super) last_read: u32,
     pub(super) protocol: Option<Owned>,
@@ -476,6 +478,7 @@ impl StreamTransport {
             registered: Interest::NONE,
             queue: WriteQueue::new(),
             is_held: false,
+            large_reads: 0,
             refused: None,
             wrote_for: 0,
             pieces: Pieces::default(),

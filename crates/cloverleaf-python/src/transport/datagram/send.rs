@@ -18,6 +18,7 @@ use crate::error::os_error;
 use crate::ffi::{
     Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
 };
+use crate::transport::held::flush_before;
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
 use crate::transport::stream::Phase;
@@ -86,6 +87,9 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let address = this.permitted(py, address)?;
     let to = this.destination(address.as_ref(), py);
     let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+    if place != Place::Held {
+        flush_before(&this.event_loop(py))?;
+    }
     if place == Place::BehindHeld {
         outbox::flush(slf, this)?;
     }
