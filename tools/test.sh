@@ -151,7 +151,7 @@ stage_rust() {
     # Optimised, since loom runs a test many thousand times; not linked as a release is.
     step 'loom models' limited env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$ROOT/target/loom" \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        cargo test -p cloverleaf --release --test loom_injector
+        cargo test -p cloverleaf --release --test loom_injector --test loom_guard
 }
 # The binding has no main program to run its tests in but Python: tests/ has them. The floor has none.
 NOT_THE_BINDING=(--exclude cloverleaf-python --exclude cloverleaf-floor)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -18,18 +19,24 @@ __all__ = [
     "Loop",
     "Request",
     "SSLTransportBase",
+    "ShownSocketBase",
     "StreamTransportBase",
     "TimerHandle",
     "attach_hot_methods",
     "attributes_of",
     "content_at_once",
     "give_back_attributes",
+    "making_folder",
     "open_at_once",
     "opening",
     "prepare_reader",
+    "removing_file",
+    "removing_folder",
+    "renaming",
     "set_ssl_transport_class",
     "set_stream_classes",
     "set_transport_class",
+    "stat_at_once",
     "streams_are_intact",
 ]
 
@@ -186,7 +193,7 @@ class Loop:
     def _perform(self, request: Request) -> asyncio.Future[Any]: ...
     def _watch_child(self, pid: int, callback: Callable[[int | None], object]) -> None: ...
     def _watch_start(
-        self, starting: Starting, callback: Callable[[int | None, str | None], object]
+        self, starting: Starting, told: asyncio.Future[tuple[int, str] | None]
     ) -> None: ...
     def _start_serving(
         self,
@@ -196,6 +203,13 @@ class Loop:
         backlog: int,
     ) -> None: ...
     def _stop_serving(self, fd: int) -> None: ...
+
+@disjoint_base
+class ShownSocketBase:
+    def getpeername(self) -> Any: ...
+    def getsockname(self) -> Any: ...
+    def setsockopt(self, *args: Any) -> None: ...
+    def getsockopt(self, *args: Any) -> Any: ...
 
 @disjoint_base
 class StreamTransportBase(asyncio.Transport):
@@ -290,7 +304,26 @@ class Request:
 
 @final
 class Program:
-    def __new__(cls, wish: dict[str, Any]) -> Program: ...
+    def __new__(
+        cls,
+        arguments: list[bytes],
+        executables: list[bytes],
+        environment: list[bytes] | None,
+        folder: bytes | None,
+        stdio: tuple[int, int, int],
+        parents_ends: tuple[int, int, int],
+        kept: list[int],
+        closes_others: bool,
+        restores_signals: bool,
+        new_session: bool,
+        process_group: int,
+        groups: list[int] | None,
+        group: int | None,
+        user: int | None,
+        umask: int,
+        copies_memory: bool,
+        /,
+    ) -> Program: ...
     @staticmethod
     def can_start() -> bool: ...
     def start(self) -> Starting: ...
@@ -301,9 +334,15 @@ class Starting:
     def pid(self) -> int: ...
 
 def opening(path: bytes, flags: int, mode: int) -> Request: ...
+def removing_file(path: bytes) -> Request: ...
+def removing_folder(path: bytes) -> Request: ...
+def making_folder(path: bytes, mode: int) -> Request: ...
+def renaming(path: bytes, target: bytes) -> Request: ...
+def stat_at_once(path: bytes, follows: bool) -> os.stat_result | None: ...
 def content_at_once(path: bytes) -> bytes | None: ...
 def open_at_once(path: bytes, flags: int) -> FileBase | None: ...
 def socket_inode(path: bytes) -> int | None: ...
+def let_only_end_sleeps(event_loop: Loop, fd: int, only: bool) -> None: ...
 def note_foreign(event_loop: Loop, fd: int, transport: object | None) -> None: ...
 def watch_foreign(
     event_loop: Loop, fd: int, writes: bool, callback: Callable[..., object] | None, *args: Any
@@ -312,7 +351,11 @@ def remove_socket(path: bytes) -> None: ...
 def attach_hot_methods(cls: type[Loop]) -> None: ...
 def set_transport_class(
     cls: type[
-        StreamTransportBase | DatagramTransportBase | ReadPipeTransportBase | WritePipeTransportBase
+        StreamTransportBase
+        | DatagramTransportBase
+        | ReadPipeTransportBase
+        | WritePipeTransportBase
+        | ShownSocketBase
     ],
 ) -> None: ...
 def attributes_of(reader: asyncio.StreamReader) -> dict[str, Any]: ...

@@ -1,8 +1,10 @@
-"""Files that are awaited: what all have in common, and `BinaryFile`.
+"""Files that are awaited: what all have in common.
 
 Each drives a stack of Python's own: `io.BufferedReader` and its kin, and `io.TextIOWrapper`, on a
 `RawFile` that never waits. So whatever takes no wait is done at once, by the code that `open()`
 uses as well, and what is buffered, decoded and translated is exactly what `open()` makes of it.
+A call that must write first is made again when that has been waited for: `Waits` leaves the stack
+as a failed write would, and a write that does fail leaves it so.
 
 Operations on one file run one after the other, in the order in which they were begun; `pread` and
 `pwrite` run beside them. An operation that is cancelled has not moved the position; a write that is
@@ -10,28 +12,37 @@ cancelled may or may not have happened, and the next operation waits until that 
 """
 
 import asyncio
-import io
 import os
 import warnings
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _cloverleaf, _file_turns
-from ._file_raw import AT_ONCE_BYTES, RawFile, perform
+from ._file_flight import perform
+from ._file_held import Held, Waits, write_first
+from ._file_raw import AT_ONCE_BYTES, RawFile, as_bytes
 from ._file_turns import Turns
 
 _S = TypeVar("_S", str, bytes)
-
-# How much a write may leave in the queue before it waits.
-_QUEUE_BYTES = 1024 * 1024
+_T = TypeVar("_T")
 
 
 class File(_cloverleaf.FileBase, Generic[_S]):
     """What text and binary files have in common."""
 
     # Without a `__dict__` the interpreter finds methods by its shortest way.
-    __slots__ = ("__weakref__", "_file", "_finish", "_is_dirty", "_raw", "_turns", "mode", "name")
+    __slots__ = (
+        "__weakref__",
+        "_file",
+        "_finish",
+        "_is_closing",
+        "_is_dirty",
+        "_raw",
+        "_turns",
+        "mode",
+        "name",
+    )
 
     #: Python's own file on ours.
     _file: Any
@@ -49,6 +60,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         #: Something was written since the last flush.
         self._is_dirty = False
         self._finish: asyncio.Task[None] | None = None
+        #: What is left is being written, and then it is closed.
+        self._is_closing = False
         self.name = raw.name
         self.mode = mode
 
@@ -83,18 +96,14 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             return
         if self._raw.owns_number:
             warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
-        try:
-            if not stack.closed:
-                stack.close()
-        finally:
-            self._raw.abandon()
+        self._raw.abandon(stack)
 
     # -- what needs no wait --------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
-        return bool(self._file.closed)
+        return self._is_closing or bool(self._file.closed)
 
     def fileno(self) -> int:
         """Return the descriptor's number; the descriptor stands where the file does then."""
@@ -125,8 +134,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
-        self._file.flush()
-        self._raw.write_now()
+        self._raw.write_held_now(self._buffer)
+        self._flush_now()
         below = self._raw if self._raw.is_unbuffered else self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
@@ -156,27 +165,25 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         return lines
 
     async def write(self, data: Any, /) -> int:
-        """Write; return how much, which is all."""
+        """Write; return how much: all, unless there is no buffer and the system took less."""
         turn = await self._enter()
-        self._is_dirty = True
         try:
-            count = self._write(data)
-            if not self._raw.is_settled:
-                await self._raw.settle()
+            if self._raw.is_unbuffered:
+                return await self._write(data)
+            self._is_dirty = True
+            count = self._begin_write(data)
+            if self._raw.held:
+                await self._write_held()
+            return count
         finally:
             self._turns.leave(turn)
-        return count
 
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Write each of the lines; line ends are not added."""
         turn = await self._enter()
-        self._is_dirty = True
         try:
             for line in lines:
-                self._file.write(line)
-                if self._raw.queued_bytes > _QUEUE_BYTES:
-                    await self._raw.settle()
-            await self._raw.settle()
+                await self._write(line)
         finally:
             self._turns.leave(turn)
 
@@ -184,8 +191,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Give everything that is buffered to the system."""
         turn = await self._enter()
         try:
-            self._file.flush()
-            await self._raw.settle()
+            await self._flush()
         finally:
             self._turns.leave(turn)
 
@@ -201,12 +207,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Move the position; return where it is then."""
         turn = await self._enter()
         try:
-            if whence == os.SEEK_END:
-                await self._flush_before()
-            position = int(self._file.seek(offset, whence))
-            if not self._raw.is_settled:
-                await self._raw.settle()
-            return position
+            return int(await self._do(self._file.seek, offset, whence))
         finally:
             self._turns.leave(turn)
 
@@ -214,8 +215,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Return the position."""
         turn = await self._enter()
         try:
-            await self._settle_before_tell()
-            return int(self._file.tell())
+            return int(await self._do(self._file.tell))
         finally:
             self._turns.leave(turn)
 
@@ -223,10 +223,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Make the file so long, or end it at the position; return its length."""
         turn = await self._enter()
         try:
-            await self._flush_before()
-            length = int(self._file.truncate(size))
-            await self._raw.settle()
-            return length
+            return int(await self._do(self._file.truncate, size))
         finally:
             self._turns.leave(turn)
 
@@ -236,11 +233,19 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
         if not self._is_finishing():
-            if self._turns.busy or self._raw._flight is not None:
-                # Both the place in the line and the closing stay if the caller gives up.
-                self._finish = self._turns.take(self._finish_in_turn)
-            elif (rest := self._begin_finish()) is not None:
-                self._finish = asyncio.get_running_loop().create_task(rest)
+            if self._finish is not None and not self._finish.done():
+                self._turns.give_up(self._finish)
+            if self._file.closed:
+                return
+            is_free = not self._turns.busy and self._raw.is_settled
+            if is_free and not self._raw._access:
+                # Nothing was written, so nothing is waited for.
+                self._file.close()
+                self._close()
+                return
+            self._is_closing = is_free
+            # Both the place in the line and the closing stay if the caller gives up.
+            self._finish = self._turns.take(self._finish_in_turn)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
 
@@ -285,38 +290,114 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             try:
                 if pauses:
                     await asyncio.sleep(0)
-                await self._raw.land()
+                if not self._raw.is_settled:
+                    await self._settle()
             except BaseException:
                 turns.leave(turn)
                 raise
         return turn
 
-    def _write(self, data: Any) -> int:
-        """Hand data to the stack, or what a buffer would pass on whole to the raw file.
+    @property
+    def _buffer(self) -> Any:
+        """What stands on the raw file, or that itself."""
+        return self._file
 
-        The buffer would lend its memory, which has to be copied before anybody waits.
-        """
-        if type(data) is bytes and len(data) > self._raw.passed_on_above and not self.closed:
+    async def _settle(self) -> None:
+        """Wait for what was given up before, and go on with what is left of it."""
+        await self._raw.land()
+        if self._raw.held:
+            await self._write_held()
+        elif self._raw.is_answered:
+            self._raw.forget_answer(self._buffer.flush)
+
+    async def _write(self, data: Any) -> int:
+        self._is_dirty = True
+        if self._raw.is_unbuffered:
+            # None where `open` has it: the descriptor is one that never blocks.
+            return await self._raw.write_once(as_bytes(data))  # type: ignore[return-value]
+        count = self._begin_write(data)
+        if self._raw.held:
+            await self._write_held()
+        return count
+
+    def _begin_write(self, data: Any) -> int:
+        """Hand data to the stack; what needs a wait is held then."""
+        raw = self._raw
+        if type(data) is bytes and len(data) > raw.passed_on_above and not self._file.closed:
+            # The buffer would lend its memory, which has to be copied before anybody waits.
+            raw.held.append(Held(data))
+            return len(data)
+        raw.passed = 0
+        try:
+            return int(self._file.write(data))
+        except Waits:
+            raw.held.append(Held(as_bytes(data), raw.passed))
+            return len(raw.held[0].data or b"")
+
+    async def _write_held(self) -> None:
+        """Hand what is held to the buffer, and wait for what that must write before."""
+        raw, held, buffer = self._raw, self._raw.held, self._buffer
+        try:
+            await raw.perform_asked()
+            while held:
+                if self._write_first(held[0], buffer):
+                    held.popleft()
+                else:
+                    await raw.perform_asked()
+        except Exception:
+            # The stack is as `open` would have it, which takes no more of a call that has failed.
+            held.clear()
+            self._drop_pending()
+            raise
+
+    def _write_first(self, held: Held, buffer: Any) -> bool:
+        """Hand it to the buffer; tell whether that took it without a wait."""
+        raw = self._raw
+        raw.source, raw.passed = held, 0
+        is_blocking, raw.blocks = raw.blocks, False
+        try:
+            write_first(held, buffer)
+        except Waits:
+            held.done += raw.passed
+            return False
+        finally:
+            raw.source, raw.blocks = None, is_blocking
+        return True
+
+    def _drop_pending(self) -> None:
+        """Drop what a text layer has taken of the call that has failed."""
+
+    async def _do(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Make a call on the stack which writes before it does anything else, if it writes."""
+        raw = self._raw
+        while True:
+            is_blocking, raw.blocks, raw.holds = raw.blocks, False, False
+            try:
+                return call(*args)
+            except Waits:
+                pass
+            finally:
+                raw.blocks, raw.holds = is_blocking, True
+            if raw.held:
+                await self._write_held()
+            else:
+                await raw.perform_asked()
+
+    def _flush_now(self) -> None:
+        self._raw.blocks, is_blocking = True, self._raw.blocks
+        try:
             self._file.flush()
-            return self._raw.write(data)
-        return int(self._file.write(data))
+        finally:
+            self._raw.blocks = is_blocking
 
-    async def _flush_before(self) -> None:
-        """Write what is buffered, before something that must find it written."""
-        if self._is_dirty and not self.closed:
-            self._file.flush()
-            await self._raw.settle()
-            self._is_dirty = False
-
-    async def _settle_before_tell(self) -> None:
-        if not self._raw.is_settled:
-            await self._raw.settle()
+    async def _flush(self) -> None:
+        await self._do(self._file.flush)
+        self._is_dirty = False
 
     async def _sync(self, *, only_data: bool) -> None:
         turn = await self._enter()
         try:
-            self._file.flush()
-            await self._raw.settle()
+            await self._flush()
             await perform(self._syncing(only_data))
         finally:
             self._turns.leave(turn)
@@ -324,174 +405,40 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def _is_finishing(self) -> bool:
         """Whether somebody has begun to close the file, and did not fail before it was closed."""
         finish = self._finish
-        if finish is None or self.closed:
+        if finish is None or self._file.closed:
             return finish is not None
         return not (finish.done() or finish.get_loop().is_closed())
 
     async def _finish_in_turn(self, turn: int) -> None:
         try:
+            self._is_closing = False
             await self._raw.land()
-            finishing = self._begin_finish()
+            if self._file.closed:
+                return
+            self._is_closing = True
+            error = await self._write_last()
+            # What has failed goes with its buffer.
+            self._raw.discards = True
+            self._file.close()
         finally:
             self._turns.leave(turn)
-        if finishing is not None:
-            await finishing
-
-    def _begin_finish(self) -> Coroutine[Any, Any, None] | None:
-        """Close the file for everybody; return what is left to wait for."""
-        if self.closed:
-            return None
-        error = None
-        try:
-            self._file.close()
-        except BaseException as raised:
-            error = raised
-        if self._raw.is_settled and not self._raw._access:
-            # Nothing was written, so nothing is waited for.
-            self._close()
-            if error is not None:
-                raise error
-            return None
-        return self._finish_closing(error)
-
-    async def _finish_closing(self, error: BaseException | None) -> None:
-        try:
-            await self._raw.settle()
-        finally:
-            await perform(self._closing())
+        await perform(self._closing())
         if error is not None:
             raise error
 
+    async def _write_last(self) -> Exception | None:
+        """Write all there is, before the file is closed; return what went wrong."""
+        found = None
+        for step in (self._settle, self._flush_last):
+            try:
+                await step()
+            except Exception as error:
+                found = error
+            except BaseException:
+                # The loop ends. What is under way comes to its end, and then the rest.
+                self._raw.abandon(self._file)
+                raise
+        return found
 
-class BinaryFile(File[bytes]):
-    """A file of bytes."""
-
-    __slots__ = ()
-
-    async def read(self, size: int | None = -1, /) -> bytes:
-        """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
-        turn = await self._enter()
-        try:
-            data: bytes | None = self._file.read(size)
-            if self._raw.starved:
-                data = await self._read_on("read", data, -1 if size is None else size)
-        finally:
-            self._turns.leave(turn)
-        return data or b""
-
-    async def read1(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, as many as one read of the system brings."""
-        turn = await self._enter()
-        try:
-            data: bytes | None = self._file.read1(size)
-            while self._raw.starved and not data:
-                self._raw.starved = False
-                await self._raw.fetch(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
-                data = self._file.read1(size)
-            self._raw.starved = False
-        finally:
-            self._turns.leave(turn)
-        return data or b""
-
-    async def peek(self, size: int = 0, /) -> bytes:
-        """Return bytes that come next, which stay there."""
-        turn = await self._enter()
-        try:
-            data: bytes = self._file.peek(size)
-            while self._raw.starved and not data:
-                self._raw.starved = False
-                await self._raw.fetch(io.DEFAULT_BUFFER_SIZE)
-                data = self._file.peek(size)
-            self._raw.starved = False
-        finally:
-            self._turns.leave(turn)
-        return data
-
-    async def readall(self) -> bytes:
-        """Return all bytes up to the end."""
-        return await self.read()
-
-    async def readline(self, size: int = -1, /) -> bytes:
-        """Return the next line, with its end, or at most `size` bytes of it; empty at the end."""
-        if self._raw.is_unbuffered:
-            return await self._readline_unbuffered(size)
-        turn = await self._enter()
-        try:
-            line: bytes = self._file.readline(size)
-            if self._raw.starved:
-                line = await self._read_on("readline", line, size)
-        finally:
-            self._turns.leave(turn)
-        return line
-
-    async def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer; return how much of it, less than all only at the end of the file."""
-        with memoryview(buffer).cast("B") as room:
-            return await self._read_for(room)
-
-    async def _read_for(self, room: memoryview) -> int:
-        turn = await self._enter()
-        filled = 0
-        try:
-            while True:
-                self._raw.starved = False
-                filled += self._file.readinto(room[filled:]) or 0
-                if not self._raw.starved:
-                    return filled
-                await self._raw.fetch(len(room) - filled)
-        except BaseException:
-            self._put_back(bytes(room[:filled]))
-            raise
-        finally:
-            self._raw.starved = False
-            self._turns.leave(turn)
-
-    async def _read_on(self, method: str, data: bytes | None, size: int) -> bytes:
-        """Go on with a read that had to stop for want of bytes."""
-        parts = [data] if data else []
-        seen = len(data or b"")
-        try:
-            while self._raw.starved:
-                self._raw.starved = False
-                rest = size - seen if size >= 0 else -1
-                await self._raw.fetch(self._want(method, rest))
-                more: bytes | None = getattr(self._file, method)(rest)
-                if more:
-                    parts.append(more)
-                    seen += len(more)
-                    if method == "readline" and more.endswith(b"\n"):
-                        break
-        except BaseException:
-            self._put_back(b"".join(parts))
-            raise
-        finally:
-            self._raw.starved = False
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _want(self, method: str, rest: int) -> int:
-        """Return how many bytes to fetch."""
-        if method == "readline":
-            return io.DEFAULT_BUFFER_SIZE
-        if self._raw.is_unbuffered and rest >= 0:
-            return rest
-        if rest < 0:
-            rest = self._raw.rest()
-        return max(rest, io.DEFAULT_BUFFER_SIZE)
-
-    def _put_back(self, data: bytes) -> None:
-        """Undo a read that nobody got."""
-        if not data:
-            return
-        if self._raw.is_seekable:
-            self._file.seek(-len(data), os.SEEK_CUR)
-        else:
-            self._raw.put_back(data)
-
-    async def _readline_unbuffered(self, size: int) -> bytes:
-        line = b""
-        while (size < 0 or len(line) < size) and not line.endswith(b"\n"):
-            byte = await self.read(1)
-            if not byte:
-                break
-            line += byte
-        return line
+    async def _flush_last(self) -> None:
+        await self._flush()

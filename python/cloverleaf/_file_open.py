@@ -17,8 +17,11 @@ from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
 from . import _cloverleaf
-from ._file import BinaryFile, File
-from ._file_raw import RawFile, perform
+from ._file import File
+from ._file_binary import BinaryFile
+from ._file_flight import perform
+from ._file_held import HoldingRandom, HoldingWriter
+from ._file_raw import RawFile
 from ._file_text import TextFile
 
 _F = TypeVar("_F", bound=AbstractAsyncContextManager[Any])
@@ -251,14 +254,12 @@ class Request:
         is_binary = "b" in self.mode
         stack: Any = raw
         if self.buffering != 0:
-            stack = _buffer(raw, size)
+            stack = _buffer(raw, size, is_binary=is_binary)
         elif is_binary:
             raw.is_unbuffered = True
         else:
             raise ValueError("can't have unbuffered text I/O")
         if is_binary:
-            if type(stack) is io.BufferedWriter:
-                raw.passed_on_above = size
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
@@ -275,13 +276,13 @@ class Request:
         return found.st_blksize if found.st_blksize > 1 else io.DEFAULT_BUFFER_SIZE
 
 
-def _buffer(raw: RawFile, size: int) -> Any:
-    kind: Any = io.BufferedReader
+def _buffer(raw: RawFile, size: int, *, is_binary: bool) -> Any:
+    if raw._access == os.O_RDONLY:
+        return io.BufferedReader(raw, size)
+    raw.passed_on_above = size
     if raw._access == os.O_RDWR:
-        kind = io.BufferedRandom
-    elif raw._access == os.O_WRONLY:
-        kind = io.BufferedWriter
-    return kind(raw, size)
+        return (io.BufferedRandom if is_binary else HoldingRandom)(raw, size)
+    return (io.BufferedWriter if is_binary else HoldingWriter)(raw, size)
 
 
 def _is_seekable(fd: int) -> bool:

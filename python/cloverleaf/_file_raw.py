@@ -1,45 +1,32 @@
-"""`RawFile`: the bottom of a file's stack: gives what is at hand, and writes behind its caller.
+"""`RawFile`: the bottom of a file's stack: gives what is at hand, and takes what takes no wait.
 
 Python's own buffers and text layers stand on it as they stand on `io.FileIO`, and never wait: a
-read that would have to gives None and leaves the mark `starved`, and a write is queued. Whoever
-drives the stack then awaits `fetch` and `settle`, and nothing of the stack's work is lost
-meanwhile.
+read that would have to gives None and leaves the mark `starved`, and a write raises `Waits`, which
+leaves the stack as a write that failed would. Whoever drives the stack then awaits `fetch` or
+`perform_asked` and calls the stack again, which is answered then. So it is always in the state in
+which `open` would have it, also when the system refuses a write in the midst of a call.
 
 The position is the file's own: it counts what has reached the stack, so no operation that was
 given up moves it.
 """
 
-import asyncio
 import io
 import operator
 import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from . import _cloverleaf
-
-_T = TypeVar("_T")
+from ._file_flight import Flight, perform
+from ._file_held import Held, Waits, write_first
 
 # What the loop's own thread reads and writes at most.
 AT_ONCE_BYTES = 1024 * 1024
 
 
-def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
-    """Have the running loop make a request; a loop of another kind gives it to its executor."""
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, _cloverleaf.Loop):
-        return loop._perform(request)
-    return loop.run_in_executor(None, request.run)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _bytes(data: Any) -> bytes:
+def as_bytes(data: Any) -> bytes:
     if type(data) is bytes:
         return data
     try:
@@ -51,29 +38,13 @@ def _bytes(data: Any) -> bytes:
         return bytes(view)
 
 
-class _Write:
-    """Bytes that are to be written at an offset, or where the descriptor stands."""
-
-    __slots__ = ("began_at", "data", "done", "offset")
-
-    def __init__(self, data: bytes, offset: int | None, began_at: int) -> None:
-        self.data = data
-        self.done = 0
-        self.offset = offset
-        #: The file's position before it.
-        self.began_at = began_at
-
-    @property
-    def next_offset(self) -> int | None:
-        return None if self.offset is None else self.offset + self.done
-
-
-class RawFile(io.RawIOBase):
+class RawFile(Flight, io.RawIOBase):
     """One open descriptor, for the stack above it."""
 
     def __init__(
         self, native: _cloverleaf.FileBase, name: Any, flags: int, *, is_seekable: bool
     ) -> None:
+        super().__init__()
         self.native = native
         self.name = name
         #: The descriptor's number as the program knows it; ours may be a copy.
@@ -88,19 +59,35 @@ class RawFile(io.RawIOBase):
         self.is_unbuffered = False
         #: Writes of more bytes are passed on whole by the buffer above.
         self.passed_on_above = sys.maxsize
+        #: Writes go to the system at once, and may block.
+        self.blocks = False
+        #: Nothing is read or written: it raises `Waits`.
+        self.is_apart = False
+        #: Writes go nowhere: what they bring has failed before.
+        self.discards = False
         self._access = flags & os.O_ACCMODE
         self._appends = bool(flags & os.O_APPEND)
         self.writes_at_once = True
-        #: Where the position must be after the last append.
-        self._appended = -1
         #: What `fetch` has brought, from the position on; empty at the end of the file.
         self._fetched: bytes | None = None
-        self._queue: deque[_Write | int] = deque()
-        #: How many bytes wait to be written.
-        self.queued_bytes = 0
-        self._flight: asyncio.Future[Any] | None = None
-        self._flight_process = 0
-        self._is_abandoned = False
+        #: What waits before the stack, in its order; a buffer below a text layer adds to it
+        #: and says nothing if `holds` is set, and takes nothing if `drops` is.
+        self.held: deque[Held] = deque()
+        self.holds = True
+        self.drops = False
+        #: What of the first of them the stack is writing, and how much went past its buffer.
+        self.source: Held | None = None
+        self.passed = 0
+        #: What the stack has asked for: bytes from where on and the offset, or a length.
+        self._asked: tuple[bytes, int, int | None] | int | None = None
+        #: What it will be told when it asks again; None says that the system would block.
+        self._answer: int | None = None
+        self.is_answered = False
+        self._answers_truncate = False
+        #: How much is being written where the descriptor stands.
+        self._unplaced = 0
+        #: The stack that nobody has any more, and that is to be closed.
+        self._left: Any = None
         if is_seekable:
             whence = os.SEEK_END if self._appends else os.SEEK_CUR
             self.position = os.lseek(self._own, 0, whence)
@@ -137,6 +124,8 @@ class RawFile(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int | None:
         """Fill the buffer with what is at hand; None if that is nothing."""
         self._check_readable()
+        if self.is_apart:
+            raise Waits
         if self._fetched is not None:
             with memoryview(buffer).cast("B") as room:
                 data = self._take_fetched(len(room))
@@ -164,7 +153,7 @@ class RawFile(io.RawIOBase):
             return data
         if self.reads_block:
             data = self._read_now(size)
-        elif self.is_seekable and not self._queue:
+        elif self.is_seekable:
             data = self.native._try_read(size, self.position)
         if data is None:
             self.starved = True
@@ -185,24 +174,36 @@ class RawFile(io.RawIOBase):
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def write(self, data: Any, /) -> int:
-        """Queue the bytes, all of them."""
-        content = _bytes(data)
-        self._check_writable()
-        if not content:
-            return 0
-        self._fetched = None
-        began_at = self.position
-        offset = began_at if self.is_seekable and not self._appends else None
-        if self.is_seekable and self._appends:
-            # Where it will be when the system has appended this, unless others append as well.
-            end = os.lseek(self._own, 0, os.SEEK_END) + self.queued_bytes
-            self.position = self._appended = end + len(content)
-        else:
-            self.position += len(content)
-        self._queue.append(_Write(content, offset, began_at))
-        self.queued_bytes += len(content)
-        return len(content)
+    def write(self, data: Any, /) -> int | None:
+        """Write once, if that takes no wait, or has been waited for; return how much.
+
+        Raises `Waits` if it needs a wait, with nothing changed.
+        """
+        with memoryview(data) as view:
+            size = view.nbytes
+            self._check_writable()
+            if not size or self.discards:
+                return size
+            if self.is_apart:
+                raise Waits
+            self._fetched = None
+            if self.is_answered:
+                self.is_answered = False
+                return self._advance(self._answer, size)
+            if self.blocks or not (self.is_seekable or os.get_blocking(self._own)):
+                return self._advance(self._write_now(view), size)
+            if size <= self.passed_on_above:
+                content, start = bytes(view), 0
+            elif self.source is not None and self.source.data is not None:
+                # The buffer lends what it was given; that itself needs no copy.
+                content = self.source.data
+                start = len(content) - size
+            else:
+                raise Waits
+        if count := self.try_write(content, start):
+            return self._advance(count, size)
+        self._asked = content, start, self._offset
+        raise Waits
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position."""
@@ -214,7 +215,6 @@ class RawFile(io.RawIOBase):
             # A buffer for both directions seeks to where it is before each read.
             self._fetched = None
         self.position = position
-        self._appended = -1
         return position
 
     def tell(self) -> int:
@@ -225,21 +225,27 @@ class RawFile(io.RawIOBase):
         return self.position
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Queue a change of the file's length."""
+        """Change the file's length, if that has been waited for; raises `Waits` otherwise."""
         self._check_writable()
         if size is None:
             size = self.tell()
         size = operator.index(size)
         self._fetched = None
-        self._queue.append(size)
+        if self.is_answered:
+            self.is_answered = False
+        elif self.blocks:
+            os.ftruncate(self._own, size)
+        else:
+            self._asked = size
+            raise Waits
         return size
 
     # -- what the stack's driver calls ---------------------------------------------------------
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is under way, and nothing waits to be written."""
-        return self._flight is None and not self._queue
+        """Whether nothing is under way, or has ended without the stack's knowing."""
+        return self._flight is None and not self.is_answered and not self.held
 
     @property
     def owns_number(self) -> bool:
@@ -273,67 +279,113 @@ class RawFile(io.RawIOBase):
 
     async def fetch(self, size: int) -> None:
         """Wait for the next bytes, about `size` of them, which the stack will find at hand."""
-        await self.settle()
         if self._fetched is None:
             offset = self.position if self.is_seekable else None
             request = self.native._reading(max(size, 1), offset)
             await self.fly(lambda: perform(request), lambda data: self._land_fetched(offset, data))
 
-    async def settle(self) -> None:
-        """Wait until nothing is under way and all that was queued is written, in its order.
+    async def perform_asked(self) -> None:
+        """Wait for what the stack has asked for; it is answered when it asks again."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        self._answers_truncate = isinstance(asked, int)
+        if isinstance(asked, int):
+            request = self.native._truncating(asked)
+        else:
+            content, start, offset = asked
+            request = self.native._writing(content, start, offset)
+            self._unplaced = len(content) - start if offset is None else 0
+        try:
+            await self.fly(lambda: perform(request), self._note_answer)
+        except BlockingIOError:
+            self._note_answer(None)
 
-        What a buffer has given and cannot be written stays in the queue, and is tried again the
-        next time, as a buffer keeps it; what the program itself has asked for has failed then.
+    def forget_answer(self, flush: Callable[[], object]) -> None:
+        """Have the buffer hear of a write that somebody has begun who gave up."""
+        if self._answers_truncate:
+            self.is_answered = False
+            return
+        is_blocking, self.blocks = self.blocks, False
+        try:
+            flush()
+        except Waits:
+            self._asked = None  # what else it has can wait
+        finally:
+            self.blocks = is_blocking
+
+    async def write_once(self, content: bytes) -> int | None:
+        """Write without a buffer above, as one call of the system would, and say how much."""
+        self._check_writable()
+        self._fetched = None
+        done = self.try_write(content, 0) if content else 0
+        if done:
+            self._advance(done, 0)
+            if done == len(content):
+                return done
+        if not content or not (self.is_seekable or os.get_blocking(self._own)):
+            return self._advance(self._write_now(memoryview(content)), 0)
+        request = self.native._writing(content, done, self._offset)
+        try:
+            count: int = await self.fly(
+                lambda: perform(request), lambda count: self._advance(count, 0)
+            )
+        except BlockingIOError:
+            return done or None
+        except OSError:
+            if not done:
+                raise
+            return done
+        return done + count
+
+    def try_write(self, content: bytes, start: int) -> int:
+        """Write what takes no wait, if anything; return how much."""
+        offset = self._offset
+        if offset is None or not self.writes_at_once:
+            return 0
+        count = self.native._try_write(content, start, offset)
+        # Few file systems can, and those that can will not soon again.
+        self.writes_at_once = count > 0
+        return count
+
+    def abandon(self, stack: Any) -> None:
+        """Close the stack and the descriptor, now: nobody is left who could wait.
+
+        What is under way is waited for, unless nobody will hear of its end.
         """
-        while not self.is_settled:
-            await self.land()
-            if self._queue:
-                await self._write_first()
-
-    async def land(self) -> None:
-        """Wait until nothing is under way any more."""
-        while self._flight is not None:
-            await self._landing(self._flight)
-
-    async def fly(
-        self,
-        begin: Callable[[], asyncio.Future[_T]],
-        land: Callable[[_T], object],
-        fail: Callable[[], object] = lambda: None,
-    ) -> _T:
-        """Wait for what `begin` begins.
-
-        `land` gets its result, or `fail` is called, also if nobody waits any more.
-        """
-        loop = asyncio.get_running_loop()
-        flight = begin()
-        waiter = loop.create_future()
-
-        def landed(flight: asyncio.Future[_T]) -> None:
-            self._flight = None
-            if not flight.cancelled():
-                # Asking for the exception tells asyncio that somebody cares.
-                if flight.exception() is None:
-                    land(flight.result())
-                else:
-                    fail()
-            _wake(waiter)
-            if self._is_abandoned:
-                self.abandon()
-
-        self._flight, self._flight_process = flight, os.getpid()
-        flight.add_done_callback(landed)
-        await waiter
-        return flight.result()
-
-    def abandon(self) -> None:
-        """Write what is queued and close the descriptor, now: nobody is left who could wait."""
-        self._is_abandoned = True
+        if self._left is not None:
+            return
+        self._left = stack
+        if self._flight is not None and self._is_flight_lost():
+            self._forget_flight()
         if self._flight is None:
-            try:
-                self.write_now()
-            finally:
-                self.native._close()
+            self._close_left()
+
+    def _note_landed(self) -> None:
+        if self._left is not None:
+            self._close_left()
+
+    def _close_left(self) -> None:
+        try:
+            self.write_held_now(getattr(self._left, "buffer", self._left))
+            self.blocks = True
+            self._left.close()
+        finally:
+            self.native._close()
+
+    def write_held_now(self, buffer: Any) -> None:
+        """Hand what is held to the buffer, and what that passes on to the system, now."""
+        before, self.blocks = self.blocks, True
+        try:
+            if self.is_answered and not self.held:
+                self.forget_answer(buffer.flush)
+            while self.held:
+                self.passed = 0
+                write_first(self.held[0], buffer)
+                self.held.popleft()
+        finally:
+            self.held.clear()
+            self.blocks = before
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -375,18 +427,16 @@ class RawFile(io.RawIOBase):
             self.starved = True
 
     def _readinto_at_once(self, buffer: Any) -> int | None:
-        if not self.is_seekable or self._queue:
+        if not self.is_seekable:
             return None
         return self.native._try_readinto(buffer, self.position)
 
     def _readinto_now(self, buffer: Any) -> int:
-        self.write_now()
         if self.is_seekable:
             return os.preadv(self._own, [buffer], self.position)
         return os.readv(self._own, [buffer])
 
     def _read_now(self, size: int) -> bytes:
-        self.write_now()
         if self.is_seekable:
             return os.pread(self._own, size, self.position)
         return os.read(self._own, size)
@@ -398,92 +448,39 @@ class RawFile(io.RawIOBase):
         elif offset == self.position:
             self._fetched = data
 
-    async def _landing(self, flight: asyncio.Future[Any]) -> None:
-        """Wait for what somebody has begun who does not wait for it any more."""
-        loop = asyncio.get_running_loop()
-        if self._flight_process != os.getpid():
-            self._forget_flight()  # the parent's, who will see it land
-        elif flight.get_loop() is loop:
-            waiter = loop.create_future()
-            flight.add_done_callback(lambda _: _wake(waiter))
-            await waiter
-        elif flight.get_loop().is_closed():
-            self._forget_flight()
-            raise RuntimeError(
-                f"the event loop was closed while an operation on {self.name!r} was under way"
-            )
-        else:
-            raise RuntimeError(f"{self.name!r} is in use by another event loop")
-
     def _forget_flight(self) -> None:
-        self._flight = None
-        if self._queue and not isinstance(first := self._queue[0], int) and first.offset is None:
+        super()._forget_flight()
+        if self._unplaced:
             # It may be written or not, and must not be written twice.
-            self._queue.popleft()
-            self.queued_bytes -= len(first.data) - first.done
+            self._note_answer(self._unplaced)
 
-    async def _write_first(self) -> None:
-        first = self._queue[0]
-        if isinstance(first, int):
-            try:
-                size = self.native._truncating(first)
-            except OverflowError:
-                self._fail_first()
-                raise
-            await self.fly(lambda: perform(size), lambda _: self._queue.popleft(), self._fail_first)
-            return
-        offset = first.next_offset
-        if offset is not None and self.writes_at_once:
-            count = self.native._try_write(first.data, first.done, offset)
-            if count:
-                self._written(count)
-                return
-            # Few file systems can, and those that can will not soon again.
-            self.writes_at_once = False
-        request = self.native._writing(first.data, first.done, offset)
-        await self.fly(lambda: perform(request), self._written, self._fail_first)
+    @property
+    def _offset(self) -> int | None:
+        """Where the next write goes; None if that is where the descriptor stands."""
+        return self.position if self.is_seekable and not self._appends else None
 
-    def _fail_first(self) -> None:
-        """Forget what cannot be done, unless it is a buffer's, which tries again."""
-        first = self._queue[0]
-        if isinstance(first, int):
-            self._queue.popleft()
-        elif self.is_unbuffered:
-            # What was to follow it has not happened either.
-            self._queue.clear()
-            self.queued_bytes = 0
-            self.position = first.began_at + first.done
-            if self.is_seekable and self._appends and first.done:
-                self.position = os.lseek(self._own, 0, os.SEEK_CUR)
+    def _note_answer(self, answer: int | None) -> None:
+        self._answer = answer
+        self.is_answered = True
+        self._unplaced = 0
 
-    def _written(self, count: int) -> None:
-        first = self._queue[0]
-        if isinstance(first, int):
-            return
-        first.done += count
-        self.queued_bytes -= count
-        if first.done >= len(first.data):
-            self._queue.popleft()
-        if not self._queue and self.position == self._appended:
+    def _advance(self, count: int | None, size: int) -> int | None:
+        """Note that so much of so much was written."""
+        if not count:
+            return count
+        if self.is_seekable and self._appends:
             self.position = os.lseek(self._own, 0, os.SEEK_CUR)
-
-    def write_now(self) -> None:
-        """Write what is queued, without a wait for others."""
-        while self._queue:
-            try:
-                self._write_first_now(self._queue[0])
-            except (OSError, OverflowError):
-                self._fail_first()
-                raise
-
-    def _write_first_now(self, first: _Write | int) -> None:
-        if isinstance(first, int):
-            os.ftruncate(self._own, first)
-            self._queue.popleft()
-            return
-        rest = memoryview(first.data)[first.done :]
-        offset = first.next_offset
-        if offset is None:
-            self._written(os.write(self._own, rest))
         else:
-            self._written(os.pwrite(self._own, rest, offset))
+            self.position += count
+        if size > self.passed_on_above:
+            self.passed += count
+        return count
+
+    def _write_now(self, data: memoryview) -> int | None:
+        offset = self._offset
+        try:
+            if offset is None:
+                return os.write(self._own, data)
+            return os.pwrite(self._own, data, offset)
+        except BlockingIOError:
+            return None

@@ -1,7 +1,8 @@
 """`TextFile`: a file of text that is awaited.
 
 `io.TextIOWrapper` cannot be told that there is nothing yet. So what it may ask for is brought into
-memory before it reads; much at a time, and what comes from a pipe, a thread reads.
+memory before it reads; much at a time, and what comes from a pipe, a thread reads. Nor does it keep
+what its buffer did not take: so that buffer holds what has to wait, and says that it has it.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ._file import File
-from ._file_raw import AT_ONCE_BYTES, RawFile, perform
+from ._file_flight import perform
+from ._file_raw import AT_ONCE_BYTES, RawFile
 
 # What the text layer reads at a time, or the buffer below it: the larger of the two.
 _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
@@ -26,6 +28,8 @@ class TextFile(File[str]):
         super().__init__(raw, stack, mode)
         # The text layer cannot be told that there is nothing yet; what it needs is seen to before.
         raw.reads_block = True
+        # When and how it writes before a read differs between versions of Python.
+        raw.blocks = raw.is_read
         #: Up to where the file was last found in memory.
         self._known = 0
         #: Where a read began that was given up while a thread was at it.
@@ -67,9 +71,8 @@ class TextFile(File[str]):
         """Change what `io.TextIOWrapper.reconfigure` can change."""
         turn = await self._enter()
         try:
-            self._file.reconfigure(**settings)
+            await self._do(lambda: self._file.reconfigure(**settings))
             self.newline = settings.get("newline", self.newline)
-            await self._raw.settle()
         finally:
             self._turns.leave(turn)
 
@@ -105,15 +108,38 @@ class TextFile(File[str]):
             self._return_to = None
         return turn
 
-    async def _settle_before_tell(self) -> None:
-        # Telling flushes, and asks the descriptor where it is.
-        await self._flush_before()
+    @property
+    def _buffer(self) -> Any:
+        return self._file.buffer
+
+    def _begin_write(self, data: Any) -> int:
+        raw = self._raw
+        is_blocking, raw.blocks = raw.blocks, False
+        try:
+            return int(self._file.write(data))
+        finally:
+            raw.blocks = is_blocking
+
+    def _drop_pending(self) -> None:
+        self._raw.drops = True
+        try:
+            self._file.flush()
+        finally:
+            self._raw.drops = False
+
+    async def _flush_last(self) -> None:
+        try:
+            await self._flush()
+        except Exception:
+            # Closing the layer flushes, and closing its buffer does so again.
+            await self._do(self._buffer.flush)
+            raise
 
     async def _read(self, method: str, size: int) -> str:
         """Read by a method of the stack, with what it may ask for in memory."""
         if self._file.closed or not self._file.readable():
-            # Which says so in its own words.
-            return str(getattr(self._file, method)(size))
+            # Which says so in its own words, when it has written what it has.
+            return str(await self._do(getattr(self._file, method), size))
         if not self._raw.is_seekable:
             return await self._read_stream(method, size)
         # What is buffered the text layer writes itself, before it reads: when and how differs

@@ -25,12 +25,13 @@ os.register_at_fork(after_in_child=_count_fork)
 class Turns:
     """Whose turn it is, and who waits for one."""
 
-    __slots__ = ("_waiting", "taken")
+    __slots__ = ("_forsake", "_waiting", "taken")
 
     def __init__(self) -> None:
         #: The process that has the turn; 0 if nobody has it.
         self.taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._forsake: Callable[[asyncio.Task[None]], None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -61,7 +62,15 @@ class Turns:
 
         task = loop.create_task(use_turn())
         task.add_done_callback(forsake)
+        self._forsake = forsake
         return task
+
+    def give_up(self, task: asyncio.Task[None]) -> None:
+        """Give up the turn that was taken last, or the place, for a task whose loop is closed."""
+        coroutine: Any = task.get_coro()
+        coroutine.close()
+        if self._forsake is not None:
+            self._forsake(task)
 
     async def wait(self) -> None:
         """Wait for our turn, which is then taken."""

@@ -13,6 +13,7 @@ from ._streams import set_classes
 from ._transports import (
     DatagramTransport,
     ReadPipeTransport,
+    ShownSocket,
     SSLTransport,
     StreamTransport,
     WritePipeTransport,
@@ -58,5 +59,6 @@ _cloverleaf.set_transport_class(StreamTransport)
 _cloverleaf.set_transport_class(DatagramTransport)
 _cloverleaf.set_transport_class(ReadPipeTransport)
 _cloverleaf.set_transport_class(WritePipeTransport)
+_cloverleaf.set_transport_class(ShownSocket)
 _cloverleaf.set_ssl_transport_class(SSLTransport)
 set_classes(EventLoop)

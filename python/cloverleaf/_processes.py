@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import os
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _PIPE = subprocess.PIPE
+
+# A module that one thread imports while another one forks would be half imported in the child for
+# ever, and whoever imports it there would wait for a thread that is not there. So forks wait.
+_importing = threading.RLock()
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
 
 
 class Processes(Pipes, Debugging):
@@ -42,11 +53,17 @@ class Processes(Pipes, Debugging):
         """
         _refuse_text(universal_newlines, shell, False, bufsize, text, encoding, errors)
         return await self._start_child(
-            f"execute program {program!r}",
             protocol_factory,
             (program, *args),
-            (stdin, stdout, stderr),
-            {"shell": False, "bufsize": bufsize, **kwargs},
+            {
+                "stdin": stdin,
+                "stdout": stdout,
+                "stderr": stderr,
+                "universal_newlines": False,
+                "shell": False,
+                "bufsize": bufsize,
+                **kwargs,
+            },
         )
 
     async def subprocess_shell(
@@ -73,39 +90,47 @@ class Processes(Pipes, Debugging):
             raise ValueError("cmd must be a string")
         _refuse_text(universal_newlines, shell, True, bufsize, text, encoding, errors)
         return await self._start_child(
-            f"run shell command {cmd!r}",
             protocol_factory,
             cmd,
-            (stdin, stdout, stderr),
-            {"shell": True, "bufsize": bufsize, **kwargs},
+            {
+                "stdin": stdin,
+                "stdout": stdout,
+                "stderr": stderr,
+                "universal_newlines": False,
+                "shell": True,
+                "bufsize": bufsize,
+                **kwargs,
+            },
         )
 
     async def _start_child(
         self,
-        doing: str,
         protocol_factory: Callable[[], _P],
         command: Any,
-        files: tuple[Any, Any, Any],
         keywords: dict[str, Any],
     ) -> tuple[asyncio.SubprocessTransport, _P]:
+        # Under these names asyncio hands them over, too.
+        files = keywords["stdin"], keywords["stdout"], keywords["stderr"]
         protocol = protocol_factory()
         if self.get_debug():
             # The arguments stay out of the log: there may be passwords among them.
+            doing = _describe(command, keywords["shell"])
             logger.debug("%s%s", doing, _describe_files(*files))
         start_process, make_transport = _means()
-        proc = await start_process(self, command, files, keywords)
+        proc = await start_process(self, command, keywords)
         transport = make_transport(self, protocol, proc, command, files)
         await transport._connect()
         if self.get_debug():
-            logger.info("%s: %r", doing, transport)
+            logger.info("%s: %r", _describe(command, keywords["shell"]), transport)
         return transport, protocol
 
 
 @functools.cache
 def _means() -> tuple[Callable[..., Awaitable[Any]], type["SubprocessTransport"]]:
     """What starts a child, and the class of its transport; most programs start none."""
-    from ._starting import start_process
-    from ._subprocess import SubprocessTransport
+    with _importing:
+        from ._starting import start_process
+        from ._subprocess import SubprocessTransport
 
     return start_process, SubprocessTransport
 
@@ -132,6 +157,10 @@ def _refuse_text(
         raise ValueError("encoding must be None")
     if errors is not None:
         raise ValueError("errors must be None")
+
+
+def _describe(command: Any, shell: bool) -> str:
+    return f"run shell command {command!r}" if shell else f"execute program {command[0]!r}"
 
 
 def _describe_files(stdin: Any, stdout: Any, stderr: Any) -> str:

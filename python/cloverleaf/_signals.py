@@ -1,8 +1,8 @@
 """Signal handlers that run as callbacks of the loop.
 
 Python writes the number of each signal to a pipe, which is made when the loop first runs in the
-main thread, or when the first handler is added, and the loop reads it like any other descriptor.
-Only the main thread may change handlers.
+main thread, or when the first handler is added, and the loop reads it like any other descriptor;
+while there is no handler, only when it wakes. Only the main thread may change handlers.
 """
 
 import contextvars
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVarTuple, Unpack
 
+from ._cloverleaf import let_only_end_sleeps
 from ._debug import refuse_coroutine
 from ._log import logger
 from ._running import Running
@@ -74,6 +75,7 @@ class Signals(Running):
             raise RuntimeError(str(error)) from error
 
         self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
+        self._let_pipe_only_end_sleeps(False)
         try:
             # Without a handler of Python's own, the number would not be written.
             signal.signal(sig, _let_the_loop_do_it)
@@ -157,15 +159,22 @@ class Signals(Running):
                 raise
             self._signal_pipe = reader, writer
             _writers.add(writer)
+            self._let_pipe_only_end_sleeps(True)
         return self._signal_pipe[1]
 
     def _stop_wakeups_if_unused(self) -> None:
         if self._signal_handlers:
             return
+        self._let_pipe_only_end_sleeps(True)
         try:
             signal.set_wakeup_fd(-1)
         except (ValueError, OSError) as error:
             logger.info("set_wakeup_fd(-1) failed: %s", error)
+
+    def _let_pipe_only_end_sleeps(self, only: bool) -> None:
+        """Have it read in each turn, or only by a loop that wakes: each look is a system call."""
+        if self._signal_pipe is not None and not self.is_closed():
+            let_only_end_sleeps(self, self._signal_pipe[0], only)
 
     def _read_signals(self, reader: int) -> None:
         """Schedule the handler of every signal that has come."""

@@ -24,68 +24,117 @@ _UNKNOWN_EXIT_CODE = 255
 
 
 async def start_process(
-    loop: Pipes, command: Any, files: tuple[Any, Any, Any], keywords: dict[str, Any]
+    loop: Pipes, command: Any, keywords: dict[str, Any]
 ) -> "subprocess.Popen[bytes]":
-    """Return the `Popen` of a child that has executed its program."""
-    stdin, stdout, stderr = files
-    # asyncio hands them over under these names.
-    keywords = {
-        "stdin": stdin,
-        "stdout": stdout,
-        "stderr": stderr,
-        "universal_newlines": False,
-        **keywords,
-    }
+    """Return the `Popen` of a child that has executed its program; all keywords are `Popen`'s."""
     if keywords.get("preexec_fn") is not None or not _may_start():
         return subprocess.Popen(command, **keywords)  # noqa: ASYNC220 - as asyncio does
     # What `Popen` would call of its class, it finds in the instance.
     proc = subprocess.Popen.__new__(subprocess.Popen)
-    children: list[_Child] = []
-    vars(proc)["_execute_child"] = functools.partial(_execute_child, loop, children, proc)
+    members = vars(proc)
+    started: list[tuple[Starting, _Start]] = []
+    members["_execute_child"] = functools.partial(_execute_child, started, proc)
+    inherits_all = keywords["stdin"] is keywords["stdout"] is keywords["stderr"] is None
+    if inherits_all:
+        members["_get_handles"] = _no_handles
     try:
         proc.__init__(command, **keywords)  # type: ignore[misc]
     finally:
-        del vars(proc)["_execute_child"]
-    if children:
-        await children.pop()._executed()
+        del members["_execute_child"]
+        if inherits_all:
+            del members["_get_handles"]
+    if not started:
+        return proc
+    starting, start = started.pop()
+    try:
+        told: asyncio.Future[tuple[int, str] | None] = loop.create_future()
+        loop._watch_start(starting, told)
+        failure = await told
+    except GeneratorExit:
+        _GivenUp(loop, proc).end_at_once()
+        raise
+    except BaseException:
+        await _GivenUp(loop, proc).end()
+        raise
+    if failure is not None:
+        _reap(proc)
+        raise start.failure(*failure)
     return proc
 
 
 def _may_start() -> bool:
     """Tell whether `Popen` is Python's own in all that is replaced here, and the system lets us."""
-    members: dict[str, Any] = getattr(subprocess.Popen, "__dict__", {})
-    execute, spawn = members.get("_execute_child"), members.get("_posix_spawn")
-    return (
-        "__new__" not in members
-        and type(execute) is FunctionType  # and nothing that passes for one
-        and execute.__globals__ is vars(subprocess)
-        and _takes_parameters(execute.__code__)
-        and type(vars(subprocess).get("_fork_exec")) is BuiltinFunctionType
-        and type(_posixsubprocess.fork_exec) is BuiltinFunctionType
-        and type(getattr(os, "posix_spawn", None)) is BuiltinFunctionType
-        and type(spawn) is FunctionType
-        and spawn.__globals__ is vars(subprocess)
-        and Program.can_start()
+    return (_is_as_found() or _is_own()) and Program.can_start()
+
+
+# `Popen`, and what of it and around it was found to be Python's own.
+_found: list[Any] = [None] * 10
+
+
+def _is_as_found() -> bool:
+    """Tell whether nothing was replaced since; asked before each child, so without a call."""
+    module: Any = subprocess
+    popen = module.Popen
+    found, new, execute, code, spawn, get_handles, close_handles, wanted, itself, other = _found
+    try:
+        return (
+            popen is found
+            and popen.__new__ is new
+            and popen._execute_child is execute
+            and execute.__code__ is code
+            and popen._posix_spawn is spawn
+            and popen._get_handles is get_handles
+            and popen._close_pipe_fds is close_handles
+            and module._fork_exec is wanted
+            and _posixsubprocess.fork_exec is itself
+            and os.posix_spawn is other
+        )
+    except AttributeError:
+        return False
+
+
+def _is_own() -> bool:
+    """Tell whether it is, after a closer look."""
+    popen: Any = subprocess.Popen
+    members: dict[str, Any] = getattr(popen, "__dict__", {})
+    execute: Any = members.get("_execute_child")
+    others = ("_posix_spawn", "_get_handles", "_close_pipe_fds")
+    methods: list[Any] = [execute, *map(members.get, others)]
+    functions = (
+        vars(subprocess).get("_fork_exec"),
+        _posixsubprocess.fork_exec,
+        getattr(os, "posix_spawn", None),
     )
-
-
-# The code that was found to do so.
-_taking_them: list[CodeType] = []
+    is_own = (
+        "__new__" not in members
+        # and nothing that passes for one
+        and all(type(method) is FunctionType for method in methods)
+        and all(method.__globals__ is vars(subprocess) for method in methods)
+        and all(type(function) is BuiltinFunctionType for function in functions)
+        and _takes_parameters(execute.__code__)
+    )
+    if is_own:
+        _found[:] = [popen, popen.__new__, execute, execute.__code__, *methods[1:], *functions]
+    return is_own
 
 
 def _takes_parameters(code: CodeType) -> bool:
     """Tell whether a function of this code takes what we know, under the names that we know."""
-    if _taking_them and _taking_them[0] is code:
-        return True
     ours = _Start.__init__.__code__
-    if code.co_varnames[: code.co_argcount] != ours.co_varnames[: ours.co_argcount]:
-        return False
-    _taking_them[:] = [code]
-    return True
+    return code.co_varnames[: code.co_argcount] == ours.co_varnames[: ours.co_argcount]
+
+
+# What is neither read from nor written to.
+_NONE = (-1,) * 6
+
+
+def _no_handles(stdin: None, stdout: None, stderr: None) -> tuple[int, ...]:
+    """Return what `Popen._get_handles` does for a child that inherits all three."""
+    return _NONE
 
 
 def _execute_child(
-    loop: Pipes, children: "list[_Child]", proc: "subprocess.Popen[bytes]", *given: Any
+    started: "list[tuple[Starting, _Start]]", proc: "subprocess.Popen[bytes]", *given: Any
 ) -> None:
     """Do what `Popen._execute_child` does, but for waiting."""
     try:
@@ -101,9 +150,12 @@ def _execute_child(
         raise start.refusal(error) from None
     proc.pid = starting.pid
     proc._child_created = True  # type: ignore[attr-defined]
-    child = _Child(loop, proc, starting, start)
-    children.append(child)
-    proc._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]
+    started.append((starting, start))
+    handles = given[10:16]
+    if handles == _NONE:
+        proc._closed_child_pipe_fds = True  # type: ignore[attr-defined]
+    else:
+        proc._close_pipe_fds(*handles)  # type: ignore[attr-defined]
 
 
 class _Start:
@@ -142,7 +194,8 @@ class _Start:
         self._audited_env = env
         self._args, self.executable = _command(args, executable, shell)
         arguments = [os.fsencode(argument) for argument in self._args]
-        path = os.fsencode(self.executable)
+        is_first = self._args and self.executable is self._args[0]
+        path = arguments[0] if is_first else os.fsencode(self.executable)
         # What `subprocess` would do for a path, which has audit events and rules of its own.
         self._by_posix_spawn = (
             b"/" in path
@@ -173,25 +226,24 @@ class _Start:
             executables = [os.path.join(os.fsencode(folder), path) for folder in folders]
         if gids is not None and len(gids) > _MOST_GROUPS:
             raise ValueError("too many groups")
-        wish = {
-            "arguments": arguments,
-            "executables": executables,
-            "environment": None if env is None else _environment(env),
-            "folder": None if cwd is None else os.fsencode(cwd),
-            "stdio": (p2cread, c2pwrite, errwrite),
-            "parents_ends": (p2cwrite, c2pread, errread),
-            "kept": _kept(pass_fds),
-            "closes_others": bool(close_fds),
-            "restores_signals": bool(restore_signals),
-            "new_session": bool(start_new_session),
-            "process_group": process_group,
-            "groups": gids,
-            "group": gid,
-            "user": uid,
-            "umask": umask,
-            "copies_memory": not getattr(subprocess, "_USE_VFORK", True),
-        }
-        self.program = Program(wish)
+        self.program = Program(
+            arguments,
+            executables,
+            None if env is None else _environment(env),
+            None if cwd is None else os.fsencode(cwd),
+            (p2cread, c2pwrite, errwrite),
+            (p2cwrite, c2pread, errread),
+            _kept(pass_fds),
+            bool(close_fds),
+            bool(restore_signals),
+            bool(start_new_session),
+            process_group,
+            gids,
+            gid,
+            uid,
+            umask,
+            not getattr(subprocess, "_USE_VFORK", True),
+        )
 
     def audit(self) -> None:
         """Tell of it whom `subprocess` tells."""
@@ -205,7 +257,7 @@ class _Start:
             return error
         return OSError(error.errno, error.strerror, os.fspath(self.executable))
 
-    def failure(self, errno: int, obstacle: str | None) -> OSError:
+    def failure(self, errno: int, obstacle: str) -> OSError:
         """Return what `subprocess` raises if the child gets no further."""
         text = os.strerror(errno)
         if self._by_posix_spawn:
@@ -262,43 +314,52 @@ def _kept(pass_fds: Any) -> list[int]:
     return kept
 
 
-class _Child:
-    """A child that executes its program, or tries to."""
+def _reap(proc: "subprocess.Popen[bytes]") -> None:
+    """Reap a child that is about to end, if it has not, and close the files to it."""
+    with contextlib.suppress(ChildProcessError):
+        _, status = os.waitpid(proc.pid, 0)
+        proc.returncode = os.waitstatus_to_exitcode(status)
+    _close_files(proc)
 
-    def __init__(
-        self, loop: Pipes, proc: "subprocess.Popen[bytes]", starting: Starting, start: _Start
-    ) -> None:
+
+def _close_files(proc: "subprocess.Popen[bytes]") -> None:
+    for file in (proc.stdin, proc.stdout, proc.stderr):
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+class _GivenUp:
+    """A child whose start nobody waits for any more; nothing of it stays behind."""
+
+    def __init__(self, loop: Pipes, proc: "subprocess.Popen[bytes]") -> None:
         self._loop = loop
         self._proc = proc
-        self._starting = starting
-        self._start = start
-        self._told: asyncio.Future[tuple[int | None, str | None]] = loop.create_future()
         self._ended: asyncio.Future[None] | None = None
 
-    async def _executed(self) -> None:
-        """Wait until it has, or raise what `subprocess` raises; given up, leave nothing behind."""
-        try:
-            self._loop._watch_start(self._starting, self._hear)
-            errno, obstacle = await self._told
-        except GeneratorExit:
-            self._end_at_once()
-            raise
-        except BaseException:
-            self._kill()
-            await self._end()
-            raise
-        if errno is not None:
-            # It is about to end, if it has not.
-            with contextlib.suppress(ChildProcessError):
-                _, status = os.waitpid(self._proc.pid, 0)  # noqa: ASYNC222
-                self._proc.returncode = os.waitstatus_to_exitcode(status)
-            self._close_files()
-            raise self._start.failure(errno, obstacle)
+    def end_at_once(self) -> None:
+        """Kill it and reap it where nobody may wait for anything; who is killed ends soon."""
+        if self._kill():
+            self._proc.wait()
+        _close_files(self._proc)
 
-    def _hear(self, errno: int | None, obstacle: str | None) -> None:
-        """Learn whether it has executed its program; called natively."""
-        if not self._told.done():
-            self._told.set_result((errno, obstacle))
+    async def end(self) -> None:
+        """Kill it and wait until it is reaped, which happens also if nobody waits any more."""
+        self._kill()
+        if self._proc.returncode is not None:
+            _close_files(self._proc)
+            return
+        self._ended = self._loop.create_future()
+        try:
+            self._loop._watch_child(self._proc.pid, self._reaped)
+        except (OSError, RuntimeError):
+            # The kernel has no room for one more registration, or the loop is closed.
+            self._reaped(self._proc.wait())
+        try:
+            await self._ended
+        except GeneratorExit:
+            self.end_at_once()
+            raise
 
     def _kill(self) -> bool:
         """Tell whether it is gone, or about to be."""
@@ -309,39 +370,10 @@ class _Child:
             return False  # it runs under another user
         return True
 
-    def _end_at_once(self) -> None:
-        # Nobody may wait for anything here, and a child that is killed ends soon.
-        if self._kill():
-            self._proc.wait()
-        self._close_files()
-
-    async def _end(self) -> None:
-        """Wait until the killed child is reaped, which happens also if nobody waits any more."""
-        if self._proc.returncode is None:
-            self._ended = self._loop.create_future()
-            try:
-                self._loop._watch_child(self._proc.pid, self._reaped)
-            except (OSError, RuntimeError):
-                # The kernel has no room for one more registration, or the loop is closed.
-                self._reaped(self._proc.wait())
-            try:
-                await self._ended
-            except GeneratorExit:
-                self._end_at_once()
-                raise
-        else:
-            self._close_files()
-
     def _reaped(self, code: int | None) -> None:
         """Note that the child was reaped; called natively."""
         if self._proc.returncode is None:
             self._proc.returncode = _UNKNOWN_EXIT_CODE if code is None else code
-        self._close_files()
+        _close_files(self._proc)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
-
-    def _close_files(self) -> None:
-        for file in (self._proc.stdin, self._proc.stdout, self._proc.stderr):
-            if file is not None:
-                with contextlib.suppress(OSError):
-                    file.close()

@@ -1,4 +1,4 @@
-"""The classes that the native half instantiates for streams, datagrams, TLS and pipes.
+"""The classes that the native half instantiates for streams, datagrams, TLS, pipes and sockets.
 
 All of their work is native; deriving them here gives them weak references, a `__dict__` for
 whatever a program likes to hang on them, a repr, and the marks by which asyncio and others know
@@ -20,6 +20,22 @@ class StreamTransport(_cloverleaf.StreamTransportBase):
 
     def __repr__(self) -> str:
         return _socket_repr(self)
+
+
+class ShownSocket(_cloverleaf.ShownSocketBase):
+    """What `get_extra_info("socket")._sock` is while nobody does more than look at it.
+
+    It passes for a `socket.socket`. Whatever it does not know is asked of the real one.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    # Python looks for these two at the class alone, and the native half asks the real socket.
+    def __enter__(self) -> Any:
+        return self.__getattribute__("__enter__")()
+
+    def __exit__(self, *reason: object) -> None:
+        self.__getattribute__("__exit__")(*reason)
 
 
 class DatagramTransport(_cloverleaf.DatagramTransportBase, asyncio.Transport):

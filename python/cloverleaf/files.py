@@ -7,20 +7,18 @@ What needs no wait is done at once; all else on a thread, and cancelling an awai
 half-way what the system does in one step.
 """
 
-import asyncio
 import functools
-import itertools
 import os
 import shutil
 import stat as _stat
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from . import _cloverleaf
-from ._file import BinaryFile
+from ._file_binary import BinaryFile
+from ._file_flight import perform
 from ._file_open import open  # noqa: A004  # it is ours
-from ._file_raw import perform
+from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once
 from ._file_text import TextFile
 
 __all__ = [
@@ -61,57 +59,40 @@ __all__ = [
     "write_text",
 ]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-# Reads of whole files that take no wait before others are let run: each may take 0.1 ms.
-_READS_BETWEEN_PAUSES = 8
-
 # What is copied before others hear that the copy was given up.
 _PIECE_BYTES = 16 * 1024 * 1024
 
 
-def _on_thread(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    async def on_thread(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, lambda: function(*args, **kwargs))
+access = on_thread(os.access)
+chmod = on_thread(os.chmod)
+exists = seen_at_once(os.path.exists, lambda _: True)
+getsize = seen_at_once(os.path.getsize, lambda found: found.st_size)
+isdir = seen_at_once(os.path.isdir, lambda found: _stat.S_ISDIR(found.st_mode))
+isfile = seen_at_once(os.path.isfile, lambda found: _stat.S_ISREG(found.st_mode))
+islink = seen_at_once(os.path.islink, lambda found: _stat.S_ISLNK(found.st_mode), follows=False)
+link = on_thread(os.link)
+listdir = on_thread(os.listdir)
+lstat = seen_at_once(os.lstat, lambda found: found, follows=False)
+makedirs = on_thread(os.makedirs)
+mkdir = changed_natively(os.mkdir, "os.mkdir", _cloverleaf.making_folder, 0o777)
+readlink = on_thread(os.readlink)
+removedirs = on_thread(os.removedirs)
+rename = changed_natively(os.rename, "os.rename", _cloverleaf.renaming)
+replace = changed_natively(os.replace, "os.rename", _cloverleaf.renaming)
+rmdir = changed_natively(os.rmdir, "os.rmdir", _cloverleaf.removing_folder)
+rmtree = on_thread(shutil.rmtree)
+stat = seen_at_once(os.stat, lambda found: found)
+statvfs = on_thread(os.statvfs)
+symlink = on_thread(os.symlink)
+truncate = on_thread(os.truncate)
+unlink = changed_natively(os.unlink, "os.remove", _cloverleaf.removing_file)
+utime = on_thread(os.utime)
 
-    on_thread.__name__ = on_thread.__qualname__ = function.__name__
-    on_thread.__doc__ = f"Do what `{function.__module__}.{function.__name__}` does, on a thread."
-    on_thread.__module__ = __name__
-    return on_thread
 
-
-@_on_thread
+@on_thread
 def _entries(path: Any) -> list[os.DirEntry[Any]]:
     with os.scandir(path) as entries:
         return list(entries)
-
-
-access = _on_thread(os.access)
-chmod = _on_thread(os.chmod)
-exists = _on_thread(os.path.exists)
-getsize = _on_thread(os.path.getsize)
-isdir = _on_thread(os.path.isdir)
-isfile = _on_thread(os.path.isfile)
-islink = _on_thread(os.path.islink)
-link = _on_thread(os.link)
-listdir = _on_thread(os.listdir)
-lstat = _on_thread(os.lstat)
-makedirs = _on_thread(os.makedirs)
-mkdir = _on_thread(os.mkdir)
-readlink = _on_thread(os.readlink)
-removedirs = _on_thread(os.removedirs)
-rename = _on_thread(os.rename)
-replace = _on_thread(os.replace)
-rmdir = _on_thread(os.rmdir)
-rmtree = _on_thread(shutil.rmtree)
-stat = _on_thread(os.stat)
-statvfs = _on_thread(os.statvfs)
-symlink = _on_thread(os.symlink)
-truncate = _on_thread(os.truncate)
-unlink = _on_thread(os.unlink)
-utime = _on_thread(os.utime)
 
 
 async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
@@ -126,26 +107,21 @@ async def read_bytes(path: Any) -> bytes:
         sys.audit("open", path, "rb", os.O_RDONLY | os.O_CLOEXEC)
         content = _cloverleaf.content_at_once(os.fsencode(path))
         if content is not None:
-            await _let_others_run()
+            await let_others_run()
             return content
     async with open(path, "rb", 0) as file:
         return await file.read()
 
 
-_at_once = itertools.count(1)
-
-
-async def _let_others_run() -> None:
-    """Let others run now and then, although nothing had to be waited for."""
-    if next(_at_once) % _READS_BETWEEN_PAUSES == 0:
-        await asyncio.sleep(0)
-
-
 async def write_bytes(path: Any, data: Any) -> int:
     """Make `data` the content of a file, which is made if there is none; return its length."""
     view = memoryview(data)  # says at once that this is no bytes
+    content = bytes(view)
     async with open(path, "wb", 0) as file:
-        return await file.write(view)
+        done = await file.write(content)
+        while done < len(content):
+            done += await file.write(content[done:])
+    return done
 
 
 async def read_text(
@@ -190,8 +166,7 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
 
 async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> int:
     for file in (source, target):
-        file._file.flush()
-        await file._raw.settle()
+        await file._flush()
     start, end = source._file.tell(), target._file.tell()
     copied = 0
 
@@ -234,10 +209,10 @@ async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
     return dst
 
 
-_copymode = _on_thread(shutil.copymode)
+_copymode = on_thread(shutil.copymode)
 
 
-@_on_thread
+@on_thread
 def _check_copy(src: Any, dst: Any) -> None:
     """Refuse what `shutil.copyfile` refuses, before the open, which a pipe might hold up."""
     source, target = _found(src), _found(dst)

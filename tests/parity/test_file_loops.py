@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.complaints import Complaints
 from .harness.program import Program
 from .harness.turns import turns
 from .harness.types import Loop, NewLoop
@@ -73,6 +75,30 @@ def test_a_loop_may_close_with_operations_in_flight(new_loop: NewLoop, tmp_path:
     second.run_until_complete(go_on())
     assert file.closed
     assert set(path.read_bytes()) <= set(b"xmore")
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
+    new_loop: NewLoop, tmp_path: Path, count: int, logged: Complaints
+) -> None:
+    path = tmp_path / "half closed"
+    first, second = new_loop(), new_loop()
+
+    async def begin() -> tuple[Any, asyncio.Task[None]]:
+        file = await cloverleaf.open(path, "wb")
+        await file.write(b"kept")
+        closing = asyncio.ensure_future(file.close())
+        await turns(count)
+        return file, closing
+
+    file, closing = first.run_until_complete(begin())
+    first.close()
+    second.run_until_complete(asyncio.wait_for(file.close(), 10))
+    assert file.closed
+    assert path.read_bytes() == b"kept"
+    del file, closing
+    gc.collect()
+    assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 
 
 async def test_without_a_loop_there_is_no_file(loop: Loop, path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import cloverleaf
-from cloverleaf._file_raw import perform
+from cloverleaf._file_flight import perform
 
 from .harness.awaited import chill
 from .harness.turns import turns, until

@@ -9,12 +9,8 @@ import gc
 import mmap
 import os
 import random
-import resource
-import signal
-import sys
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -330,34 +326,6 @@ async def test_a_large_file_is_read_in_one_call(
         assert room[: len(content) - 1] == content[1:]
 
 
-async def test_lines_wait_to_be_written_at_a_steady_price(loop: Loop, tmp_path: Path) -> None:
-    def calls_of(function: Callable[[], object]) -> int:
-        calls = 0
-
-        def count(frame: object, event: str, argument: object) -> None:
-            nonlocal calls
-            calls += 1
-
-        before = sys.getprofile()
-        sys.setprofile(count)
-        try:
-            function()
-        finally:
-            sys.setprofile(before)
-        return calls
-
-    async with cloverleaf.open(tmp_path / "lines", "wb", 0) as file:
-        few = calls_of(lambda: file._raw.queued_bytes)
-        for _ in range(1000):
-            file._raw.write(b"line\n")
-        assert file._raw.queued_bytes == 5000
-        many = calls_of(lambda: file._raw.queued_bytes)
-        await file.flush()
-        assert file._raw.queued_bytes == 0
-    assert many == few
-    assert (tmp_path / "lines").read_bytes() == b"line\n" * 1000
-
-
 async def test_text_of_wide_letters_is_seen_to_before_it_is_read(
     loop: Loop, tmp_path: Path
 ) -> None:
@@ -414,29 +382,6 @@ async def test_a_full_disk_is_reported_and_the_bytes_are_kept(loop: Loop) -> Non
     await file.close()
 
 
-@pytest.mark.parametrize("buffering", [4096, 0])
-async def test_a_limit_on_the_size_is_an_error_in_its_place(
-    loop: Loop, tmp_path: Path, buffering: int
-) -> None:
-    path = tmp_path / "limited"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    file = await cloverleaf.open(path, "wb", buffering)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        with pytest.raises(OSError, match="File too large"):
-            await file.write(b"x" * 15_000)  # more than a buffer holds
-        assert path.read_bytes() == b"x" * 1000
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-    if not buffering:
-        assert await file.tell() == 1000
-    await file.close()
-    kept = 15_000 if buffering else 1000
-    assert path.read_bytes() == b"x" * kept, "only a buffer keeps what did not fit"
-
-
 async def test_a_truncation_that_fails_is_over(loop: Loop, path: Path) -> None:
     for size in (-1, 1 << 70, "text"):
         calls: list[Call] = [
@@ -471,9 +416,10 @@ async def test_an_unbuffered_write_that_fails_is_over(loop: Loop) -> None:
 
 
 async def test_what_failed_is_over_without_a_loop_too(loop: Loop) -> None:
-    file = await cloverleaf.open("/dev/full", "wb", 0)
-    file._raw.write(b"x")
+    file = await cloverleaf.open("/dev/full", "wb")
+    await file.write(b"x")
     with pytest.raises(OSError, match="No space left on device"):
-        file._raw.write_now()
+        file.detach()
     assert file._raw.is_settled
-    await file.close()
+    with pytest.raises(OSError, match="No space left on device"):
+        await file.close()

@@ -147,3 +147,90 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
         "ignore",
     )
     assert out == "[0, 1, 4, 9]"
+
+
+def test_a_child_that_was_forked_while_a_thread_woke_the_loop_lets_go_of_it(
+    program: Program,
+) -> None:
+    out = program.output(
+        FORK
+        + """
+import signal, threading
+loop = new_event_loop()
+runs = threading.Thread(target=loop.run_forever)
+runs.start()
+ends = threading.Event()
+def call():
+    while not ends.is_set():
+        come = threading.Event()
+        loop.call_soon_threadsafe(come.set)
+        come.wait()
+calls = threading.Thread(target=call)
+calls.start()
+def work():
+    signal.alarm(5)  # a child that waits for a lock ends by this
+    try:
+        loop.call_soon_threadsafe(print)
+        loop.close()
+    except RuntimeError:
+        pass  # asyncio's loop runs on, it seems to the child
+    return "let go"
+said = {in_child(work) for _ in range(40)}
+ends.set()
+calls.join()
+loop.call_soon_threadsafe(loop.stop)
+runs.join()
+loop.close()
+print(*said)
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "let go"
+
+
+def test_a_fork_during_another_threads_first_child_harms_nobody(program: Program) -> None:
+    out = program.output(
+        FORK
+        + """
+import signal, threading
+importing, forking = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cloverleaf._starting":
+            importing.set()
+            assert forking.wait(5)
+def start():
+    loop = new_event_loop()
+    try:
+        return loop.run_until_complete(ended(loop))
+    finally:
+        loop.close()
+async def ended(loop):
+    gone = loop.create_future()
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self):
+            gone.set_result(None)
+    none = dict.fromkeys(("stdin", "stdout", "stderr"))
+    transport, _ = await loop.subprocess_exec(Protocol, "true", **none)
+    await gone
+    code = transport.get_returncode()
+    transport.close()
+    return code
+def work():
+    signal.alarm(7)
+    return start()
+if sys.version_info < (3, 12):
+    asyncio.set_child_watcher(asyncio.ThreadedChildWatcher())
+sys.meta_path.insert(0, Slow())
+first = threading.Thread(target=start)
+first.start()
+os.register_at_fork(before=forking.set)
+importing.wait(1 if "cloverleaf" in sys.modules else 0)
+print(in_child(work))
+first.join()
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "0"

@@ -16,7 +16,7 @@ import pytest
 
 from .harness.leaks import wakeup_descriptor
 from .harness.program import Program
-from .harness.turns import turn, turns_until
+from .harness.turns import turn, turns, turns_until, until
 from .harness.types import Context, Loop, NewLoop
 
 USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
@@ -50,6 +50,41 @@ def test_a_signal_wakes_an_idle_loop(loop: Loop) -> None:
     loop.run_in_executor(None, os.kill, os.getpid(), USR1)
     loop.run_forever()
     loop.remove_signal_handler(USR1)
+
+
+def test_a_loop_that_never_sleeps_hears_of_signals_and_descriptors_at_any_time(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    heard: list[str] = []
+
+    async def hears(what: str) -> None:
+        before = len(heard)
+        await until(lambda: len(heard) > before)
+        assert heard[before:] == [what]
+
+    def read() -> None:
+        heard.append(ours.recv(9).decode())
+
+    async def drive() -> None:
+        await turns(10)
+        for _ in range(3):
+            loop.add_signal_handler(USR1, heard.append, "signal")
+            signal.raise_signal(USR1)
+            await hears("signal")
+            loop.remove_signal_handler(USR1)
+            loop.add_reader(ours, read)
+            theirs.send(b"data")
+            await hears("data")
+            loop.remove_reader(ours)
+        loop.add_reader(ours, read)
+        loop.add_signal_handler(USR1, heard.append, "signal")
+        loop.remove_signal_handler(USR1)
+        theirs.send(b"data")
+        await hears("data")
+        loop.remove_reader(ours)
+
+    with ours, theirs:
+        loop.run_until_complete(drive())
 
 
 def test_a_signal_is_delivered_when_it_comes_at_once(loop: Loop) -> None:

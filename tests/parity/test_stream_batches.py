@@ -148,13 +148,22 @@ def test_nothing_is_taken_before_its_turn_where_it_was_not() -> None:
             assert not loop.run_until_complete(taken_before_told(loop, repr, [b"small"]))
 
 
-@pytest.mark.only("cloverleaf")
-def test_a_socket_that_somebody_has_seen_is_read_when_its_turn_has_come() -> None:
-    def see(member: Member) -> None:
-        member.transport.get_extra_info("socket")
+def look(member: Member) -> None:
+    sock = member.transport.get_extra_info("socket")
+    assert sock.family == socket.AF_UNIX
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
 
+
+def learn_the_number(member: Member) -> None:
+    look(member)
+    assert member.transport.get_extra_info("socket").fileno() >= 0
+
+
+@pytest.mark.only("cloverleaf")
+def test_a_socket_upon_which_somebody_could_act_is_read_when_its_turn_has_come() -> None:
     with loop_on("io_uring") as loop:
-        assert not loop.run_until_complete(taken_before_told(loop, see, [b"small"]))
+        assert loop.run_until_complete(taken_before_told(loop, look, [b"small"]))
+        assert not loop.run_until_complete(taken_before_told(loop, learn_the_number, [b"small"]))
 
 
 @pytest.mark.only("cloverleaf")

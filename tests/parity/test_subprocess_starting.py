@@ -276,7 +276,7 @@ async def test_what_is_patched_is_called(loop: Loop) -> None:
         with pytest.raises(OSError, match=r"^patched$"):
             await start(Path("/bin/true"))
         popen.assert_called_once()
-    for name in ("Popen._execute_child", "_fork_exec"):
+    for name in ("Popen._execute_child", "Popen._get_handles", "_fork_exec"):
         with mock.patch(f"subprocess.{name}", side_effect=OSError("patched")) as patched:
             with pytest.raises(OSError, match=r"^patched$"):
                 # With a folder, or `posix_spawn` would be called.
@@ -287,6 +287,12 @@ async def test_what_is_patched_is_called(loop: Loop) -> None:
             with pytest.raises(OSError, match=r"^patched$"):
                 await start(Path("/bin/true"), close_fds=False)
             patched.assert_called_once()
+    close_handles = subprocess.Popen._close_pipe_fds  # type: ignore[attr-defined]
+    with mock.patch("subprocess.Popen._close_pipe_fds", autospec=True) as patched:
+        patched.side_effect = close_handles
+        process = await start(Path("/bin/true"))
+        assert await process.wait() == 0
+        patched.assert_called_once()
     with mock.patch("subprocess.Popen.__init__", side_effect=OSError("patched")) as init:
         with pytest.raises(OSError, match=r"^patched$"):
             await start(Path("/bin/true"))
@@ -299,6 +305,7 @@ async def test_popen_is_what_it_always_is(loop: Loop) -> None:
     assert type(popen) is subprocess.Popen
     with subprocess.Popen(["/bin/true"]) as other:
         assert vars(popen).keys() == vars(other).keys()
+        assert all(vars(one)["_closed_child_pipe_fds"] for one in (popen, other))
     assert repr(popen) == f"<Popen: returncode: None args: ({Path('/bin/cat')!r},)>"
     process.kill()
     assert await process.wait() == -9

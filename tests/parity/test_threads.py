@@ -79,6 +79,27 @@ def test_wakeups_none_is_lost_over_many_sleeps(loop: Loop) -> None:
     assert seen == list(range(rounds))
 
 
+def test_calls_that_come_one_by_one_and_in_bursts_by_turns_all_run_in_order(loop: Loop) -> None:
+    seen: list[int] = []
+    come = threading.Semaphore(0)
+
+    def drive() -> None:
+        count = 0
+        for burst in [1] * 40 + [500] + [1] * 40 + [2, 3, 1, 700] + [1] * 10:
+            for _ in range(burst):
+                loop.call_soon_threadsafe(seen.append, count)
+                count += 1
+            loop.call_soon_threadsafe(come.release)
+            assert come.acquire(timeout=SECONDS)
+            assert len(seen) == count
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = Thread(drive)
+    loop.run_forever()
+    thread.join()
+    assert seen == list(range(len(seen)))
+
+
 def test_call_soon_threadsafe_keeps_each_threads_order(loop: Loop) -> None:
     threads, calls = 8, 500
     seen: dict[int, list[int]] = {n: [] for n in range(threads)}

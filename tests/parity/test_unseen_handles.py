@@ -22,7 +22,7 @@ def names_of_asyncio() -> tuple[str, ...]:
     return next(each for each in held if type(each) is tuple and each == ("context",))
 
 
-def call_by_c(function: Any, argument: object, context: object, names: object) -> object:
+def call_by_c(function: Any, argument: Any, context: Any, names: object) -> object:
     """Call a function as C code does: one argument by place, and one by a name in `names`."""
     call = ctypes.pythonapi.PyObject_Vectorcall
     call.restype = ctypes.py_object
@@ -89,15 +89,17 @@ def test_a_callback_of_a_future_that_fails_is_reported_with_a_handle(loop: Loop)
     assert isinstance(context["handle"], asyncio.Handle)
 
 
-def test_a_call_soon_in_place_of_the_loop_s_gets_handles(loop: Loop) -> None:
-    handles: list[object] = []
+def test_a_call_soon_in_place_of_the_loop_s_gets_handles(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles: list[asyncio.Handle] = []
     original = loop.call_soon
 
     def call_soon(*args: Any, **kwargs: Any) -> asyncio.Handle:
         handles.append(original(*args, **kwargs))
-        return handles[-1]  # type: ignore[return-value]
+        return handles[-1]
 
-    loop.call_soon = call_soon  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "call_soon", call_soon)
 
     async def work() -> int:
         await asyncio.sleep(0)
@@ -108,8 +110,10 @@ def test_a_call_soon_in_place_of_the_loop_s_gets_handles(loop: Loop) -> None:
     assert all(isinstance(handle, asyncio.Handle) for handle in handles)
 
 
-def test_a_partial_in_place_of_call_soon_serves_tasks(loop: Loop) -> None:
-    loop.call_soon = partial(loop.call_soon)  # type: ignore[method-assign]
+def test_a_partial_in_place_of_call_soon_serves_tasks(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "call_soon", partial(loop.call_soon))
 
     async def work() -> int:
         future = asyncio.get_running_loop().create_future()
@@ -121,7 +125,7 @@ def test_a_partial_in_place_of_call_soon_serves_tasks(loop: Loop) -> None:
 
 def test_a_closed_loop_refuses_callbacks_of_futures(loop: Loop) -> None:
     future = loop.create_future()
-    future.add_done_callback(int)
+    future.add_done_callback(bool)
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         future.set_result(None)

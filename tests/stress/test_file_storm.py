@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cloverleaf
-from cloverleaf._file_raw import perform
+from cloverleaf._file_flight import perform
 from parity.harness.leaks import descriptors
 from parity.harness.turns import turn
 from parity.harness.types import Loop

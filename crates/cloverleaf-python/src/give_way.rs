@@ -3,7 +3,8 @@
 //! A loop that sleeps lets go of Python each time. One that always has something ready would keep the others out for the
 //! interpreter's switch interval, 5 ms, each time that one of them needs Python. So it lets go of it now and then, for
 //! as long as asking the kernel takes: often enough that they wait for microseconds, and so seldom that it costs a
-//! hundredth. A loop whose thread is the only one that Python knows counts its turns, and that is all.
+//! hundredth. A loop whose thread is the only one that Python knows counts its turns, and looks every few
+//! of them whether it still is.
 
 use cloverleaf::{Clock, Time, limits};
 
@@ -38,6 +39,11 @@ impl GiveWay {
         }
         self.left = self.stride;
         true
+    }
+
+    /// Says that there are no others.
+    pub(crate) const fn spared(&mut self) {
+        self.left = limits::ALONE_TURNS;
     }
 
     /// Says that others have been let in, and decides when they are next.

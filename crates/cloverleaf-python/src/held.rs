@@ -1,16 +1,22 @@
 //! Who has written, while an event was served, what the kernel has not been offered yet; see `transport/held.rs`.
+//!
+//! What is held is looked after by the crate's guard, a thread that sends it where a callback keeps the loop from doing
+//! so. It reaches the transports, and nothing else, through a list of its own lock, under which no Python runs.
 
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use cloverleaf::{Clock, Time, limits};
+use cloverleaf::{Clock, Guarded, Holder, Time, Watch, limits};
 
-use crate::ffi::{Owned, Visitor};
+use crate::ffi::{Owned, Reachable, Visitor};
 
 /// Where a write finds itself in time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     /// The number of the event that is being served, or zero if none is, or nothing more can be held.
     pub(crate) event: u64,
+    /// The number of the loop's turn, or zero if it is in none, or in another thread.
+    pub(crate) turn: u64,
     /// The answers to this event are sent together with those to others.
     pub(crate) together: bool,
     /// From when on what is held counts as held.
@@ -21,6 +27,7 @@ impl Moment {
     /// No event is being served, or by another thread.
     pub(crate) const OUTSIDE: Self = Self {
         event: 0,
+        turn: 0,
         together: false,
         since: Time::ORIGIN,
     };
@@ -35,20 +42,95 @@ fn is_late(since: Time, now: Time) -> bool {
     now.saturating_since(since) >= Duration::from_micros(limits::LONGEST_HOLD_MICROS)
 }
 
-/// The transports whose writes are held.
+/// A transport, as the guard sees it.
+pub(crate) trait Deferred: Send + Sync {
+    /// Sends what is held without a wait, unless the loop is at it, and leaves what comes of that to the loop; whether
+    /// something is held still that may be sent later. No Python object is touched.
+    fn send_in_place(&self) -> bool;
+}
+
+/// A transport that holds something.
+pub(crate) type Sender = Reachable<dyn Deferred>;
+
+/// The transports whose writes are held, and since when, for the loop and the guard.
 #[derive(Debug, Default)]
+struct List(Mutex<Listed>);
+
+#[derive(Debug, Default)]
+struct Listed {
+    senders: Vec<Sender>,
+    since: Time,
+}
+
+impl List {
+    /// The list, for a few instructions. No Python object is dropped meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Listed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holder for List {
+    fn send_overdue(&self, now: Time, held_for: Duration) -> bool {
+        let listed = self.lock();
+        if now.saturating_since(listed.since) < held_for {
+            return !listed.senders.is_empty();
+        }
+        let send = |is_any, sender: &Sender| sender.get().send_in_place() | is_any;
+        listed.senders.iter().fold(false, send)
+    }
+}
+
+/// What could not be put on the list, as nobody would look after it: it is to be sent now.
+pub(crate) struct Unguarded(
+    #[expect(dead_code, reason = "dropped when nothing is borrowed")] Sender,
+);
+
+/// The transports whose writes are held.
+#[derive(Debug)]
 pub(crate) struct Held {
+    turns: u64,
+    /// The number of the turn that the loop is in, or zero.
+    turn: u64,
     events: u64,
     /// The address of the object whose event is being served, or zero.
     served: usize,
     /// In this turn enough events are to be answered for their answers to be sent together.
     together: bool,
-    transports: Vec<Owned>,
+    list: Guarded<List>,
+    /// How many are on the list.
+    count: usize,
+    /// Who has looked after them since the first.
+    watch: Option<Watch>,
     /// Bytes that were written since something was held for others; those that were sent at once count, too.
     bytes: usize,
     since: Time,
     /// When the last event had been served, if answers are sent together.
     ended: Time,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            turns: 0,
+            turn: 0,
+            events: 0,
+            served: 0,
+            together: false,
+            list: Guarded::new(List::default()),
+            count: 0,
+            watch: None,
+            bytes: 0,
+            since: Time::ORIGIN,
+            ended: Time::ORIGIN,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The guard may be the last to let go of the list, and must find nothing in it to drop.
+        drop(self.take());
+    }
 }
 
 impl Held {
@@ -57,10 +139,17 @@ impl Held {
     pub(crate) fn begin_turn(&mut self, ready: usize) {
         // A panic may have ended the last turn in the midst of an event.
         self.served = 0;
+        self.turns += 1;
+        self.turn = self.turns;
         self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
             self.ended = Clock::monotonic().now();
         }
+    }
+
+    /// The loop has stopped.
+    pub(crate) const fn end_run(&mut self) {
+        self.turn = 0;
     }
 
     /// What comes for the next events has been received: the time of the first of them begins now.
@@ -96,37 +185,51 @@ impl Held {
     /// Whether something is held.
     #[inline]
     pub(crate) const fn is_any(&self) -> bool {
-        !self.transports.is_empty()
+        self.count > 0
     }
 
     /// Whether as much is held as goes in one call.
     const fn is_full(&self) -> bool {
-        self.transports.len() >= limits::SOCKETS_PER_CALL || self.bytes >= limits::BATCH_BYTES
+        self.count >= limits::SOCKETS_PER_CALL || self.bytes >= limits::BATCH_BYTES
     }
 
     /// The moment of a write of so many bytes.
     #[inline]
     pub(crate) fn moment(&mut self, len: usize) -> Moment {
-        if self.served == 0 {
-            return Moment::OUTSIDE;
+        let outside = Moment {
+            turn: self.turn,
+            ..Moment::OUTSIDE
+        };
+        if self.served == 0 || !self.is_guarded() {
+            return outside;
         }
         if self.together {
             self.bytes = self.bytes.saturating_add(len);
             if self.bytes > limits::BATCH_BYTES {
-                return Moment::OUTSIDE;
+                return outside;
             }
         }
         Moment {
+            turn: self.turn,
             event: self.events,
             together: self.together && !self.is_full(),
             since: self.since,
         }
     }
 
+    /// Whether what is held, if anything is, is looked after. After a fork it is not, and has been sent.
+    #[inline]
+    fn is_guarded(&self) -> bool {
+        self.count == 0 || self.watch.is_some_and(Watch::goes_on)
+    }
+
     /// Keeps a transport until what it holds has been offered; whether it answers an event of its own.
-    pub(crate) fn add(&mut self, transport: Owned) -> bool {
-        let is_its_own = transport.address() == self.served;
-        if self.transports.is_empty() {
+    ///
+    /// # Errors
+    /// If nobody would offer it while a callback runs.
+    pub(crate) fn add(&mut self, sender: Sender) -> Result<bool, Unguarded> {
+        let is_its_own = sender.object().address() == self.served;
+        if self.count == 0 {
             // From when its event began: what a slow protocol has written does not wait for others.
             self.since = if self.together {
                 self.ended
@@ -134,28 +237,49 @@ impl Held {
                 Clock::monotonic().now()
             };
         }
-        self.transports.push(transport);
-        is_its_own
+        {
+            let mut listed = self.list.holder().lock();
+            listed.since = self.since;
+            listed.senders.push(sender);
+        }
+        let watch = self.list.watch();
+        if watch.is_none() || self.count > 0 && self.watch != watch {
+            let last = self.list.holder().lock().senders.pop();
+            return last.map_or(Ok(is_its_own), |sender| Err(Unguarded(sender)));
+        }
+        self.watch = watch;
+        self.count += 1;
+        Ok(is_its_own)
     }
 
     /// Takes them all.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take(&mut self) -> Vec<Owned> {
+    pub(crate) fn take(&mut self) -> Vec<Sender> {
         self.bytes = 0;
-        std::mem::take(&mut self.transports)
+        if std::mem::take(&mut self.count) == 0 {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.list.holder().lock().senders)
     }
 
     /// Gives the room of a list back that has become empty.
-    pub(crate) fn reuse(&mut self, room: Vec<Owned>) {
-        if self.transports.capacity() == 0 && room.is_empty() {
-            self.transports = room;
+    pub(crate) fn reuse(&mut self, room: Vec<Sender>) {
+        let mut listed = self.list.holder().lock();
+        if listed.senders.capacity() == 0 && room.is_empty() {
+            listed.senders = room;
         }
     }
 
     /// Shows the collector every object that is held.
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
-        for transport in &self.transports {
-            visitor.object(transport);
+        let listed = match self.list.holder().0.try_lock() {
+            Ok(listed) => listed,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // In use, so not garbage; what is not shown is kept.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        for sender in &listed.senders {
+            visitor.object(sender.object());
         }
     }
 }

@@ -12,34 +12,9 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, Reach, copy_context, with_context};
+use crate::ffi::Owned;
+use crate::future;
 use crate::source::{Hold, Source};
-
-/// What `subprocess.Popen` has been asked for, in the form in which it asks `_posixsubprocess.fork_exec`.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the parameters of that function"
-)]
-struct Wish {
-    arguments: Vec<PyBackedBytes>,
-    executables: Vec<PyBackedBytes>,
-    environment: Option<Vec<PyBackedBytes>>,
-    folder: Option<PyBackedBytes>,
-    stdio: [RawFd; 3],
-    parents_ends: [RawFd; 3],
-    kept: Vec<RawFd>,
-    closes_others: bool,
-    restores_signals: bool,
-    new_session: bool,
-    process_group: i32,
-    groups: Option<Vec<u32>>,
-    group: Option<u32>,
-    user: Option<u32>,
-    umask: i32,
-    copies_memory: bool,
-}
 
 /// A program that can be started, once.
 #[pyclass(frozen, module = "cloverleaf._cloverleaf")]
@@ -57,9 +32,8 @@ pub(crate) struct Starting(Mutex<cloverleaf::Starting>);
 struct Report {
     event_loop: Py<PyAny>,
     starting: Py<Starting>,
-    /// Called without an error number if the program was executed, else with one and with what could not be done.
-    callback: Py<PyAny>,
-    context: Py<PyAny>,
+    /// A future: its result is None if the program was executed, else the error number and what could not be done.
+    told: Py<PyAny>,
     token: Mutex<Option<Token>>,
 }
 
@@ -81,27 +55,58 @@ fn opened(fd: RawFd) -> Option<RawFd> {
 
 #[pymethods]
 impl Program {
-    /// Takes what is wished for. A wish that `subprocess` would refuse raises something, and it is for `subprocess` to
-    /// say what.
+    /// Takes what `subprocess.Popen` has been asked for, in the form in which it asks `_posixsubprocess.fork_exec`.
+    ///
+    /// What `subprocess` would refuse raises something, and it is for `subprocess` to say what.
     #[new]
-    fn new(wish: Wish) -> PyResult<Self> {
+    #[pyo3(signature = (
+        arguments, executables, environment, folder, stdio, parents_ends, kept, closes_others, restores_signals,
+        new_session, process_group, groups, group, user, umask, copies_memory, /
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        clippy::needless_pass_by_value,
+        reason = "the parameters of that function; to pass them as one value took a dictionary for each child"
+    )]
+    fn new(
+        arguments: Vec<PyBackedBytes>,
+        executables: Vec<PyBackedBytes>,
+        environment: Option<Vec<PyBackedBytes>>,
+        folder: Option<PyBackedBytes>,
+        stdio: (RawFd, RawFd, RawFd),
+        parents_ends: (RawFd, RawFd, RawFd),
+        kept: Vec<RawFd>,
+        closes_others: bool,
+        restores_signals: bool,
+        new_session: bool,
+        process_group: i32,
+        groups: Option<Vec<u32>>,
+        group: Option<u32>,
+        user: Option<u32>,
+        umask: i32,
+        copies_memory: bool,
+    ) -> PyResult<Self> {
         let program = cloverleaf::Program {
-            kept: wish.kept,
-            parents_ends: wish.parents_ends.into_iter().filter_map(opened).collect(),
-            stdio: wish.stdio.map(opened),
-            folder: wish.folder.as_ref().map(c_string).transpose()?,
-            umask: u32::try_from(wish.umask).ok(),
-            restores_signals: wish.restores_signals,
-            new_session: wish.new_session,
-            process_group: (wish.process_group >= 0).then_some(wish.process_group),
-            groups: wish.groups,
-            group: wish.group,
-            user: wish.user,
-            closes_others: wish.closes_others,
-            executables: c_strings(&wish.executables)?,
-            arguments: c_strings(&wish.arguments)?,
-            environment: wish.environment.as_deref().map(c_strings).transpose()?,
-            copies_memory: wish.copies_memory,
+            kept,
+            parents_ends: <[RawFd; 3]>::from(parents_ends)
+                .into_iter()
+                .filter_map(opened)
+                .collect(),
+            stdio: <[RawFd; 3]>::from(stdio).map(opened),
+            folder: folder.as_ref().map(c_string).transpose()?,
+            umask: u32::try_from(umask).ok(),
+            restores_signals,
+            new_session,
+            process_group: (process_group >= 0).then_some(process_group),
+            groups,
+            group,
+            user,
+            closes_others,
+            executables: c_strings(&executables)?,
+            arguments: c_strings(&arguments)?,
+            environment: environment.as_deref().map(c_strings).transpose()?,
+            copies_memory,
         };
         Ok(Self(Mutex::new(Some(program))))
     }
@@ -143,21 +148,20 @@ impl Starting {
     }
 }
 
-/// Calls back once it is known whether a program was executed.
+/// Gives a future its result once it is known whether a program was executed.
 ///
 /// # Errors
 /// `OSError` if the kernel cannot report on it, `RuntimeError` from a thread that is not the loop's.
 pub(crate) fn watch(
     event_loop: &Bound<'_, Loop>,
     starting: Py<Starting>,
-    callback: Py<PyAny>,
+    told: Py<PyAny>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let report = Report {
         event_loop: event_loop.clone().into_any().unbind(),
         starting,
-        callback,
-        context: copy_context(py)?.into_bound(py).unbind(),
+        told,
         token: Mutex::new(None),
     };
     let report = Bound::new(py, report)?;
@@ -184,7 +188,7 @@ pub(crate) fn watch(
 /// Serves the event of a child that has told something.
 ///
 /// # Errors
-/// What the callback raises.
+/// What the future's methods raise.
 fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
     let py = object.py();
     let report = object.cast::<Report>()?.get();
@@ -193,20 +197,19 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
         return Ok(());
     };
     report.forget(py)?;
-    let (errno, obstacle) = match started {
-        Started::Executed => (None, None),
-        Started::Failed(errno, obstacle) => (
-            Some(errno.raw_os_error()),
-            Some(match obstacle {
+    let failure = match started {
+        Started::Executed => py.None().into_bound(py),
+        Started::Failed(errno, obstacle) => {
+            let obstacle = match obstacle {
                 Obstacle::Preparation => "preparation",
                 Obstacle::Folder => "folder",
                 Obstacle::Execution => "execution",
-            }),
-        ),
+            };
+            let failure = (errno.raw_os_error(), obstacle);
+            failure.into_pyobject(py)?.into_any()
+        }
     };
-    with_context(py, report.context.bind(py).as_borrowed(), || {
-        report.callback.bind(py).invoke((errno, obstacle)).map(drop)
-    })
+    future::set_result(report.told.bind(py), &failure)
 }
 
 impl Report {
@@ -236,7 +239,7 @@ impl Report {
 impl Report {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.starting)?;
-        for object in [&self.event_loop, &self.callback, &self.context] {
+        for object in [&self.event_loop, &self.told] {
             visit.call(object)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
-use crate::held::Held;
+use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
@@ -44,8 +44,12 @@ pub(crate) struct LoopState {
     order: Order,
     /// Who has written what is not sent yet.
     pub(crate) held: Held,
-    /// How many descriptors the driver has been told of.
+    /// The connections for which the kernel may hold something back; see `transport/corked.rs`.
+    pub(crate) corked: Vec<Owned>,
+    /// How many descriptors the driver has been told of, but for the one that only ends sleeps.
     attached: usize,
+    /// A descriptor that only ends sleeps: the driver knows it, and a loop that is awake need not ask for it.
+    ends_sleeps: Option<RawFd>,
     /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
     /// for since.
     quiet: u32,
@@ -84,7 +88,9 @@ impl LoopState {
             reported: Vec::new(),
             order: Order::default(),
             held: Held::default(),
+            corked: Vec::new(),
             attached: 0,
+            ends_sleeps: None,
             quiet: 0,
             asked: Time::ORIGIN,
             read: Time::ORIGIN,
@@ -201,7 +207,7 @@ impl LoopState {
         }
         self.watches.remove(&fd.as_raw_fd());
         self.discarded.extend(self.reactor.remove(old));
-        self.attached = self.attached.saturating_sub(1);
+        self.note_forgotten(fd.as_raw_fd());
         match self.reactor.modify(fd, token, to) {
             Ok(()) => Ok(true),
             // It was of another socket, which had the same number and was closed.
@@ -345,13 +351,15 @@ impl LoopState {
 
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
-    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Owned>) {
+    pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>, Vec<Owned>) {
         self.watches.clear();
         self.transports.clear();
         self.attached = 0;
+        self.ends_sleeps = None;
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
-        (self.scheduler.close(), sources, self.held.take())
+        let corked = std::mem::take(&mut self.corked);
+        (self.scheduler.close(), sources, self.held.take(), corked)
     }
 
     /// Says which interfaces of the kernel may be used.
@@ -444,6 +452,9 @@ impl LoopState {
             }
         }
         self.held.traverse(visitor);
+        for transport in &self.corked {
+            visitor.object(transport);
+        }
         for (_, source) in self.reactor.sources() {
             source.traverse(visitor);
         }
@@ -453,13 +464,29 @@ impl LoopState {
     }
 
     /// Notes that the kernel has dropped a registration by itself, because its descriptor was closed.
-    pub(crate) fn note_forgotten(&mut self) {
-        self.attached = self.attached.saturating_sub(1);
+    pub(crate) fn note_forgotten(&mut self, fd: RawFd) {
+        if self.ends_sleeps == Some(fd) {
+            self.ends_sleeps = None;
+        } else {
+            self.attached = self.attached.saturating_sub(1);
+        }
+    }
+
+    /// Says of a user's descriptor whether it only ends sleeps. No more than one does.
+    pub(crate) fn let_only_end_sleeps(&mut self, fd: RawFd, only: bool) {
+        if only && self.ends_sleeps.is_none() && self.watches.contains_key(&fd) {
+            self.ends_sleeps = Some(fd);
+            self.attached = self.attached.saturating_sub(1);
+        } else if !only && self.ends_sleeps == Some(fd) {
+            self.ends_sleeps = None;
+            self.attached += 1;
+            self.expect_events();
+        }
     }
 
     /// Tells the driver to forget a descriptor, which may be closed already.
     pub(crate) fn forget(&mut self, fd: BorrowedFd<'_>) {
-        self.attached = self.attached.saturating_sub(1);
+        self.note_forgotten(fd.as_raw_fd());
         // A closed descriptor has left the kernel's list by itself, and a forked child must leave its parent's alone.
         ignore(self.reactor.detach(fd));
     }

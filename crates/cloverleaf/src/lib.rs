@@ -70,6 +70,7 @@ pub mod driver;
 mod error;
 mod event_loop;
 pub mod fs;
+mod guard;
 mod injector;
 mod io;
 pub mod limits;
@@ -96,7 +97,8 @@ pub use event_loop::{
     Builder, Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep,
     sleep_until, spawn, spawn_blocking, timeout, yield_now,
 };
-pub use injector::Injector;
+pub use guard::{Guarded, Holder, Missing, Vigil, Watch};
+pub use injector::{Injector, Sleeper};
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
     UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, may_accept,

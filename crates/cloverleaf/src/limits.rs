@@ -41,6 +41,11 @@ pub const GIVE_WAY: Duration = Duration::from_micros(20);
 /// They may become long all at once.
 pub const GIVE_WAY_TURNS: u32 = 64;
 
+/// Turns after which such a loop looks again whether there are other threads at all.
+///
+/// Looking takes 40 instructions of the 2,000 of a turn with one callback.
+pub const ALONE_TURNS: u32 = 8;
+
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
 /// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is
@@ -78,6 +83,26 @@ pub const HELD_BYTES: usize = 64 * 1024;
 ///
 /// A dozen sends' time: a protocol that computes between its writes is slower than what holding saves.
 pub const LONGEST_HOLD_MICROS: u64 = 50;
+
+/// How long a callback may keep its loop from sending what is held. A thread does it then (`guard`).
+///
+/// Twenty times as long as a loop holds anything by itself; what waits for the effect of a send does not notice.
+pub const LONGEST_UNSENT: Duration = Duration::from_millis(1);
+
+/// How often that thread looks while something is held now and then.
+///
+/// A look costs 5 to 10 µs of processor time with the switches to it and back, so half a hundredth of a busy loop's.
+pub const GUARD_NAP: Duration = Duration::from_millis(1);
+
+/// Looks in a row without anything held after which it sleeps until it is woken.
+///
+/// To wake it costs the loop a system call, which a busy loop should not make often.
+pub const GUARD_LOOKS: u32 = 8;
+
+/// How often at most the kernel is asked, before a fork, whether it has forgotten that thread after its end.
+///
+/// Once or twice is enough, unless another program has the processor just then.
+pub const GUARD_GONE_LOOKS: u32 = 1000;
 
 /// Sockets ready in one turn from which on their receives, and their answers, go in one call, where the user has asked
 /// for that.

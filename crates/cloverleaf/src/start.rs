@@ -125,9 +125,12 @@ impl Program {
             } else {
                 Box::default()
             },
-            arguments: Strings::new(self.arguments),
-            executables: Strings::new(self.executables),
-            environment: Strings::new(self.environment.unwrap_or_else(sys::environment)),
+            arguments: copied(&self.arguments),
+            executables: copied(&self.executables),
+            environment: match &self.environment {
+                Some(strings) => copied(strings),
+                None => sys::environment(),
+            },
             folder: self.folder,
             stdio: self.stdio.map(|fd| fd.unwrap_or(-1)),
             parents_ends: self.parents_ends.into_boxed_slice(),
@@ -143,6 +146,10 @@ impl Program {
             mask: 0,
         }
     }
+}
+
+fn copied(strings: &[CString]) -> Strings {
+    Strings::new(strings.iter().map(CString::as_c_str))
 }
 
 /// An error number, and how far the child had come.

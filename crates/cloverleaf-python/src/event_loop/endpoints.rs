@@ -42,7 +42,7 @@ pub(super) fn make_stream_transport<'py>(
             let left = state.remove_source(number, token);
             if left.is_some() && !made.registered.is_none() {
                 // Closed with the endpoint, before the transport had taken its place.
-                state.note_forgotten();
+                state.note_forgotten(number);
             }
             left
         })?;

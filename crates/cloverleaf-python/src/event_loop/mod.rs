@@ -385,10 +385,10 @@ impl Loop {
     fn _watch_start(
         slf: &Bound<'_, Self>,
         starting: Py<crate::start::Starting>,
-        callback: Py<PyAny>,
+        told: Py<PyAny>,
     ) -> PyResult<()> {
         slf.get().check_open()?;
-        crate::start::watch(slf, starting, callback)
+        crate::start::watch(slf, starting, told)
     }
 
     #[expect(

@@ -21,6 +21,36 @@ const TOOLS: u8 = 2;
 /// asyncio's class of timers' handles. It derives from the one of all handles, and so changes whenever that does.
 static TIMER_HANDLE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
+/// The version of the final class of loops when its `time` was last seen to be ours; zero for none.
+static TIME_SEEN: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a final class of loops was given a `time` of its own.
+///
+/// # Errors
+/// What looking it up raises.
+#[inline]
+pub(super) fn class_has_own_time(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let version = class_version(class);
+    if version != 0 && version == TIME_SEEN.load(Ordering::Relaxed) {
+        return Ok(false);
+    }
+    look_for_time(class)
+}
+
+#[cold]
+fn look_for_time(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let py = class.py();
+    let time = class.getattr(intern!(py, "time"))?;
+    // Of a method in C, which nobody makes in Python, and ours.
+    let is_ours = match time.getattr_opt(intern!(py, "__objclass__"))? {
+        Some(owner) => owner.is(py.get_type::<Loop>()),
+        None => false,
+    };
+    let seen = if is_ours { class_version(class) } else { 0 };
+    TIME_SEEN.store(seen, Ordering::Relaxed);
+    Ok(!is_ours)
+}
+
 /// Who looks on at one loop.
 #[derive(Debug, Default)]
 pub(super) struct Onlookers {

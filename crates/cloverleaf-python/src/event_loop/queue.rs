@@ -2,12 +2,12 @@
 
 use std::mem;
 
-use cloverleaf::TimerKey;
+use cloverleaf::{Sleeper, TimerKey};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
-use crate::ffi::Owned;
+use crate::ffi::{Owned, detached};
 use crate::handle;
 use crate::job::{Internal, Job};
 
@@ -57,18 +57,37 @@ impl Loop {
 
     /// The same for the handle of a callback. If many jobs wait, the handle before it, which whoever has made it has let go
     /// of by now, leaves nothing but its call in the queue.
+    ///
+    /// Gives back a loop that sleeps in another thread, which is then to be woken by [`rouse`](Self::rouse).
     #[inline]
-    pub(super) fn push_handle(&self, slf: &Bound<'_, PyAny>, handle: Owned) -> PyResult<()> {
+    pub(super) fn push_handle(
+        &self,
+        slf: &Bound<'_, PyAny>,
+        handle: Owned,
+    ) -> PyResult<Option<Sleeper>> {
         let pushed = self.cell.give(handle, |state, handle| {
             let job = Job::Callback(handle);
             state.scheduler.push_packing(job, |last| pack(slf, last));
         });
         match pushed {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(None),
             Err(handle) => self
                 .injector
                 .inject_packing(Job::Callback(handle), |last| pack(slf, last))
                 .map_err(|_| closed()),
+        }
+    }
+
+    /// Ends the loop's sleep, in which a job of this thread has found it.
+    ///
+    /// It needs Python to go on. Who queues one job at a time mostly waits for what comes of it next, so the loop gets
+    /// Python at once and runs it before, and neither has to wait for the other. A burst goes on with Python held.
+    #[cold]
+    pub(super) fn rouse(&self, py: Python<'_>, sleeper: Sleeper) {
+        if sleeper.one_by_one {
+            detached(py, || self.injector.rouse());
+        } else {
+            self.injector.rouse();
         }
     }
 

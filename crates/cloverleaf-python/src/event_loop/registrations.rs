@@ -143,7 +143,7 @@ impl LoopState {
     /// Forgets a registration whose descriptor was closed and whose number is in use again.
     fn drop_watch(&mut self, fd: RawFd, token: Token) -> Replaced {
         self.watches.remove(&fd);
-        self.note_forgotten();
+        self.note_forgotten(fd);
         let mut source = self.reactor.remove(token);
         let parties = match &mut source {
             Some(Source::Watch(watch)) => [watch.reader.take(), watch.writer.take()],
@@ -201,7 +201,7 @@ impl LoopState {
                 self.watches.remove(&fd);
                 match kernel {
                     Kernel::Knows => self.forget(borrow_fd(fd)),
-                    Kernel::HasForgotten => self.note_forgotten(),
+                    Kernel::HasForgotten => self.note_forgotten(fd),
                 }
                 source = self.reactor.remove(token);
             }

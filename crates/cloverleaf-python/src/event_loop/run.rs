@@ -62,10 +62,14 @@ impl Drop for Run<'_, '_> {
         let this = self.slf.get();
         this.thread.store(0, Ordering::Release);
         // Not borrowed: a run ends between two jobs.
-        cloverleaf::ignore(this.state().with(|state| {
+        let py = self.slf.py();
+        let pushed = this.state().with(|state| {
             state.scheduler.clear_stop();
-            state.reveal_queued(self.slf.py(), self.first_age);
-        }));
+            state.reveal_queued(py, self.first_age);
+            state.held.end_run();
+            transport::push_all(py, state)
+        });
+        drop(pushed);
     }
 }
 
@@ -111,9 +115,10 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
 fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResult<bool> {
     let py = slf.py();
     let this = batch.this;
-    let begun = this.state().with(|state| {
+    let (pushed, begun) = this.state().with(|state| {
+        let pushed = transport::push_all(py, state);
         if state.scheduler.is_stopping() && !is_first {
-            return None;
+            return (pushed, None);
         }
         let waited = wait(py, state, &this.injector);
         if waited.is_ok() {
@@ -122,8 +127,10 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
         }
         // Something is held still if a panic has ended the turn before.
         let together = state.held.goes_together() || state.held.is_any();
-        Some(waited.map(|()| (state.take_discarded(), together)))
+        let begun = waited.map(|()| (state.take_discarded(), together));
+        (pushed, Some(begun))
     })?;
+    drop(pushed);
     let Some(begun) = begun else {
         return Ok(false);
     };
@@ -258,15 +265,19 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
         injector.after_sleep();
         return result;
     }
-    if state.others.is_due() && !is_alone(py) {
+    if state.others.is_due() {
         return let_others_in(py, state);
     }
     state.poll()
 }
 
-/// Asks the kernel while other threads may run Python.
+/// Asks the kernel while other threads may run Python, if there are any.
 #[cold]
 fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
+    if is_alone(py) {
+        state.others.spared();
+        return state.poll();
+    }
     let polled = detached(py, || state.poll());
     state.others.given();
     polled

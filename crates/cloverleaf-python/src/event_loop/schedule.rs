@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyTuple};
 use pyo3::{Borrowed, intern};
 
-use super::Loop;
+use super::{Loop, onlookers};
 use crate::ffi::{
     Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, freeze_context,
     raw_attached, raw_noargs, raw_noargs_attached, reveal,
@@ -185,10 +185,13 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     if debug {
         handle::set_source_traceback(&handle)?;
     }
-    this.push_handle(slf, handle.clone().into())?;
+    let sleeper = this.push_handle(slf, handle.clone().into())?;
     if !this.is_running_now() {
         // Only a loop that runs keeps its queue alive. No Python code has run since the handle was queued.
         reveal(&handle);
+    }
+    if let Some(sleeper) = sleeper {
+        this.rouse(py, sleeper);
     }
     Ok(handle.into())
 }
@@ -337,7 +340,9 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
         // Any number that can be added to a float, and asyncio's own message for what cannot.
         Err(_) => PyFloat::new(py, now).add(&*delay)?.extract()?,
     };
-    let when = if Loop::of(slf)?.onlookers.own_time() {
+    let has_own_time =
+        Loop::of(slf)?.onlookers.own_time() || onlookers::class_has_own_time(&slf.get_type())?;
+    let when = if has_own_time {
         slf.reach0(intern!(py, "time"))?.add(&*delay)?.extract()?
     } else {
         due

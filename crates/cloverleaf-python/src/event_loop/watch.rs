@@ -21,6 +21,7 @@ use super::schedule::create_future;
 use crate::error::os_error;
 use crate::ffi::{Owned, Reach};
 use crate::source::{Direction, Hold, Party};
+use crate::state::LoopState;
 use crate::{future, handle};
 
 /// What a program has given as a descriptor.
@@ -204,6 +205,23 @@ fn watch_foreign<'py>(
     }
 }
 
+/// Says of a descriptor with a callback whether it is there only to end the loop's sleep; then a loop that is awake does
+/// not ask for it.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+#[pyfunction]
+fn let_only_end_sleeps(event_loop: &Bound<'_, Loop>, fd: RawFd, only: bool) -> PyResult<()> {
+    let this = event_loop.get();
+    let change = move |state: &mut LoopState| state.let_only_end_sleeps(fd, only);
+    if this.state().with(change).is_ok() {
+        return Ok(());
+    }
+    // The loop runs in another thread.
+    let event_loop = event_loop.clone().unbind();
+    this.push_call(move |py| Ok(event_loop.bind(py).get().state().with(change)?))
+}
+
 /// Registers a callback, in place of whoever heard before, and returns its handle.
 ///
 /// # Errors
@@ -320,5 +338,6 @@ pub(super) fn tell_waiters(slf: &Bound<'_, Loop>, token: Token) -> PyResult<()> 
 /// What setting an attribute of a module raises.
 pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(pyo3::wrap_pyfunction!(note_foreign, module)?)?;
-    module.add_function(pyo3::wrap_pyfunction!(watch_foreign, module)?)
+    module.add_function(pyo3::wrap_pyfunction!(watch_foreign, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(let_only_end_sleeps, module)?)
 }

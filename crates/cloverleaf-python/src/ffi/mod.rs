@@ -26,8 +26,10 @@ mod guarded;
 mod known;
 mod method;
 mod object;
+mod option;
 mod plain;
 mod private;
+mod reachable;
 mod socket;
 mod stand_in;
 mod state;
@@ -72,12 +74,14 @@ pub(crate) use method::{
     raw_onename,
 };
 pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
+pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
+pub(crate) use reachable::Reachable;
 pub(crate) use socket::Socket;
-pub(crate) use stand_in::{StandIn, stand_in_slots};
+pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{
-    class_version, instance_dict, replace_instance_dict, set_generic_attribute,
+    class_version, generic_attribute, instance_dict, replace_instance_dict, set_generic_attribute,
 };
 pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Visitor, traverse_with};

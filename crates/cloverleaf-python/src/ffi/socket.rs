@@ -42,8 +42,10 @@ impl Socket {
             fd: number_of(object)?,
             own: None,
         };
-        let has_field = object.is_instance(SOCKET_TYPE.import(py, "_socket", "socket")?)?
-            || object.is_instance(FILE_TYPE.import(py, "_io", "FileIO")?)?;
+        // By its real type: what only says that it is a socket has no such field.
+        let class = object.get_type();
+        let has_field = class.is_subclass(SOCKET_TYPE.import(py, "_socket", "socket")?)?
+            || class.is_subclass(FILE_TYPE.import(py, "_io", "FileIO")?)?;
         if has_field && socket.field() == socket.fd {
             return Ok(socket);
         }

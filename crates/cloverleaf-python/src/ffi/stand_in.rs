@@ -42,11 +42,17 @@ pub(crate) fn stand_in_slots<T: StandIn>() -> Vec<TypeSlot> {
         slot(ffi::Py_tp_getattro, get::<T> as *mut c_void),
         slot(ffi::Py_tp_setattro, set::<T> as *mut c_void),
         slot(ffi::Py_tp_repr, repr::<T> as *mut c_void),
-        slot(ffi::Py_tp_iter, iterate::<T> as *mut c_void),
-        slot(ffi::Py_am_await, iterate::<T> as *mut c_void),
         slot(ffi::Py_tp_hash, hash::<T> as *mut c_void),
         slot(ffi::Py_tp_richcompare, compare::<T> as *mut c_void),
     ]
+}
+
+/// The same where the other object can be awaited.
+pub(crate) fn awaited_stand_in_slots<T: StandIn>() -> Vec<TypeSlot> {
+    let mut slots = stand_in_slots::<T>();
+    slots.push(slot(ffi::Py_tp_iter, iterate::<T> as *mut c_void));
+    slots.push(slot(ffi::Py_am_await, iterate::<T> as *mut c_void));
+    slots
 }
 
 unsafe extern "C" fn get<T: StandIn>(

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
 use pyo3::{ffi, intern};
 
 /// The attributes of an instance: its `__dict__`.
@@ -30,6 +30,20 @@ pub(crate) fn replace_instance_dict(
     dict: &Bound<'_, PyDict>,
 ) -> PyResult<()> {
     object.setattr(intern!(object.py(), "__dict__"), dict)
+}
+
+/// An attribute as objects have it whose classes say nothing else.
+///
+/// # Errors
+/// `AttributeError` if there is none, and what a property raises.
+pub(crate) fn generic_attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both are live, and the thread is attached.
+    let value = unsafe { ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr()) };
+    // SAFETY: the call gave a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(object.py(), value) }
 }
 
 /// Sets an attribute as objects do whose classes say nothing else, or deletes it.

@@ -3,6 +3,7 @@
 mod at_once;
 mod base;
 mod operation;
+mod paths;
 mod pread;
 mod request;
 mod work;
@@ -25,6 +26,11 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::coroutine::prepare::<pread::Pread>(py)?;
     base::attach(&py.get_type::<FileBase>())?;
     module.add_function(pyo3::wrap_pyfunction!(request::opening, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(paths::stat_at_once, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(paths::removing_file, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(paths::removing_folder, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(paths::making_folder, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(paths::renaming, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::open_at_once, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::content_at_once, module)?)
 }

@@ -16,6 +16,7 @@ use rustix::io::retry_on_intr;
 
 use super::base::{self, FileBase};
 use super::operation::answer;
+use super::paths::Change;
 use crate::ffi::{Content, Unfilled, bytes_from};
 
 /// A file's descriptor and where in the file.
@@ -30,6 +31,8 @@ pub(crate) enum Work {
         flags: i32,
         mode: u32,
     },
+    /// A change of names.
+    Change(Change),
     /// Reads so many bytes from the offset on; without one, reads once where the descriptor stands.
     Read {
         fd: Arc<OwnedFd>,
@@ -179,6 +182,7 @@ impl Work {
     pub(crate) fn perform(self) -> io::Result<Answer> {
         match self {
             Self::Open { path, flags, mode } => open(&path, flags, mode).map(Answer::File),
+            Self::Change(change) => change.make().map(|()| Answer::Nothing),
             Self::Read {
                 fd, size, offset, ..
             } => {

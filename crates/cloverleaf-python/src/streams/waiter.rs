@@ -17,7 +17,7 @@ use super::classes;
 use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback};
 use crate::ffi::{
     Arguments, Callable, Called, Native, NativeClass, Owned, Reach, StandIn, TypeSlot, Visitor,
-    call_method, call_with_names, callable_slots, is_wakeup_of_task, stand_in_slots,
+    awaited_stand_in_slots, call_method, call_with_names, callable_slots, is_wakeup_of_task,
 };
 use crate::future;
 
@@ -54,7 +54,7 @@ impl Native for Waiter {
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
     const CALLED_AT: Option<usize> = Some(std::mem::offset_of!(Self, called));
     const SLOTS: fn() -> Vec<TypeSlot> = || {
-        let mut slots = stand_in_slots::<Self>();
+        let mut slots = awaited_stand_in_slots::<Self>();
         slots.extend(callable_slots());
         slots
     };

@@ -6,6 +6,10 @@
 //! could tell: closing, ending the writing, the size and the limits of the buffer, its socket, a file. Tasks and other
 //! callbacks send at once, as some of them wait, without awaiting, for what they have sent to take effect.
 //!
+//! A callback that takes long, or waits, without awaiting, for the effect of what was written, does not hold that up: the
+//! crate's guard, a thread, sends it in the loop's place when it has been held for a millisecond. It touches nothing but
+//! the queue and the descriptor, under the transport's lock, and leaves what came of it to the loop.
+//!
 //! Where the user has asked for io_uring and enough sockets are ready, the first write is held, too, until others have
 //! been told of their data, and all go in one call: before anything else runs, when there is enough for a call, and when
 //! the first has been held for long enough.
@@ -17,11 +21,12 @@ use cloverleaf::{Interest, limits};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
+use super::endpoint::Endpoint;
 use super::stream::{Stream, StreamTransport};
 use super::write::{self, Outcome};
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, borrow_fd, with_context};
-use crate::held::Moment;
+use crate::ffi::{Owned, Reachable, borrow_fd, with_context};
+use crate::held::{Deferred, Moment, Sender};
 
 /// The moment of a write of so many bytes through this transport.
 #[inline]
@@ -40,17 +45,28 @@ pub(super) fn moment(this: &StreamTransport, py: Python<'_>, len: usize) -> PyRe
 /// `MemoryError`.
 pub(super) fn keep(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
     let event_loop = this.event_loop(slf.py());
-    let mut transport = Some(Owned::from(slf.clone()));
-    let answers_its_own = Loop::of(&event_loop)?.state().with(|state| {
-        transport
-            .take()
-            .is_some_and(|transport| state.held.add(transport))
-    });
-    match answers_its_own {
+    let mut sender = Reachable::new(slf, as_deferred);
+    let kept = Loop::of(&event_loop)?
+        .state()
+        .with(|state| sender.take().map(|sender| state.held.add(sender)));
+    match kept {
         // In the context in which it is told of data, which is known.
-        Ok(true) => Ok(()),
-        Ok(false) => write::keep_context(slf.py(), this),
-        Err(_) => flush(slf, this),
+        Ok(Some(Ok(true))) => Ok(()),
+        Ok(Some(Ok(false))) => write::keep_context(slf.py(), this),
+        // Nobody would offer it in time.
+        Ok(Some(Err(_)) | None) | Err(_) => flush(slf, this),
+    }
+}
+
+fn as_deferred(transport: &StreamTransport) -> &(dyn Deferred + 'static) {
+    transport
+}
+
+impl Deferred for StreamTransport {
+    fn send_in_place(&self) -> bool {
+        // Where the loop is at it, nothing keeps it from going on.
+        self.try_lock()
+            .is_none_or(|mut stream| stream.offer_in_place())
     }
 }
 
@@ -86,31 +102,39 @@ fn after_offer(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome)
 pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
-    let (mut transports, is_forked, may_batch) = this
+    let (mut senders, is_forked, may_batch) = this
         .state()
         .with(|state| (state.held.take(), state.is_forked(), state.may_batch()))?;
     if is_forked {
-        for transport in transports {
-            StreamTransport::of(&transport.bind(py))?.with(Stream::forget_held);
+        for sender in senders {
+            StreamTransport::of(&sender.object().bind(py))?.with(Stream::forget_held);
         }
         return Ok(());
     }
-    let rests = if may_batch && transports.len() >= limits::READY_FOR_ONE_CALL {
-        send_together(py, this, &transports)
+    let rests = if may_batch && senders.len() >= limits::READY_FOR_ONE_CALL {
+        send_together(py, this, &senders)
     } else {
         Vec::new()
     };
-    let mut result = Ok(());
-    for (index, transport) in transports.drain(..).enumerate() {
+    // All is offered before anything else is done, which may run a program's code, and that wait for any of it.
+    let mut offers = Vec::new();
+    for (index, sender) in senders.iter().enumerate() {
         let rest = rests.get(index).copied().unwrap_or(Rest::Held);
-        if matches!(rest, Rest::Nothing) {
-            continue;
+        if !matches!(rest, Rest::Nothing) {
+            let slf = sender.object().bind(py);
+            let offer = StreamTransport::of(&slf)?.with(|stream| stream.offer_rest(py, rest));
+            offers.extend(offer.map(|offer| (index, offer)));
         }
-        let slf = transport.into_bound(py);
-        let flushed = StreamTransport::of(&slf).and_then(|this| flush_later(&slf, this, rest));
-        result = result.and(flushed);
     }
-    this.state().with(|state| state.held.reuse(transports))?;
+    let mut result = Ok(());
+    for (index, (outcome, context)) in offers {
+        let slf = senders[index].object().bind(py).to_owned();
+        result = result.and(after_offer_in(&slf, outcome, context));
+    }
+    for sender in senders.drain(..) {
+        drop(sender.into_object());
+    }
+    this.state().with(|state| state.held.reuse(senders))?;
     result
 }
 
@@ -126,11 +150,11 @@ enum Rest {
 }
 
 /// Sends what these transports hold, as far as the kernel takes it in one call. What was not tried is held still.
-fn send_together(py: Python<'_>, event_loop: &Loop, transports: &[Owned]) -> Vec<Rest> {
-    let mut rests = vec![Rest::Held; transports.len()];
-    let bound: Vec<_> = transports
+fn send_together(py: Python<'_>, event_loop: &Loop, senders: &[Sender]) -> Vec<Rest> {
+    let mut rests = vec![Rest::Held; senders.len()];
+    let bound: Vec<_> = senders
         .iter()
-        .map(|transport| transport.bind(py))
+        .map(|sender| sender.object().bind(py))
         .collect();
     // One that is here twice, or that another thread is at, is left to the plain way.
     let mut senders: Vec<_> = bound
@@ -169,14 +193,51 @@ impl Stream {
     /// The number of the descriptor for which something is held that can be sent with what others hold.
     fn held_for(&self) -> Option<RawFd> {
         let number = self.endpoint.number();
-        (self.is_held && !self.queue.is_empty() && number >= 0).then_some(number)
+        let may_go = self.is_held && !self.queue.is_empty() && self.refused.is_none();
+        (may_go && number >= 0).then_some(number)
     }
 
     /// Forgets what is held.
     fn forget_held(&mut self) {
         if std::mem::replace(&mut self.is_held, false) {
             self.queue.clear();
+            self.refused = None;
         }
+    }
+
+    /// Offers what is held in the loop's place, for which it stays held, sent or not; whether there is more to offer.
+    fn offer_in_place(&mut self) -> bool {
+        let Endpoint::Native(fd) = &self.endpoint else {
+            return false;
+        };
+        if !self.is_held || self.queue.is_empty() || self.refused.is_some() {
+            return false;
+        }
+        match self.queue.send_to(fd) {
+            Ok(_) => !self.queue.is_empty(),
+            Err(error) => {
+                // Which the kernel tells once.
+                self.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+                false
+            }
+        }
+    }
+
+    /// Offers what is held still, unless that has failed already. What came of it, if that must be seen to, and the
+    /// context of the write that was held first.
+    fn offer_rest(&mut self, py: Python<'_>, rest: Rest) -> Option<(Outcome, Option<Owned>)> {
+        let outcome = match rest {
+            Rest::Failed(errno) => self.fail_held(errno),
+            Rest::Held | Rest::Nothing => self.offer_held(),
+        }?;
+        let context = if matches!(outcome, Outcome::Done) {
+            self.write_context.take()
+        } else {
+            let context = self.write_context.as_ref().or(self.read_context.as_ref());
+            context.map(|context| context.clone_ref(py))
+        };
+        let is_all = matches!(outcome, Outcome::Done) && self.registered == self.wanted();
+        (!is_all || context.is_some()).then_some((outcome, context))
     }
 
     /// Forgets what went. What is left is held still. The context is to be dropped when nothing is locked.
@@ -211,33 +272,21 @@ pub(super) const fn is_final(errno: Errno) -> bool {
     )
 }
 
-/// Offers what this transport holds, unless that has failed already, in the context of the write that was held first.
-fn flush_later(slf: &Bound<'_, PyAny>, this: &StreamTransport, rest: Rest) -> PyResult<()> {
+/// Does what is to be done about an offer, in the context of the write that was held first.
+fn after_offer_in(
+    slf: &Bound<'_, PyAny>,
+    outcome: Outcome,
+    context: Option<Owned>,
+) -> PyResult<()> {
     let py = slf.py();
-    let (outcome, context) = this.with(|stream| {
-        let outcome = match rest {
-            Rest::Failed(errno) => stream.fail_held(errno),
-            Rest::Held | Rest::Nothing => stream.offer_held(),
-        };
-        let context = match outcome {
-            Some(Outcome::Done) => stream.write_context.take(),
-            Some(_) => stream
-                .write_context
-                .as_ref()
-                .or(stream.read_context.as_ref())
-                .map(|context| context.clone_ref(py)),
-            None => None,
-        };
-        (outcome, context)
-    });
+    let this = StreamTransport::of(slf)?;
     match (outcome, context) {
-        (None, _) => Ok(()),
-        (Some(outcome), None) => after_offer(slf, this, outcome),
-        (Some(Outcome::Done), Some(context)) => {
+        (outcome, None) => after_offer(slf, this, outcome),
+        (Outcome::Done, Some(context)) => {
             drop(context);
             after_offer(slf, this, Outcome::Done)
         }
-        (Some(outcome), Some(context)) => {
+        (outcome, Some(context)) => {
             with_context(py, context.bind(py), || after_offer(slf, this, outcome))
         }
     }

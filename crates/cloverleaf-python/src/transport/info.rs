@@ -3,21 +3,27 @@
 //! Asked for late, as a server of many short connections never asks: the socket object is made at the first
 //! question, and the addresses are kept when the connection ends.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use cloverleaf::Address;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyType};
 use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
 use super::extra::pretended;
 use super::held;
 use super::kind::Kind;
+use super::shown_socket;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
 use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+
+/// What asyncio wraps a transport's socket in.
+static TRANSPORT_SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 pub(crate) fn none(py: Python<'_>) -> Owned {
     py.None().into_bound(py).into()
@@ -50,31 +56,52 @@ pub(crate) fn shown<'py>(
     }
 }
 
-/// Makes the Python socket of a transport, which owns the descriptor from then on.
-fn socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// The Python socket of a transport, made at the first question: it owns the descriptor from then on. `None` if the
+/// connection has ended without one.
+///
+/// # Errors
+/// What making it raises.
+pub(super) fn real_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let (held, native) = this.with(|stream| match &stream.endpoint {
-        Endpoint::Socket(socket) => (Some(socket.object().clone_ref(py)), None),
-        Endpoint::Native(fd) => (None, Some(fd.as_raw_fd())),
-        Endpoint::Closed(_, sock) => (sock.as_ref().map(|sock| sock.clone_ref(py)), None),
-    });
-    if let Some(sock) = held {
-        return Ok(Some(sock.into_bound(py)));
-    }
-    let Some(fd) = native else { return Ok(None) };
+    let fd = match this.with(|stream| socket_or_fd(py, &stream.endpoint)) {
+        Ok(sock) => return Ok(sock.map(|sock| sock.into_bound(py))),
+        Err(fd) => fd,
+    };
     let arguments = PyDict::new(py);
     arguments.set_item(intern!(py, "fileno"), fd)?;
     let class = py
         .import(intern!(py, "socket"))?
         .getattr(intern!(py, "socket"))?;
     let sock = class.call((), Some(&arguments))?;
-    let endpoint = Endpoint::of_socket(&sock)?;
-    let before = this.with(|stream| std::mem::replace(&mut stream.endpoint, endpoint));
-    if let Endpoint::Native(fd) = before {
+    let mut endpoint = Some(Endpoint::of_socket(&sock)?);
+    let (before, found) = this.with(|stream| match socket_or_fd(py, &stream.endpoint) {
+        Err(_) => {
+            let before = endpoint
+                .take()
+                .map(|endpoint| std::mem::replace(&mut stream.endpoint, endpoint));
+            (before, None)
+        }
+        Ok(found) => (None, Some(found)),
+    });
+    if let Some(Endpoint::Native(fd)) = before {
         disown(fd);
     }
-    Ok(Some(sock))
+    let Some(found) = found else {
+        return Ok(Some(sock));
+    };
+    // Another thread was first, or has closed the connection: the descriptor is no longer ours to give.
+    sock.reach0(intern!(py, "detach"))?;
+    Ok(found.map(|sock| sock.into_bound(py)))
+}
+
+/// The Python socket of an endpoint, or `None` if it is closed and has none; or the number that one is to be made of.
+fn socket_or_fd(py: Python<'_>, endpoint: &Endpoint) -> Result<Option<Owned>, RawFd> {
+    match endpoint {
+        Endpoint::Socket(socket) => Ok(Some(socket.object().clone_ref(py))),
+        Endpoint::Native(fd) => Err(fd.as_raw_fd()),
+        Endpoint::Closed(_, sock) => Ok(sock.as_ref().map(|sock| sock.clone_ref(py))),
+    }
 }
 
 /// Forgets a descriptor that its new Python socket owns.
@@ -84,28 +111,50 @@ fn disown(fd: OwnedFd) {
 }
 
 /// The socket as a program sees it; after the end of the connection, a closed one.
-fn transport_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn transport_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let shown = this.with(|stream| stream.shown.as_ref().map(|shown| shown.clone_ref(py)));
     if let Some(shown) = shown {
-        return Ok(Some(shown.into_bound(py)));
+        return Ok(shown.into_bound(py));
     }
-    let Some(sock) = socket(slf)?.map_or_else(|| closed_socket(slf), |sock| Ok(Some(sock)))? else {
-        return Ok(None);
-    };
-    let class = py
-        .import(intern!(py, "asyncio.trsock"))?
-        .getattr(intern!(py, "TransportSocket"))?;
+    let sock = socket_to_show(slf)?;
+    let class = TRANSPORT_SOCKET.import(py, "asyncio.trsock", "TransportSocket")?;
     let shown = class.invoke((sock,))?;
     let kept = shown.clone().into();
     let old = this.with(|stream| stream.shown.replace(kept));
     drop(old);
-    Ok(Some(shown))
+    Ok(shown)
+}
+
+/// What a program sees as the socket: a stand-in for as long as it only looks, if that will do.
+fn socket_to_show<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(sock) = shown_socket::stand_in(slf)? {
+        return Ok(sock);
+    }
+    // Whoever knows the socket could tell that something is held.
+    held::flush(slf, StreamTransport::of(slf)?)?;
+    match real_socket(slf)? {
+        Some(sock) => Ok(sock),
+        None => kept_closed_socket(slf),
+    }
+}
+
+/// A closed socket of this family.
+///
+/// # Errors
+/// What making it raises.
+pub(super) fn closed_socket(py: Python<'_>, family: c_int) -> PyResult<Bound<'_, PyAny>> {
+    let sock = py
+        .import(intern!(py, "socket"))?
+        .getattr(intern!(py, "socket"))?
+        .invoke((family,))?;
+    sock.reach0(intern!(py, "close"))?;
+    Ok(sock)
 }
 
 /// A closed socket of the family that the transport had, made when somebody asks for it too late.
-fn closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn kept_closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let is_unix = this.with(|stream| matches!(&stream.peer, Peer::Accepted(Address::Unix(_))));
@@ -118,18 +167,14 @@ fn closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
         (false, true) => libc::AF_INET6,
         (false, false) => libc::AF_INET,
     };
-    let sock = py
-        .import(intern!(py, "socket"))?
-        .getattr(intern!(py, "socket"))?
-        .invoke((family,))?;
-    sock.reach0(intern!(py, "close"))?;
+    let sock = closed_socket(py, family)?;
     let made = Owned::from(sock.clone());
     let unused = this.with(|stream| match &mut stream.endpoint {
         Endpoint::Closed(_, kept @ None) => kept.replace(made),
         Endpoint::Native(_) | Endpoint::Socket(_) | Endpoint::Closed(..) => Some(made),
     });
     drop(unused);
-    Ok(Some(sock))
+    Ok(sock)
 }
 
 /// Keeps the peer's address of an outgoing connection, which the kernel forgets when the peer goes.
@@ -181,7 +226,7 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
     };
     let name = match shown(py, &address)? {
         Some(name) => Some(name),
-        None => socket(slf)?
+        None => real_socket(slf)?
             .map(|sock| sock.reach0(intern!(py, "getsockname")))
             .transpose()?,
     };
@@ -213,7 +258,7 @@ fn peername<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
     };
     let name = match shown(py, &address)? {
         Some(name) => Some(name),
-        None => socket(slf)?
+        None => real_socket(slf)?
             .map(|sock| sock.reach0(intern!(py, "getpeername")))
             .transpose()?,
     };
@@ -276,10 +321,7 @@ fn known<'py>(
         return Ok(None);
     }
     match text.to_str()? {
-        "socket" => {
-            held::flush(slf, StreamTransport::of(slf)?)?;
-            transport_socket(slf)
-        }
+        "socket" => transport_socket(slf).map(Some),
         "sockname" => sockname(slf),
         "peername" => peername(slf),
         _ => Ok(None),
@@ -305,7 +347,6 @@ pub(super) fn extra(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         all.update(given.into_bound(py).cast()?)?;
     }
     if kind == Kind::Socket {
-        held::flush(slf, this)?;
         all.set_item(intern!(py, "socket"), transport_socket(slf)?)?;
         all.set_item(intern!(py, "sockname"), sockname(slf)?)?;
         if !all.contains(intern!(py, "peername"))? {

@@ -57,6 +57,14 @@ impl Kind {
         }
     }
 
+    /// The same for a part of what is to be sent together: the kernel holds it back until the rest comes.
+    ///
+    /// # Errors
+    /// Those of `send(2)`.
+    pub(super) fn send_part(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
+        rustix::net::send(fd, data, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
     /// The phase from which on nothing that is written is taken any more.
     #[inline]
     pub(super) const fn writes_end_at(self) -> Phase {

@@ -1,6 +1,7 @@
 //! Transports: what a protocol talks to.
 
 mod close;
+mod corked;
 mod datagram;
 mod early;
 mod endpoint;
@@ -14,11 +15,13 @@ mod pieces;
 mod pipe;
 mod read;
 mod sendfile;
+mod shown_socket;
 mod start;
 mod stream;
 mod unpolled;
 mod write;
 
+pub(crate) use corked::push_all;
 pub(crate) use datagram::{Correspondents, start as start_datagrams};
 pub(crate) use early::receive_together;
 pub(crate) use endpoint::{Endpoint, Peer, send_without_delay};

@@ -15,7 +15,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
+use rustix::io::Errno;
 
+use super::corked::Pieces;
 use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
 use super::flow::Limits;
@@ -23,7 +25,7 @@ use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
 use super::unpolled::{self, Unpolled};
-use super::{close, datagram, extra, flow, info, pipe, read, write};
+use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -75,6 +77,8 @@ pub(super) struct Stream {
     pub(super) last_read: usize,
     /// The event that the last write answered.
     pub(super) wrote_for: u64,
+    /// How many writes there are in a turn.
+    pub(super) pieces: Pieces,
     /// What was received for it together with others, and the protocol has not been told of yet.
     pub(super) early: Option<Early>,
     /// How reading goes on if the driver cannot report on the descriptor.
@@ -83,6 +87,8 @@ pub(super) struct Stream {
     pub(super) sending: Option<Sending>,
     pub(super) queue: WriteQueue,
     pub(super) limits: Limits,
+    /// The kernel's answer when the guard has offered what is held, and the loop has not heard of it yet.
+    pub(super) refused: Option<Errno>,
     /// Writes after the connection was lost.
     pub(super) lost_writes: u32,
     pub(super) token: Option<Token>,
@@ -414,7 +420,9 @@ impl StreamTransport {
             registered: Interest::NONE,
             queue: WriteQueue::new(),
             is_held: false,
+            refused: None,
             wrote_for: 0,
+            pieces: Pieces::default(),
             limits: Limits::default(),
             protocol: Some(protocol.clone().into()),
             is_buffered: is_buffered(protocol)?,
@@ -464,6 +472,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StreamTransportBase", class)?;
     pipe::add_to(module)?;
     datagram::add_to(module)?;
+    shown_socket::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(set_transport_class, module)?)
 }
 
@@ -480,13 +489,13 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_methods(class, &info::METHODS)
 }
 
-/// Makes this class, derived in Python, the one of all transports of its native class.
+/// Makes this class, derived in Python, the one of all transports, or shown sockets, of its native class.
 ///
 /// # Errors
 /// `TypeError` if it does not derive from one.
 #[pyfunction]
 fn set_transport_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
-    if pipe::set_class(cls)? || datagram::set_class(cls)? {
+    if pipe::set_class(cls)? || datagram::set_class(cls)? || shown_socket::set_class(cls)? {
         return Ok(());
     }
     CLASS.set_instance_class(cls)?;

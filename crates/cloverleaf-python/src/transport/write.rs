@@ -13,7 +13,7 @@ use rustix::net::Shutdown;
 use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::stream::{Phase, Stream, StreamTransport};
-use super::{close, flow, held, pieces, sendfile};
+use super::{close, corked, flow, held, pieces, sendfile};
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
 use crate::held::Moment;
@@ -65,6 +65,8 @@ pub(super) enum Outcome {
     Done,
     /// It is held until the event has been served, the first to be.
     Held,
+    /// The kernel has it, and holds it back for the next one.
+    Corked,
     /// Some of it waits.
     Queued,
     /// The connection is broken.
@@ -79,6 +81,7 @@ impl Stream {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
+        let expects_more = self.pieces.count(moment.turn);
         if self.is_held {
             return self.write_behind(&[data], moment);
         }
@@ -87,13 +90,19 @@ impl Stream {
             self.is_held = true;
             return Outcome::Held;
         }
+        if expects_more && self.queue.is_empty() && self.may_cork(data.len()) {
+            return self.write_part(data);
+        }
         let Some(fd) = self.endpoint.fd() else {
             return self.failed(Errno::BADF);
         };
         let mut rest = data;
         if self.queue.is_empty() {
             match self.kind.send(fd, data) {
-                Ok(count) if count == data.len() => return Outcome::Done,
+                Ok(count) if count == data.len() => {
+                    self.pieces.all_go();
+                    return Outcome::Done;
+                }
                 Ok(count) => rest = &data[count..],
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(errno) => return self.failed(errno),
@@ -105,6 +114,21 @@ impl Stream {
                 .push_shared(Box::new(kept), data.len() - rest.len()),
             None => self.queue.push_slice(rest),
         }
+        Outcome::Queued
+    }
+
+    /// Writes what the kernel is to send with the next write.
+    fn write_part(&mut self, data: &[u8]) -> Outcome {
+        let Some(fd) = self.endpoint.fd() else {
+            return self.failed(Errno::BADF);
+        };
+        match Kind::send_part(fd, data) {
+            Ok(count) if count == data.len() => return Outcome::Corked,
+            Ok(count) => self.queue.push_slice(&data[count..]),
+            Err(Errno::AGAIN | Errno::INTR) => self.queue.push_slice(data),
+            Err(errno) => return self.failed(errno),
+        }
+        // The kernel is full, and sends by itself.
         Outcome::Queued
     }
 
@@ -127,6 +151,9 @@ impl Stream {
 
     /// Writes behind what is held: is held as well, or goes with it.
     fn write_behind(&mut self, pieces: &[impl Deref<Target = [u8]>], moment: Moment) -> Outcome {
+        if let Some(errno) = self.take_refusal() {
+            return self.failed(errno);
+        }
         let len = pieces.iter().map(|piece| piece.len()).sum();
         let stays = moment.event != 0 && self.has_hold_for(len) && !moment.is_late();
         if stays {
@@ -145,8 +172,19 @@ impl Stream {
         self.send_queue(last)
     }
 
-    /// Offers what is held to the kernel; `None` if nothing is.
+    /// Holds nothing any more if the kernel has refused it in the guard's hands.
+    fn take_refusal(&mut self) -> Option<Errno> {
+        let errno = self.refused.take()?;
+        self.is_held = false;
+        Some(errno)
+    }
+
+    /// Offers what is held to the kernel, which lets go of what it holds back; `None` if nothing is held.
     pub(super) fn offer_held(&mut self) -> Option<Outcome> {
+        self.push();
+        if let Some(errno) = self.take_refusal() {
+            return Some(self.failed(errno));
+        }
         if !std::mem::replace(&mut self.is_held, false) {
             return None;
         }
@@ -168,7 +206,10 @@ impl Stream {
             return self.failed(Errno::BADF);
         };
         match self.queue.send_with(fd, last) {
-            Ok(_) if self.queue.is_empty() => Outcome::Done,
+            Ok(_) if self.queue.is_empty() => {
+                self.pieces.all_go();
+                Outcome::Done
+            }
             Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
             Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
@@ -236,6 +277,7 @@ pub(super) fn settle(
     match outcome {
         Outcome::Queued => wait_for_room(slf, this),
         Outcome::Held => held::keep(slf, this),
+        Outcome::Corked => corked::keep(slf, this),
         Outcome::Failed(kind, errno) => {
             close::fatal_error(slf, errno_error(slf.py(), errno), kind.write_failed())
         }
@@ -310,6 +352,7 @@ impl Stream {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
+        self.pieces.count(moment.turn);
         if self.is_held {
             return self.write_behind(pieces, moment);
         }

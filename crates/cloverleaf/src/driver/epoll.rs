@@ -10,7 +10,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -49,12 +49,27 @@ impl fmt::Debug for Epoll {
 }
 
 /// The eventfd, which other threads' wakers share; the lock lets it be closed before the last of them has gone.
+///
+/// A thread may have the lock when the process forks, and is not there in the child to let go of it. So in a child
+/// nobody waits for it.
 #[derive(Debug)]
-struct Wakeup(Mutex<Option<OwnedFd>>);
+struct Wakeup {
+    fd: Mutex<Option<OwnedFd>>,
+    /// How often the process had forked when it was made.
+    forks: u32,
+}
 
 impl Wakeup {
-    fn fd(&self) -> MutexGuard<'_, Option<OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The eventfd, unless closed; in a forked child `None` if a thread of the parent was using it.
+    fn fd(&self) -> Option<MutexGuard<'_, Option<OwnedFd>>> {
+        if self.forks == forks() {
+            return Some(self.fd.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match self.fd.try_lock() {
+            Ok(fd) => Some(fd),
+            Err(TryLockError::Poisoned(fd)) => Some(fd.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -64,7 +79,11 @@ impl Wake for Wakeup {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(fd) = &*self.fd() {
+        if self.forks != forks() {
+            // The sleep that it could end is the parent's.
+            return;
+        }
+        if let Some(fd) = self.fd().as_deref().and_then(Option::as_ref) {
             // The one way to fail is a full counter (EAGAIN), and a full counter wakes as well.
             ignore(rustix::io::write(fd, &1_u64.to_ne_bytes()));
         }
@@ -85,7 +104,10 @@ impl Epoll {
         epoll::add(&poll, &wakeup, EventData::new_u64(WAKE), told)?;
         Ok(Self {
             poll: Some(poll),
-            wakeup: Arc::new(Wakeup(Mutex::new(Some(wakeup)))),
+            wakeup: Arc::new(Wakeup {
+                fd: Mutex::new(Some(wakeup)),
+                forks: forks(),
+            }),
             forks: forks(),
             buffer: Vec::with_capacity(EVENTS_PER_WAIT),
         })
@@ -96,7 +118,7 @@ impl Epoll {
     /// Whatever else is asked of a closed driver fails with `EBADF`.
     pub fn close(&mut self) {
         self.poll = None;
-        drop(self.wakeup.fd().take());
+        drop(self.wakeup.fd().and_then(|mut fd| fd.take()));
         self.buffer = Vec::new();
     }
 
@@ -195,5 +217,25 @@ impl Driver for Epoll {
 
     fn waker(&self) -> Waker {
         Arc::clone(&self.wakeup).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_does_not_wait_for_a_thread_of_its_parent_that_was_waking_the_loop() {
+        let mut epoll = Epoll::new().expect("descriptors");
+        let wakeup = epoll.wakeup.fd().and_then(|mut fd| fd.take());
+        let of_the_parent = Arc::new(Wakeup {
+            fd: Mutex::new(wakeup),
+            forks: forks().wrapping_sub(1),
+        });
+        epoll.wakeup = Arc::clone(&of_the_parent);
+        let in_use = of_the_parent.fd.lock().expect("no panic");
+        epoll.waker().wake();
+        epoll.close();
+        assert!(in_use.is_some(), "closed under its user");
     }
 }

@@ -61,6 +61,16 @@ pub fn open_at_once(path: &Path, flags: OFlags) -> Option<OwnedFd> {
     Some(fd)
 }
 
+/// Finds what a path leads to, if the kernel has all of it at hand, to be looked at: the descriptor is of use for
+/// `fstat(2)` and the like. A symbolic link at the end is followed, or is what was found.
+///
+/// A file system that lets a name be resolved without asking anybody knows what it says of the file as well.
+pub fn look_at_once(path: &Path, follows: bool) -> Option<OwnedFd> {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, !follows);
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()
+}
+
 fn is_regular(fd: &OwnedFd) -> bool {
     fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }

@@ -25,3 +25,12 @@ pub(crate) fn forks() -> u32 {
     });
     FORKS.load(Ordering::Relaxed)
 }
+
+/// Has `before` called before every fork of this process from now on, in the thread that forks, and `after` in the parent
+/// after it. Neither may panic.
+pub(crate) fn around_forks(before: extern "C" fn(), after: extern "C" fn()) {
+    // SAFETY: both run in a parent, in the thread that has called `fork(3)`, where all that an ordinary function may do is
+    // allowed. They stay valid, as their code is never unloaded.
+    let failed = unsafe { libc::pthread_atfork(Some(before), Some(after), None) };
+    assert!(failed == 0, "no memory for a fork handler");
+}

@@ -46,12 +46,13 @@ mod small_calls;
     path = "no_start.rs"
 )]
 mod start;
+mod unsignalled;
 mod wait;
 
 pub(crate) use address::unix_name;
 pub(crate) use clock::monotonic;
 pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
-pub(crate) use fork::forks;
+pub(crate) use fork::{around_forks, forks};
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use plan::Strings;
@@ -60,4 +61,5 @@ pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use signal::SignalCounter;
 pub(crate) use small_calls::SmallCalls;
 pub(crate) use start::{Plan, Stage, Starting, can_start, environment, start};
+pub(crate) use unsignalled::without_signals;
 pub(crate) use wait::{KernelEvent, epoll_wait};

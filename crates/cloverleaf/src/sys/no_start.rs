@@ -1,9 +1,9 @@
 //! In the place of `start/` on architectures whose system calls are not written down there: no child is started.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::plan::Strings;
 pub(crate) use super::plan::{Plan, Stage};
 
 /// A child that has not told yet whether it could execute its program.
@@ -39,6 +39,6 @@ pub(crate) fn start(_plan: Plan, _shares_memory: bool) -> io::Result<Starting> {
 }
 
 /// Nothing, as nobody needs it.
-pub(crate) const fn environment() -> Vec<CString> {
-    Vec::new()
+pub(crate) fn environment() -> Strings {
+    Strings::new(std::iter::empty())
 }

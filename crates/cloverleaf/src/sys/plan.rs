@@ -3,24 +3,34 @@
 //! The child may neither allocate nor fail in any way but by a system call's answer, so everything that it passes to
 //! the kernel stands here in the form in which the kernel takes it.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::os::fd::RawFd;
 
 /// Strings, and the array of pointers to them that ends with a null pointer.
 #[derive(Debug)]
 pub(crate) struct Strings {
-    /// They live as long as the pointers; moving a `CString` does not move its bytes.
-    _owned: Vec<CString>,
+    /// One behind the other, which takes one piece of memory rather than one for each. Never changed, so that the
+    /// pointers stay valid; moving a `Vec` does not move its bytes.
+    _bytes: Vec<u8>,
     pointers: Box<[*const c_char]>,
 }
 
 impl Strings {
-    /// Takes the strings.
-    pub(crate) fn new(owned: Vec<CString>) -> Self {
-        let pointers = owned.iter().map(|string| string.as_ptr());
+    /// Copies the strings.
+    pub(crate) fn new<'a>(strings: impl Iterator<Item = &'a CStr> + Clone) -> Self {
+        let lengths = strings.clone().map(|string| string.count_bytes() + 1);
+        let mut bytes = Vec::with_capacity(lengths.sum());
+        let mut starts = Vec::new();
+        for string in strings {
+            starts.push(bytes.len());
+            bytes.extend_from_slice(string.to_bytes_with_nul());
+        }
+        let pointers = starts
+            .into_iter()
+            .map(|start| bytes[start..].as_ptr().cast());
         let pointers = pointers.chain([std::ptr::null()]).collect();
         Self {
-            _owned: owned,
+            _bytes: bytes,
             pointers,
         }
     }
@@ -117,8 +127,13 @@ mod tests {
 
     #[test]
     fn strings_end_with_a_null_pointer() {
-        let strings = Strings::new(vec![c"one".to_owned(), c"two".to_owned()]);
-        assert_eq!(strings.pointers().len(), 3);
-        assert!(strings.pointers()[2].is_null());
+        let strings = Strings::new([c"one", c"", c"three"].into_iter());
+        let first = strings.pointers()[0].addr();
+        let offsets = strings.pointers()[..3]
+            .iter()
+            .map(|pointer| pointer.addr() - first);
+        assert!(offsets.eq([0, 4, 5]));
+        assert_eq!(strings.pointers().len(), 4);
+        assert!(strings.pointers()[3].is_null());
     }
 }

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cloverleaf._file import BinaryFile, File
+from cloverleaf._file import File
+from cloverleaf._file_binary import BinaryFile
 from cloverleaf.aiofiles.base import AsyncBase
 
 

@@ -11,7 +11,7 @@ mod child;
 mod raw;
 mod stack;
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-pub(crate) use super::plan::{Plan, Stage};
+pub(crate) use super::plan::{Plan, Stage, Strings};
 use stack::Stack;
 
 /// A child that has not told yet whether it could execute its program.
@@ -217,24 +217,27 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-/// The environment of this process, string by string, as C programs see it.
+/// A copy of the environment of this process, as C programs see it.
 ///
 /// Like every reader of the environment, `execve(2)` after `fork(2)` included, it relies on other threads' not changing it
 /// meanwhile; with a GIL, Python changes it only while it holds that.
-pub(crate) fn environment() -> Vec<CString> {
-    let mut strings = Vec::new();
+pub(crate) fn environment() -> Strings {
     // SAFETY: a variable of the C library's, which exists in every program.
-    let mut next = unsafe { environ };
-    while !next.is_null() {
-        // SAFETY: an array of pointers that ends with a null pointer (`environ(7)`), where the loop ends.
-        let string = unsafe { *next };
-        if string.is_null() {
-            break;
-        }
-        // SAFETY: a string that ends with a zero byte (`environ(7)`).
-        let string = unsafe { CStr::from_ptr(string) };
-        strings.push(string.to_owned());
-        next = next.wrapping_add(1);
+    let first = unsafe { environ };
+    if first.is_null() {
+        return Strings::new(std::iter::empty());
     }
-    strings
+    let mut end = first;
+    // SAFETY: an array of pointers that ends with a null pointer (`environ(7)`), which is where the search ends.
+    while !unsafe { *end }.is_null() {
+        end = end.wrapping_add(1);
+    }
+    let count = (end.addr() - first.addr()) / size_of::<*const c_char>();
+    // SAFETY: as many pointers as were counted.
+    let pointers = unsafe { std::slice::from_raw_parts(first, count) };
+    let strings = pointers.iter().map(|string| {
+        // SAFETY: each points to a string that ends with a zero byte (`environ(7)`).
+        unsafe { CStr::from_ptr(*string) }
+    });
+    Strings::new(strings)
 }

@@ -1,0 +1,269 @@
+"""`BinaryFile`: a file of bytes that is awaited.
+
+A read that had to stop because the rest needs a wait goes on when that has been fetched; one that
+is given up puts back what it had.
+"""
+
+import contextlib
+import functools
+import io
+import os
+from typing import Any
+
+from ._file import File
+from ._file_held import Waits
+
+
+class BinaryFile(File[bytes]):
+    """A file of bytes."""
+
+    __slots__ = ()
+
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
+        turn = await self._enter()
+        try:
+            data: bytes | None
+            if self._is_dirty:
+                data = await self._read_dirty(size)
+            else:
+                data = self._file.read(size)
+            if self._raw.starved:
+                data = await self._read_on("read", data, -1 if size is None else size)
+        finally:
+            self._turns.leave(turn)
+        return data or b""
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, as many as one read of the system brings."""
+        turn = await self._enter()
+        try:
+            data: bytes | None = await self._do(self._file.read1, size)
+            while self._raw.starved and not data:
+                self._raw.starved = False
+                await self._raw.fetch(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
+                data = self._file.read1(size)
+            self._raw.starved = False
+        finally:
+            self._turns.leave(turn)
+        return data or b""
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """Return bytes that come next, which stay there."""
+        turn = await self._enter()
+        try:
+            data: bytes = await self._do(self._file.peek, size)
+            while self._raw.starved and not data:
+                self._raw.starved = False
+                await self._raw.fetch(io.DEFAULT_BUFFER_SIZE)
+                data = self._file.peek(size)
+            self._raw.starved = False
+        finally:
+            self._turns.leave(turn)
+        return data
+
+    async def readall(self) -> bytes:
+        """Return all bytes up to the end."""
+        return await self.read()
+
+    async def readline(self, size: int = -1, /) -> bytes:
+        """Return the next line, with its end, or at most `size` bytes of it; empty at the end."""
+        if self._raw.is_unbuffered:
+            return await self._readline_unbuffered(size)
+        turn = await self._enter()
+        try:
+            line: bytes
+            if self._is_dirty:
+                line = await self._readline_dirty(size)
+            else:
+                line = self._file.readline(size)
+            if self._raw.starved:
+                line = await self._read_on("readline", line, size)
+        finally:
+            self._turns.leave(turn)
+        return line
+
+    async def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer; return how much of it, less than all only at the end of the file."""
+        with memoryview(buffer).cast("B") as room:
+            return await self._read_for(room)
+
+    async def _read_for(self, room: memoryview) -> int:
+        turn = await self._enter()
+        filled = 0
+        try:
+            if self._is_dirty:
+                filled = await self._readinto_dirty(room)
+            while True:
+                self._raw.starved = False
+                filled += self._file.readinto(room[filled:]) or 0
+                if not self._raw.starved:
+                    return filled
+                await self._raw.fetch(len(room) - filled)
+        except BaseException:
+            self._put_back(bytes(room[:filled]))
+            raise
+        finally:
+            self._raw.starved = False
+            self._turns.leave(turn)
+
+    async def _read_dirty(self, size: int | None) -> bytes | None:
+        """Read where something may have to be written before all that was not read ahead."""
+        if self._reads_whole(size):
+            found: bytes | None = await self._do(self._file.read, size)
+            return found
+        most = -1 if size is None else size
+        ahead = self._take_ahead(most)
+        if len(ahead) == most:
+            return ahead
+        rest: bytes | None = await self._do(self._file.read, _rest(most, ahead))
+        self._is_dirty = False
+        return ahead + rest if rest else ahead or rest
+
+    async def _readline_dirty(self, size: int) -> bytes:
+        if self._reads_whole(size):
+            return await self._do(self._file.readline, size)
+        line = b""
+        while byte := self._take_ahead(1):
+            line += byte
+            if byte == b"\n" or len(line) == size:
+                return line
+        rest: bytes = await self._do(self._file.readline, _rest(size, line))
+        self._is_dirty = False
+        return line + rest
+
+    async def _readinto_dirty(self, room: memoryview) -> int:
+        """Write what must be written before more can be read; return what was read ahead."""
+        if not room:
+            await self._do(self._file.readinto, room)
+        if self._reads_whole(len(room)):
+            return 0
+        ahead = self._take_ahead(len(room))
+        room[: len(ahead)] = ahead
+        if len(ahead) < len(room):
+            await self._flush()
+        return len(ahead)
+
+    def _reads_whole(self, size: Any) -> bool:
+        """Whether the stack reads nothing before it has written, or says what is wrong."""
+        raw = self._raw
+        is_wrong = size is not None and (type(size) is not int or size < -1)
+        is_plain = raw.is_unbuffered or raw._access != os.O_RDWR or self._file.closed
+        return is_plain or size == 0 or is_wrong
+
+    def _take_ahead(self, size: int) -> bytes:
+        """Take at most so much of what was read ahead, and call the system for nothing."""
+        raw = self._raw
+        most = min(size, raw.passed_on_above) if size >= 0 else raw.passed_on_above
+        raw.is_apart = True
+        try:
+            if _read1_writes_first():
+                return bytes(self._file.read1(most))
+            parts: list[bytes] = []
+            with contextlib.suppress(Waits):
+                while len(parts) < most:
+                    parts.append(self._file.read(1))
+            return b"".join(parts)
+        except Waits:
+            return b""
+        finally:
+            raw.is_apart = False
+
+    async def _read_on(self, method: str, data: bytes | None, size: int) -> bytes:
+        """Go on with a read that had to stop for want of bytes."""
+        parts = [data] if data else []
+        seen = len(data or b"")
+        try:
+            while self._raw.starved:
+                self._raw.starved = False
+                rest = size - seen if size >= 0 else -1
+                await self._raw.fetch(self._want(method, rest))
+                more: bytes | None = getattr(self._file, method)(rest)
+                if more:
+                    parts.append(more)
+                    seen += len(more)
+                    if method == "readline" and more.endswith(b"\n"):
+                        break
+        except BaseException:
+            self._put_back(b"".join(parts))
+            raise
+        finally:
+            self._raw.starved = False
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _want(self, method: str, rest: int) -> int:
+        """Return how many bytes to fetch."""
+        if method == "readline":
+            return io.DEFAULT_BUFFER_SIZE
+        if self._raw.is_unbuffered and rest >= 0:
+            return rest
+        if rest < 0:
+            rest = self._raw.rest()
+        return max(rest, io.DEFAULT_BUFFER_SIZE)
+
+    def _put_back(self, data: bytes) -> None:
+        """Undo a read that nobody got."""
+        if not data:
+            return
+        if self._raw.is_seekable:
+            self._file.seek(-len(data), os.SEEK_CUR)
+        else:
+            self._raw.put_back(data)
+
+    async def _readline_unbuffered(self, size: int) -> bytes:
+        line = b""
+        while (size < 0 or len(line) < size) and not line.endswith(b"\n"):
+            byte = await self.read(1)
+            if not byte:
+                break
+            line += byte
+        return line
+
+
+def _rest(size: int, found: bytes) -> int:
+    return size - len(found) if size >= 0 else -1
+
+
+class _Refusing(io.RawIOBase):
+    """Raises `Waits` for the first write."""
+
+    has_refused = False
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return 0
+
+    def tell(self) -> int:
+        return 0
+
+    def readinto(self, buffer: Any, /) -> int:
+        return 0
+
+    def write(self, data: Any, /) -> int:
+        if self.has_refused:
+            return len(data)
+        self.has_refused = True
+        raise Waits
+
+
+@functools.cache
+def _read1_writes_first() -> bool:
+    """Whether `read1` writes what it must before it forgets what was read ahead, as all else does.
+
+    Python 3.11 forgets first, so that nothing but reads of what is surely there may be tried.
+    """
+    raw = _Refusing()
+    with io.BufferedRandom(raw) as file:
+        file.write(b"unwritten")
+        with contextlib.suppress(Waits):
+            file.read1(1)
+        writes_first, raw.has_refused = raw.has_refused, True
+    return writes_first

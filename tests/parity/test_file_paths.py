@@ -1,0 +1,194 @@
+"""Functions of paths say, raise and tell audit hooks what those of `os` do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloverleaf import files
+
+from .harness.types import Loop
+
+#: What the hook below notes of `os`; None while nobody asks.
+_events: list[tuple[str, Any]] | None = None
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if _events is not None and event in {"os.remove", "os.rmdir", "os.mkdir", "os.rename"}:
+        _events.append((event, arguments))
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture
+def events() -> Iterator[list[tuple[str, Any]]]:
+    """Collect the audit events of changes to files and folders."""
+    global _events  # a hook cannot be taken back
+    _events = []
+    yield _events
+    _events = None
+
+
+class Named:
+    """A path of a class that `os` does not know."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path
+
+
+SPELLINGS = [str, os.fsencode, Path, Named]
+
+PATHS = [
+    "file",
+    "folder",
+    "missing",
+    "link",
+    "dangling",
+    "loop",
+    "file/below",
+    "",
+    ".",
+    "\0",
+    "\ud800x",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter a folder with a file, a folder and symbolic links."""
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fill(folder: Path) -> None:
+    (folder / "file").write_bytes(b"content")
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to("file")
+    (folder / "dangling").symlink_to("missing")
+    (folder / "loop").symlink_to("loop")
+
+
+def seen(call: Any) -> Any:
+    """Return what a call returns, or all of what it raises."""
+    try:
+        return call()
+    except Exception as error:
+        names = getattr(error, "filename", None), getattr(error, "filename2", None)
+        return type(error), str(error), *names
+
+
+async def awaited(function: Any, *arguments: Any, **settings: Any) -> Any:
+    try:
+        return await function(*arguments, **settings)
+    except Exception as error:
+        names = getattr(error, "filename", None), getattr(error, "filename2", None)
+        return type(error), str(error), *names
+
+
+LOOKS: dict[str, Any] = {
+    "stat": os.stat,
+    "lstat": os.lstat,
+    "exists": os.path.exists,
+    "isfile": os.path.isfile,
+    "isdir": os.path.isdir,
+    "islink": os.path.islink,
+    "getsize": os.path.getsize,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("name", LOOKS)
+async def test_what_is_seen_of_a_path(loop: Loop, folder: Path, name: str, spelling: Any) -> None:
+    for text in PATHS:
+        if text == "\ud800x" and spelling is os.fsencode:
+            continue
+        path = spelling(text)
+        for _ in range(2):  # the second time, it is at hand
+            expected = seen(lambda: LOOKS[name](path))  # noqa: B023  # called at once
+            assert await awaited(getattr(files, name), path) == expected, text
+
+
+async def test_what_is_no_plain_path(loop: Loop, folder: Path) -> None:
+    with Path("file").open("rb") as opened:
+        assert await files.stat(opened.fileno()) == os.fstat(opened.fileno())
+        assert await files.exists(opened.fileno())
+    link = await files.stat("link", follow_symlinks=False)
+    assert link == os.lstat("link")
+    wrongs: list[Any] = [None, 1.5, [], -1]
+    for wrong in wrongs:
+        expected = seen(lambda: os.stat(wrong))  # noqa: B023, PTH116
+        assert await awaited(files.stat, wrong) == expected
+    fd = os.open("folder", os.O_RDONLY)
+    try:
+        Path("folder/inside").touch()
+        assert await files.stat("inside", dir_fd=fd) == os.stat("inside", dir_fd=fd)
+        await files.unlink("inside", dir_fd=fd)
+        assert not Path("folder/inside").exists()
+    finally:
+        os.close(fd)
+
+
+CHANGES: dict[str, Any] = {
+    "unlink": os.unlink,
+    "rmdir": os.rmdir,
+    "mkdir": os.mkdir,
+    "rename": os.rename,
+    "replace": os.replace,
+}
+
+
+def arguments_for(name: str, path: Any, target: Any) -> list[tuple[Any, ...]]:
+    if name in {"rename", "replace"}:
+        return [(path, target), (target, path), (path,), (path, 5)]
+    if name == "mkdir":
+        return [(path,), (path, 0o700), (path, -1), (path, "wrong")]
+    return [(path,), (), (5,)]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("name", CHANGES)
+async def test_what_is_changed_by_paths(
+    loop: Loop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[tuple[str, Any]],
+    name: str,
+    spelling: Any,
+) -> None:
+    number = 0
+    for text in PATHS:
+        if text == "\ud800x" and spelling is os.fsencode:
+            continue
+        for arguments in arguments_for(name, spelling(text), spelling("target")):
+            told = []
+            for is_ours in (False, True):
+                number += 1
+                folder = tmp_path / str(number)
+                folder.mkdir()
+                fill(folder)
+                monkeypatch.chdir(folder)
+                events.clear()
+                if is_ours:
+                    found = await awaited(getattr(files, name), *arguments)
+                else:
+                    found = seen(lambda: CHANGES[name](*arguments))  # noqa: B023
+                left = sorted((path.name, path.lstat().st_mode) for path in folder.iterdir())
+                told.append((found, list(events), left))
+            assert told[0] == told[1], arguments
+
+
+async def test_the_functions_look_like_those_of_os(loop: Loop) -> None:
+    for name in [*LOOKS, *CHANGES]:
+        function = getattr(files, name)
+        assert (function.__name__, function.__module__) == (name, "cloverleaf.files")
+        assert function.__doc__
