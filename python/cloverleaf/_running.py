@@ -88,7 +88,8 @@ class Running(Debugging, Reporting, Tasks):
     def __del__(self) -> None:
         if self.is_closed():
             return
-        if not self._process:
+        # Nothing is set yet if a signal's handler has raised while the loop was made.
+        if not getattr(self, "_process", 0):
             self._close()  # `__init__` has not come far enough for more
             return
         if os.getpid() == self._process:

@@ -222,6 +222,18 @@ impl LoopState {
         std::mem::take(&mut self.discarded)
     }
 
+    /// Keeps an object until it can be dropped, as a source that is in no registry.
+    pub(crate) fn discard(&mut self, object: Owned) {
+        let unused = Source::Served(Hold::Strong(object), |_, _| Ok(()));
+        self.discarded.push(unused);
+    }
+
+    /// Whether the kernel may hold something back for a connection.
+    #[inline]
+    pub(crate) const fn has_corked(&self) -> bool {
+        !self.corked.is_empty()
+    }
+
     /// Makes the next turns ask the kernel, however long it was quiet.
     pub(crate) const fn expect_events(&mut self) {
         self.quiet = 0;

@@ -69,11 +69,11 @@ pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
-    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
+    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property, caught,
     raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
-    raw_onename,
+    raw_onename, spared,
 };
-pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
+pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};

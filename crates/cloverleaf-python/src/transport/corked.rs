@@ -95,22 +95,15 @@ pub(super) fn keep(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<(
     Ok(())
 }
 
-/// Has the kernel send what it holds back for any connection of the loop. What is given back is to be dropped when
-/// nothing is borrowed.
-#[inline]
-pub(crate) fn push_all(py: Python<'_>, state: &mut LoopState) -> Vec<Owned> {
-    let transports = std::mem::take(&mut state.corked);
-    for transport in &transports {
-        push_one(&transport.bind(py));
-    }
-    transports
-}
-
+/// Has the kernel send what it holds back for any connection of the loop.
 #[cold]
-fn push_one(transport: &Bound<'_, PyAny>) {
-    // Nothing else is ever kept there.
-    if let Ok(this) = StreamTransport::of(transport) {
-        this.with(Stream::push);
+pub(crate) fn push_all(py: Python<'_>, state: &mut LoopState) {
+    for transport in std::mem::take(&mut state.corked) {
+        // Nothing else is ever kept there.
+        if let Ok(this) = StreamTransport::of(&transport.bind(py)) {
+            this.with(Stream::push);
+        }
+        state.discard(transport);
     }
 }
 

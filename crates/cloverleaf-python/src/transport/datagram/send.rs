@@ -76,7 +76,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let bytes = match Bytes::of(&data) {
         Ok(bytes) => bytes,
         Err(error) => {
-            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+            close::fatal_error(slf, error, close::WRITE_FAILED)?;
             return Ok(none(py));
         }
     };
@@ -111,7 +111,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         Attempt::Refused(error) => tell_error(slf, this, error)?,
         Attempt::Failed(error) => {
-            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+            close::fatal_error(slf, error, close::WRITE_FAILED)?;
         }
     }
     Ok(none(py))
