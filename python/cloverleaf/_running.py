@@ -9,12 +9,12 @@ import os
 import sys
 import warnings
 import weakref
+from asyncio.log import logger
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import Any, TypeVar
 
 from ._debug import Debugging
 from ._exceptions import Reporting
-from ._log import logger
 from ._tasks import Tasks
 
 _T = TypeVar("_T")

@@ -19,7 +19,7 @@ mod tasks;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
-pub(crate) use offered::add_to;
+pub(crate) use offered::{add_to, final_class};
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::{create_future, has_own_methods, is_plain, queue_callback};

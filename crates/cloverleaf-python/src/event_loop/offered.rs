@@ -1,10 +1,20 @@
 //! What the module offers of the loop: its class, and its methods in C, which are put where they are found at once.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{FINAL, Loop, accept, connect, endpoints, resolve, schedule, sockets, tasks, watch};
+
+/// The class whose methods are called without a detour.
+///
+/// # Errors
+/// `RuntimeError` if there is none yet.
+pub(crate) fn final_class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    FINAL
+        .class(py)
+        .ok_or_else(|| PyRuntimeError::new_err("the class of loops is not known yet"))
+}
 
 /// Puts the methods that run for every callback on the final class, where they are found at once.
 ///

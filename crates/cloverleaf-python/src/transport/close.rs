@@ -188,22 +188,28 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Leaves the clients of the server that accepted the connection.
-fn leave(slf: &Bound<'_, PyAny>, server: Option<Owned>) -> PyResult<()> {
+fn leave(slf: &Bound<'_, PyAny>, server: Option<(Owned, u32)>) -> PyResult<()> {
     match server {
-        Some(server) => server.bind(slf.py()).cast::<Clients>()?.get().discard(slf),
+        Some((server, place)) => server
+            .bind(slf.py())
+            .cast::<Clients>()?
+            .get()
+            .discard(slf.py(), place),
         None => Ok(()),
     }
 }
 
 /// Takes everything from a transport and from the loop; what is left to do is for its descriptor and its server.
-fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
+fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<(Owned, u32)>)> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let event_loop = this.event_loop(py);
     let (endpoint, early, token, protocol, server, contexts) = this.with(|stream| {
         stream.phase = Phase::Closed;
         stream.queue.clear();
-        stream.unpolled = None;
+        if let Some(rare) = &mut stream.rare {
+            rare.unpolled = None;
+        }
         (
             {
                 let remains = stream.endpoint.remains(py);
@@ -212,12 +218,8 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
             stream.early.take(),
             stream.token.take(),
             stream.protocol.take(),
-            stream.server.take(),
-            (
-                stream.context.take(),
-                stream.read_context.take(),
-                stream.write_context.take(),
-            ),
+            stream.server.take().map(|server| (server, stream.place)),
+            (stream.read_context.take(), stream.write_context.take()),
         )
     });
     if let Some(token) = token {

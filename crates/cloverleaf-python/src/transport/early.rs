@@ -125,7 +125,7 @@ impl Stream {
             && self.phase == Phase::Open
             && self.early.is_none()
             && self.registered.contains(Interest::READ)
-            && self.last_read < limits::ROOM_BYTES
+            && (self.last_read as usize) < limits::ROOM_BYTES
             && !self.is_buffered
             // Nobody has asked for its socket.
             && matches!(self.endpoint, Endpoint::Native(_))

@@ -50,7 +50,7 @@ pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
 
 fn serve_read(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = StreamTransport::of(slf)?;
-    match this.with(|stream| (stream.kind, stream.unpolled.is_some())) {
+    match this.with(|stream| (stream.kind, stream.is_unpolled())) {
         (_, true) => unpolled::advance(slf),
         (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf),
         (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf),
@@ -118,7 +118,7 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             kind: stream.kind,
             context,
             is_buffered: stream.is_buffered,
-            last_read: stream.last_read,
+            last_read: stream.last_read as usize,
             has_early: stream.early.is_some(),
         })
     });
@@ -221,8 +221,9 @@ pub(super) fn deliver(
     }
     let (kind, protocol) = this.with(|stream| {
         // What fills its room was cut to it: the next one gets twice as much.
-        let filled = count == room_for(stream.last_read);
-        stream.last_read = if filled { 2 * count } else { count };
+        let filled = count == room_for(stream.last_read as usize);
+        let next = if filled { 2 * count } else { count };
+        stream.last_read = u32::try_from(next).unwrap_or(u32::MAX);
         let protocol = stream.protocol.as_ref();
         (stream.kind, protocol.map(|protocol| protocol.clone_ref(py)))
     });
