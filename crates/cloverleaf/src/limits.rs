@@ -20,6 +20,16 @@ pub const QUIET_POLLS: u32 = 256;
 /// ask after each. This is a small part of what waking a sleeping loop takes, and so of any event's latency.
 pub const QUIET: Duration = Duration::from_micros(20);
 
+/// How many turns such a loop makes without reading the clock, after as many and one more that were
+/// [short](SHORT_TURNS): to read it takes a sixth of a turn of one callback.
+pub const UNREAD_TURNS: u32 = 3;
+
+/// What so many turns may take to be short: an eighth of what is to be told apart.
+pub const SHORT_TURNS: Duration = Duration::from_nanos(2_500);
+
+/// The clock is read before every turn of more jobs than these.
+pub const FEW_JOBS: usize = 2;
+
 /// For how long a loop that does not sleep keeps Python from other threads that may want it.
 ///
 /// Letting go of Python costs 0.1 µs, so this costs half a hundredth; a thread that needs Python a few times for one

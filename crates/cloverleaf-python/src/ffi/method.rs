@@ -133,6 +133,24 @@ pub(crate) unsafe fn call_noargs(
     })
 }
 
+/// The same, without telling PyO3 that the thread is attached; see [`call_attached`].
+///
+/// # Safety
+/// That of [`call_noargs`].
+#[inline]
+pub(crate) unsafe fn call_noargs_attached(
+    slf: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>) -> Answer,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller guarantees that the thread is attached.
+    let py = unsafe { Python::assume_attached() };
+    answer_attached(py, |py| {
+        // SAFETY: the caller guarantees a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        body(&slf)
+    })
+}
+
 /// Serves a call with any arguments.
 ///
 /// # Safety
@@ -231,9 +249,9 @@ pub(crate) struct Method {
     pub(crate) kind: MethodKind,
 }
 
-/// Wraps a `fn(&Bound<PyAny>) -> PyResult<Owned>` as a method without arguments.
-macro_rules! raw_noargs {
-    ($function:path) => {{
+/// Wraps a `fn(&Bound<PyAny>) -> PyResult<Owned>` as a method without arguments, called in this way.
+macro_rules! raw_nothing {
+    ($call:ident, $function:path) => {{
         #[expect(
             unsafe_code,
             reason = "part of the fence: C calls this, and it only hands the call on"
@@ -243,10 +261,24 @@ macro_rules! raw_noargs {
             _: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             // SAFETY: the interpreter calls this as a METH_NOARGS method.
-            unsafe { crate::ffi::raw::call_noargs(slf, $function) }
+            unsafe { crate::ffi::raw::$call(slf, $function) }
         }
         crate::ffi::MethodKind::NoArgs(raw)
     }};
+}
+
+/// Wraps a function as a method without arguments.
+macro_rules! raw_noargs {
+    ($function:path) => {
+        crate::ffi::raw_nothing!(call_noargs, $function)
+    };
+}
+
+/// Like `raw_noargs`, for what is called for every future and drops no `Py`.
+macro_rules! raw_noargs_attached {
+    ($function:path) => {
+        crate::ffi::raw_nothing!(call_noargs_attached, $function)
+    };
 }
 
 /// Wraps a `fn(&Bound<PyAny>, &Bound<PyAny>) -> PyResult<Owned>` as a method with one argument, which may be given
@@ -297,7 +329,10 @@ macro_rules! raw_attached {
     };
 }
 
-pub(crate) use {raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename};
+pub(crate) use {
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
+    raw_onename,
+};
 
 /// Puts methods on a type. On the very class of an object they are called without a detour by the interpreter's
 /// specialised instructions; inherited ones cost 5 to 8 ns more.
