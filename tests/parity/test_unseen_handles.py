@@ -129,3 +129,20 @@ def test_a_closed_loop_refuses_callbacks_of_futures(loop: Loop) -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         future.set_result(None)
+
+
+def test_no_context_of_a_future_is_that_of_its_end(loop: Loop) -> None:
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen: list[str] = []
+    future = loop.create_future()
+    # None is no context, and the future hands it on as it is.
+    future.add_done_callback(lambda _: seen.append(variable.get()), context=None)
+
+    def end() -> None:
+        variable.set("end")
+        future.set_result(None)
+        variable.set("later")
+
+    loop.call_soon(end)
+    turns_until(loop, lambda: bool(seen))
+    assert seen == ["end"]

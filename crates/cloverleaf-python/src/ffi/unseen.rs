@@ -21,7 +21,8 @@ use super::object::Owned;
 static NAMES: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 
 impl<'a, 'py> Arguments<'a, 'py> {
-    /// The context of a call by asyncio's own tasks and futures, which let go of the result without a look at it.
+    /// The context of a call by asyncio's own tasks and futures, which let go of the result without a look at it; `None`
+    /// for every other call, and if they say that there is none.
     #[inline]
     pub(crate) fn context_of_unseen(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
         if self.names.is_null() || self.names != NAMES.load(Ordering::Relaxed) {
@@ -31,6 +32,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.values
             .get(self.positional)
             .map(|pointer| self.borrow(*pointer))
+            .filter(|context| !context.is_none())
     }
 }
 
