@@ -16,7 +16,8 @@ use pyo3::prelude::*;
 use rustix::net::sockopt::set_tcp_cork;
 
 use super::endpoint::Endpoint;
-use super::stream::{Stream, StreamTransport};
+use super::state::Stream;
+use super::stream::StreamTransport;
 use crate::event_loop::Loop;
 use crate::ffi::Owned;
 use crate::state::LoopState;

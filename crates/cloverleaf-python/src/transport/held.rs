@@ -22,8 +22,10 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
-use super::stream::{Stream, StreamTransport};
-use super::write::{self, Outcome};
+use super::send::Outcome;
+use super::state::Stream;
+use super::stream::StreamTransport;
+use super::write;
 use crate::event_loop::Loop;
 use crate::ffi::{Owned, Reachable, borrow_fd, with_context};
 use crate::held::{Deferred, Moment, Sender};

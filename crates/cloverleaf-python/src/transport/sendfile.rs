@@ -8,7 +8,8 @@ use pyo3::types::PyInt;
 use rustix::io::Errno;
 
 use super::held;
-use super::stream::{Phase, Stream, StreamTransport};
+use super::state::{Phase, Stream};
+use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::event_loop::{Piece, create_future};
 use crate::ffi::{Arguments, Method, Owned, borrow_fd, raw_fastcall, raw_noargs};
