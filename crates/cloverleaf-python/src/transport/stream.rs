@@ -28,6 +28,7 @@ use crate::ffi::{
     Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
     copy_context,
 };
+use crate::held::for_collector;
 use crate::source::Hold;
 use crate::streams;
 
@@ -52,11 +53,9 @@ impl Native for StreamTransport {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.event_loop);
-        let stream = match self.stream.try_lock() {
-            Ok(stream) => stream,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(stream) = for_collector(|| self.try_lock()) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         let held = [
             &stream.protocol,
