@@ -211,7 +211,7 @@ async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sen
                 ends = time.monotonic() + 5
                 while len(waiting(peer)) < 6 and time.monotonic() < ends:
                     collections.append(gc.collect())
-                assert blocked_in_python(peer, 6) == b"onetwo"
+                assert in_full(peer, 6) == b"onetwo"
 
             ours.answer = answer
             for lap in range(100):
