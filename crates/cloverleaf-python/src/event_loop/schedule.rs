@@ -2,15 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyTuple};
-use pyo3::{Borrowed, intern};
 
 use super::{Loop, onlookers};
 use crate::ffi::{
-    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, freeze_context,
+    Arguments, BareCall, CallContext, Method, Once, Owned, Reach, call_in_full, freeze_context,
     raw_attached, raw_noargs, raw_noargs_attached, reveal,
 };
 use crate::handle::{self, Guard};
@@ -60,7 +59,7 @@ impl Signature {
 }
 
 /// The names with which asyncio's tasks and futures hand a context over.
-static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+static CONTEXT: Once<Py<PyTuple>> = Once::new();
 
 /// The arguments of a call, but for those of the callback.
 struct Request<'a, 'py> {
@@ -425,7 +424,7 @@ fn stop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 /// asyncio's Future class and the name of its one argument, looked up once.
-static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
+static FUTURE: Once<(Py<PyAny>, Py<PyTuple>)> = Once::new();
 
 /// A new `asyncio.Future` of this loop.
 ///

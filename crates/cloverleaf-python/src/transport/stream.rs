@@ -11,9 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Address, Interest, Token, WriteQueue};
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 use rustix::io::Errno;
 
@@ -29,7 +27,7 @@ use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, write}
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
+    Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods, attach_property,
     copy_context,
 };
 use crate::held::for_collector;
@@ -394,7 +392,7 @@ impl Stream {
 }
 
 /// asyncio's class of protocols that lend a buffer.
-static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BUFFERED_PROTOCOL: Once<Py<PyType>> = Once::new();
 
 /// Whether a protocol lends a buffer.
 ///

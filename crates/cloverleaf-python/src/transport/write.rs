@@ -4,7 +4,6 @@ use std::ops::Deref;
 
 use cloverleaf::{Sent, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::io::Errno;
