@@ -208,6 +208,29 @@ print(len({tuple(sorted(mine, key=lambda pair: pair[0])) for mine in found}), la
     assert out == "1 set()"
 
 
+def test_what_a_method_calls_is_there_before_it(program: Program) -> None:
+    """Another thread may call the method at once, and an interrupt may end the work half-way."""
+    out = program.output(
+        LATER
+        + """
+from cloverleaf import _later
+
+def noted(loop, name, member):
+    is_public.append(not name.startswith("_"))
+    setattr(loop, name, member)
+
+_later.setattr = noted
+for name in sorted(later()):
+    is_public = []
+    getattr(EventLoop, name)
+    if is_public != sorted(is_public):
+        print(name)
+print(later())
+"""
+    )
+    assert out == "set()"
+
+
 @pytest.mark.parametrize(
     ("module", "use"),
     [

@@ -19,7 +19,7 @@ import pytest
 
 from .harness import garbage
 from .harness.backends import loop_on
-from .harness.crowds import COUNT, Crowd, Member, clients, exactly, waiting
+from .harness.crowds import COUNT, Crowd, Member, clients, exactly, in_full, waiting
 from .harness.leaks import guards
 from .harness.links import accepted
 from .harness.program import Program
@@ -42,17 +42,7 @@ def blocked_in_c(peer: socket.socket, count: int) -> bytes:
     return room.raw[: max(received, 0)]
 
 
-def blocked_in_python(peer: socket.socket, count: int) -> bytes:
-    """Receive while other threads may run Python, for 5 s at most."""
-    received = b""
-    while len(received) < count:
-        more = peer.recv(count - len(received))
-        assert more, f"only {len(received)} bytes came"
-        received += more
-    return received
-
-
-@pytest.mark.parametrize("blocked", [blocked_in_c, blocked_in_python])
+@pytest.mark.parametrize("blocked", [blocked_in_c, in_full])
 async def test_a_protocol_that_blocks_for_its_own_answer_gets_it(
     loop: Loop, blocked: Callable[[socket.socket, int], bytes]
 ) -> None:
@@ -74,7 +64,7 @@ async def test_a_protocol_that_blocks_for_its_own_answer_gets_it(
         await until(lambda: len(received) == 4 or ours.error is not None)
         assert ours.error is None
         assert received[:3] == [b"one%dtwothree" % number for number in range(3)]
-        rest = await loop.run_in_executor(None, blocked_in_python, peer, 99_003)
+        rest = await loop.run_in_executor(None, in_full, peer, 99_003)
         assert received[3] + rest == b"large" * 20_000 + b"end"
 
 
@@ -91,7 +81,7 @@ async def blocks_for_the_others(loop: Loop) -> None:
                 if len(before) % 3 == 0:  # noqa: B023
                     for each in before:  # noqa: B023
                         assert each.peer is not None
-                        seen.append(blocked_in_python(each.peer, 6))  # noqa: B023
+                        seen.append(in_full(each.peer, 6))  # noqa: B023
                     before.clear()  # noqa: B023
 
             for member in many.members:
@@ -100,7 +90,7 @@ async def blocks_for_the_others(loop: Loop) -> None:
             await many.asked()
             for member in before:
                 assert member.peer is not None
-                seen.append(blocked_in_python(member.peer, 6))
+                seen.append(in_full(member.peer, 6))
             assert seen == [b"answer"] * COUNT
 
 
@@ -175,7 +165,7 @@ async def test_a_full_socket_takes_the_rest_in_order_when_the_loop_goes_on(loop:
         ours.answer = then_little
         peer.sendall(b"!")
         wanted = b"".join(pieces + held) + b"c"
-        received = await loop.run_in_executor(None, blocked_in_python, peer, len(wanted))
+        received = await loop.run_in_executor(None, in_full, peer, len(wanted))
         assert received == wanted
 
 
@@ -221,7 +211,7 @@ async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sen
                 ends = time.monotonic() + 5
                 while len(waiting(peer)) < 6 and time.monotonic() < ends:
                     collections.append(gc.collect())
-                assert blocked_in_python(peer, 6) == b"onetwo"
+                assert in_full(peer, 6) == b"onetwo"
 
             ours.answer = answer
             for lap in range(100):
@@ -359,7 +349,7 @@ async def test_a_transport_that_is_closed_while_its_answer_is_held_has_sent_it(l
         many.ask(answer)
         await many.asked()
         for peer in many.peers:
-            assert blocked_in_python(peer, 6) == b"onetwo"
+            assert in_full(peer, 6) == b"onetwo"
 
 
 async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(loop: Loop) -> None:
@@ -384,16 +374,16 @@ async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(lo
                 member.transport.write(b"two")
                 if turn % 3 == 0:
                     last.transport.write(b"x" * 5000)
-                    blocked_in_python(last.peer, 5000)
+                    in_full(last.peer, 5000)
                 elif turn % 3 == 1:
                     last.transport.writelines([b"x" * 3000, b"x" * 3000])
-                    blocked_in_python(last.peer, 6000)
+                    in_full(last.peer, 6000)
                 else:
                     notifier.sendto(b"notify")
                     notified.recv(100)
                 if waiting(member.peer) != b"onetwo":
                     overtaken.append(turn)
-                assert blocked_in_python(member.peer, 6) == b"onetwo"
+                assert in_full(member.peer, 6) == b"onetwo"
 
             for _ in range(5):
                 for member in many.members:

@@ -30,7 +30,7 @@ impl<T> Once<T> {
     pub(crate) fn get_or_init(&self, py: Python<'_>, make: impl FnOnce() -> T) -> &T {
         match self.0.get() {
             Some(value) => value,
-            None => self.keep(py, make()),
+            None => self.begin(py, make),
         }
     }
 
@@ -46,7 +46,7 @@ impl<T> Once<T> {
     ) -> Result<&T, E> {
         match self.0.get() {
             Some(value) => Ok(value),
-            None => make().map(|value| self.keep(py, value)),
+            None => self.try_to_begin(py, make),
         }
     }
 
@@ -59,8 +59,21 @@ impl<T> Once<T> {
         self.0.set(value)
     }
 
-    /// Keeps a value unless there is one by now, and drops it then; the one that is kept.
     #[cold]
+    fn begin(&self, py: Python<'_>, make: impl FnOnce() -> T) -> &T {
+        self.keep(py, make())
+    }
+
+    #[cold]
+    fn try_to_begin<E>(
+        &self,
+        py: Python<'_>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
+        make().map(|value| self.keep(py, value))
+    }
+
+    /// Keeps a value unless there is one by now, and drops it then; the one that is kept.
     fn keep(&self, py: Python<'_>, value: T) -> &T {
         drop(self.set(py, value));
         self.0.get().expect("invariant: what is kept stays")
