@@ -4,6 +4,9 @@
 //! or a `Bound` as proof.
 #![expect(unsafe_code, reason = "this is the fence")]
 
+#[macro_use]
+mod once;
+
 mod arguments;
 mod attach;
 mod audit;
@@ -74,6 +77,7 @@ pub(crate) use method::{
     raw_onename, spared,
 };
 pub(crate) use object::{Owned, Slot, bytes_from};
+pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
