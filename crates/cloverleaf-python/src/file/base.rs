@@ -199,6 +199,16 @@ impl FileBase {
         self.pauses()
     }
 
+    /// Counts an operation that takes no wait, unless others must run first; `false` if so.
+    fn _spend(&self) -> bool {
+        let spent = self.shared.spent.load(Ordering::Relaxed);
+        let may = spent < OPERATIONS_BETWEEN_PAUSES;
+        if may {
+            self.shared.spent.store(spent + 1, Ordering::Relaxed);
+        }
+        may
+    }
+
     /// Closes the file now; operations that have begun end as if it were open.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         let fd = self.slot().take();
