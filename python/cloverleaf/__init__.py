@@ -6,17 +6,17 @@ bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
 
 import asyncio
 import functools
-import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ._later import imported
 from ._loop import EventLoop
-from ._server import Server
 
 if TYPE_CHECKING:
     from . import files
     from ._file_open import open  # noqa: A004  # it is ours
     from ._policy import EventLoopPolicy
+    from ._server import Server
 
     __version__: str
 
@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+# What lies in modules that are imported when it is asked for.
+_LATER = {"Server": "_server", "open": "_file_open"}
 
 
 def new_event_loop(*, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> EventLoop:
@@ -67,26 +70,21 @@ def install() -> None:
     Prefer `run`, which needs no policy. Python deprecates policies from 3.14 on, where this still
     works and warns of nothing; where Python has no policies any more, it raises RuntimeError.
     """
-    from ._policy import install
-
-    install()
+    imported("_policy").install()
 
 
 def __getattr__(name: str) -> Any:
     """What most programs do not ask for is found when it is asked for."""
     if name == "files":
-        return importlib.import_module("cloverleaf.files")
-    if name == "open":
-        from ._file_open import open as opened
-
-        globals()["open"] = opened
-        return opened
+        return imported("files")
+    if name in _LATER:
+        found = globals()[name] = getattr(imported(_LATER[name]), name)
+        return found
     if name == "EventLoopPolicy":
         try:
-            from ._policy import EventLoopPolicy
-        except ImportError:
+            return imported("_policy").EventLoopPolicy
+        except AttributeError:
             raise AttributeError("this Python has no event loop policies") from None
-        return EventLoopPolicy
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -4,11 +4,12 @@ import asyncio
 import contextvars
 import socket
 import sys
+from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from . import _transports  # noqa: F401  # the classes of what is made here
 from ._cloverleaf import Connecting
-from ._log import logger
 from ._own_sockets import OwnSocketTransport, has_own_methods
 from ._sockets import SocketOperations
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options

@@ -370,6 +370,6 @@ def set_stream_classes(
         type[asyncio.StreamReaderProtocol], type[asyncio.StreamReaderProtocol], list[str]
     ],
     writer: tuple[type[asyncio.StreamWriter], type[asyncio.StreamWriter], list[str]],
-    event_loop: tuple[type[Loop], list[str]],
+    event_loop: list[str],
     done: asyncio.Future[None],
 ) -> None: ...

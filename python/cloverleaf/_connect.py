@@ -5,12 +5,13 @@ import functools
 import itertools
 import socket
 import sys
+from asyncio.log import logger
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from ._accepted import Adopting
 from ._cloverleaf import Connecting as NativeConnection
-from ._log import logger
+from ._later import SOCKET
 from ._race import first_connected
 from ._resolve import AddressInfo
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options
@@ -20,7 +21,6 @@ _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 # A local address, the head start of attempts, how to interleave families, all errors or one.
 _How: TypeAlias = tuple[tuple[Any, ...] | None, float | None, int | None, bool]
 
-_STDLIB_SOCKET = socket.socket
 _OWN_SOCK_CONNECT = Adopting.sock_connect
 
 
@@ -186,7 +186,7 @@ class Connecting(Adopting):
     def _connects_natively(self) -> bool:
         """Whether the program leaves `socket.socket` and `sock_connect` to themselves."""
         return (
-            socket.socket is _STDLIB_SOCKET
+            socket.socket is SOCKET
             and getattr(self.sock_connect, "__func__", None) is _OWN_SOCK_CONNECT
             and not self.get_debug()
         )

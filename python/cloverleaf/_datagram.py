@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import sys
+from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ._log import logger
+from . import _transports  # noqa: F401  # the classes of what is made here
 from ._serve import switch_on
 from ._sockets import SocketOperations
 from ._unix import remove_stale_socket

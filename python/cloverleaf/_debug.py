@@ -12,10 +12,10 @@ import logging
 import os
 import sys
 from asyncio.constants import DEBUG_STACK_DEPTH
+from asyncio.log import logger
 from typing import Any
 
 from ._base import LoopBase
-from ._log import logger
 
 if sys.version_info >= (3, 14):
     # asyncio's own function is deprecated there.

@@ -5,13 +5,13 @@ Whatever a handler raises is logged and goes no further, but for SystemExit and 
 
 import sys
 import traceback
+from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, TypeAlias
 
 from . import _cloverleaf
 from ._base import LoopBase
-from ._log import logger
 
 ErrorContext: TypeAlias = dict[str, Any]
 ExceptionHandler: TypeAlias = Callable[[Any, ErrorContext], object]

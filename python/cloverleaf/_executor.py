@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
+from ._later import imported
 from ._running import Running
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ class Executing(Running):
             executor = self._default_executor
             if executor is None:
                 # With what it needs of the library, a millisecond that the import is spared.
-                from ._threads import Threads
-
-                executor = self._default_executor = self._threads = Threads()
+                threads: Threads = imported("_threads").Threads()
+                executor = self._default_executor = self._threads = threads
         if executor is self._threads is not None:
             return self._threads.call(self, func, args)
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)

@@ -1,36 +1,27 @@
 """`EventLoop`: the native loop and its Python half, joined."""
 
 import asyncio
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from . import _cloverleaf
-from ._datagram import Datagrams
-from ._processes import Processes
-from ._sendfile import Sendfile
+from ._executor import Executing
+from ._later import Part
 from ._signals import Signals
-from ._start_tls import StartTLS
-from ._streams import set_classes
-from ._transports import (
-    DatagramTransport,
-    ReadPipeTransport,
-    ShownSocket,
-    SSLTransport,
-    StreamTransport,
-    WritePipeTransport,
-)
-from ._unix import UnixSockets
+
+if TYPE_CHECKING:
+    from ._datagram import Datagrams
+    from ._processes import Processes
+    from ._sendfile import Sendfile
+    from ._start_tls import StartTLS
+    from ._unix import UnixSockets
+
+    class _Parts(UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Executing):
+        """All that a loop consists of once all of it has been asked for."""
+else:
+    _Parts = Executing
 
 
-class EventLoop(
-    UnixSockets,
-    Sendfile,
-    Datagrams,
-    StartTLS,
-    Processes,
-    Signals,
-    _cloverleaf.Loop,
-    asyncio.AbstractEventLoop,
-):
+class EventLoop(_Parts, Signals, _cloverleaf.Loop, asyncio.AbstractEventLoop):
     """An asyncio event loop that runs on Cloverleaf's engine.
 
     It may be subclassed. `backend` says which interfaces of the kernel it may use: "epoll" alone,
@@ -55,10 +46,26 @@ class EventLoop(
 
 # What runs for every callback must not be searched for through all the bases.
 _cloverleaf.attach_hot_methods(EventLoop)
-_cloverleaf.set_transport_class(StreamTransport)
-_cloverleaf.set_transport_class(DatagramTransport)
-_cloverleaf.set_transport_class(ReadPipeTransport)
-_cloverleaf.set_transport_class(WritePipeTransport)
-_cloverleaf.set_transport_class(ShownSocket)
-_cloverleaf.set_ssl_transport_class(SSLTransport)
-set_classes(EventLoop)
+
+# The parts that come later: where each is, and its methods.
+_SOCKETS = (
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_accept",
+    "sock_connect",
+)
+Part(EventLoop, "_sockets", "SocketOperations", _SOCKETS)
+Part(EventLoop, "_resolve", "Resolving", ("getaddrinfo", "getnameinfo"))
+Part(EventLoop, "_accepted", "Adopting", ("connect_accepted_socket",))
+Part(EventLoop, "_connect", "Connecting", ("create_connection",))
+Part(EventLoop, "_serve", "Listening", ("create_server",))
+Part(EventLoop, "_unix", "UnixSockets", ("create_unix_connection", "create_unix_server"))
+Part(EventLoop, "_datagram", "Datagrams", ("create_datagram_endpoint",))
+Part(EventLoop, "_sendfile", "Sendfile", ("sock_sendfile", "sendfile"))
+Part(EventLoop, "_start_tls", "StartTLS", ("start_tls",))
+Part(EventLoop, "_pipes", "Pipes", ("connect_read_pipe", "connect_write_pipe"))
+Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell"))

@@ -16,16 +16,14 @@ from typing import Any
 
 from ._base import LoopBase
 from ._cloverleaf import note_foreign, watch_foreign
-
-# What asyncio's transport calls, as plain sockets have it.
-_PLAIN = {name: getattr(socket.socket, name) for name in ("recv", "recv_into", "send", "sendmsg")}
+from ._later import SOCKET, SOCKET_METHODS
 
 
 def has_own_methods(sock: Any) -> bool:
     """Tell whether the socket's class has methods of its own for receiving or sending."""
     cls = type(sock)
-    return cls is not socket.socket and any(
-        getattr(cls, name, plain) is not plain for name, plain in _PLAIN.items()
+    return cls is not SOCKET and any(
+        getattr(cls, name, plain) is not plain for name, plain in SOCKET_METHODS.items()
     )
 
 

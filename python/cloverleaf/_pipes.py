@@ -7,12 +7,12 @@ cannot await their `close`.
 """
 
 import asyncio
+from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import _cloverleaf
+from . import _cloverleaf, _transports  # noqa: F401  # the classes of what is made here
 from ._base import LoopBase
-from ._log import logger
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import functools
-import os
 import subprocess
-import threading
+from asyncio.log import logger
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._debug import Debugging
-from ._log import logger
+from ._later import imported
 from ._pipes import Pipes
 
 if TYPE_CHECKING:
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _PIPE = subprocess.PIPE
-
-# A module that one thread imports while another one forks would be half imported in the child for
-# ever, and whoever imports it there would wait for a thread that is not there. So forks wait.
-_importing = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)
 
 
 class Processes(Pipes, Debugging):
@@ -128,11 +118,7 @@ class Processes(Pipes, Debugging):
 @functools.cache
 def _means() -> tuple[Callable[..., Awaitable[Any]], type["SubprocessTransport"]]:
     """What starts a child, and the class of its transport; most programs start none."""
-    with _importing:
-        from ._starting import start_process
-        from ._subprocess import SubprocessTransport
-
-    return start_process, SubprocessTransport
+    return imported("_starting").start_process, imported("_subprocess").SubprocessTransport
 
 
 def _refuse_text(

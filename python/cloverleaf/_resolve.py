@@ -6,17 +6,17 @@ does on asyncio; so do arguments that only `socket.getaddrinfo` itself can judge
 """
 
 import socket
+from asyncio.log import logger
 from collections.abc import Callable
 from sys import audit
 from typing import Any, TypeAlias
 
 from ._executor import Executing
-from ._log import logger
+from ._later import GETADDRINFO
 
 # (family, kind, protocol, canonical name, address)
 AddressInfo: TypeAlias = tuple[Any, socket.SocketKind, int, str, Any]
 
-_STDLIB_GETADDRINFO = socket.getaddrinfo
 _MAX_C_LONG = 2**63 - 1
 _LONGEST_LABEL = 63
 
@@ -36,7 +36,7 @@ class Resolving(Executing):
     ) -> list[AddressInfo]:
         """`socket.getaddrinfo` without blocking the loop."""
         if not self.get_debug():
-            if socket.getaddrinfo is _STDLIB_GETADDRINFO:
+            if socket.getaddrinfo is GETADDRINFO:
                 numeric = self._numeric_address(host, port, family, type, proto, flags)
                 if numeric is not None:
                     audit("socket.getaddrinfo", host, port, family, type, proto)
@@ -71,7 +71,7 @@ class Resolving(Executing):
         proto: int,
         flags: int,
     ) -> list[AddressInfo]:
-        if socket.getaddrinfo is not _STDLIB_GETADDRINFO or not _native_can_judge(
+        if socket.getaddrinfo is not GETADDRINFO or not _native_can_judge(
             host, port, (family, kind, proto, flags)
         ):
             resolver: Callable[..., Any] = socket.getaddrinfo

@@ -9,12 +9,12 @@ import os
 import sys
 import warnings
 import weakref
+from asyncio.log import logger
 from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import Any, TypeVar
 
 from ._debug import Debugging
 from ._exceptions import Reporting
-from ._log import logger
 from ._tasks import Tasks
 
 _T = TypeVar("_T")
@@ -88,7 +88,8 @@ class Running(Debugging, Reporting, Tasks):
     def __del__(self) -> None:
         if self.is_closed():
             return
-        if not self._process:
+        # Nothing is set yet if a signal's handler has raised while the loop was made.
+        if not getattr(self, "_process", 0):
             self._close()  # `__init__` has not come far enough for more
             return
         if os.getpid() == self._process:

@@ -7,11 +7,11 @@ import itertools
 import os
 import socket
 import sys
+from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
 from ._connect import Connecting, reason
-from ._log import logger
 from ._resolve import AddressInfo
 from ._server import Server
 from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tls_options

@@ -12,6 +12,7 @@ import sys
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Sequence
 
+from . import _transports  # noqa: F401  # the classes of what is made here
 from ._base import LoopBase
 from ._cloverleaf import Clients
 from ._releases import SERVERS_CLOSE_CLIENTS

@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 import warnings
+from asyncio.log import logger
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVarTuple, Unpack
 
 from ._cloverleaf import let_only_end_sleeps
 from ._debug import refuse_coroutine
-from ._log import logger
 from ._running import Running
 
 _Ts = TypeVarTuple("_Ts")

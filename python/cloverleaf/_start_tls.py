@@ -1,13 +1,11 @@
 """`start_tls`: TLS on a connection that has begun without."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._base import LoopBase
 from ._tls import TLSOptions
-
-if TYPE_CHECKING:
-    from ._transports import SSLTransport
+from ._transports import SSLTransport
 
 try:
     import ssl
@@ -69,7 +67,7 @@ class StartTLS(LoopBase):
         return None if upgraded._get_inner() is None else upgraded
 
 
-def _hand_on(protocol: asyncio.BaseProtocol, upgraded: "SSLTransport") -> None:
+def _hand_on(protocol: asyncio.BaseProtocol, upgraded: SSLTransport) -> None:
     """Give TLS the records that a stream has taken in with the client's last plain bytes."""
     if not isinstance(protocol, asyncio.StreamReaderProtocol):
         return

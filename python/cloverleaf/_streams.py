@@ -187,8 +187,8 @@ def _are_asyncios(cls: type, names: list[str]) -> bool:
     return all(_is_of(getattr(cls, name), asyncio.streams) for name in names)
 
 
-def set_classes(loop: type[_cloverleaf.Loop]) -> None:
-    """Let transports of these loops use the classes, unless asyncio's have been changed already."""
+def set_classes() -> None:
+    """Let our transports use the classes, unless asyncio's have been changed already."""
     reader, protocol = asyncio.StreamReader, asyncio.StreamReaderProtocol
     writer = asyncio.StreamWriter
     are_asyncios = [
@@ -203,6 +203,6 @@ def set_classes(loop: type[_cloverleaf.Loop]) -> None:
             (StreamReader, reader, _READER),
             (StreamReaderProtocol, protocol, _PROTOCOL),
             (StreamWriter, writer, _WRITER),
-            (loop, _LOOP),
+            _LOOP,
             done,
         )

@@ -10,11 +10,11 @@ import os
 import subprocess
 import types
 import warnings
+from asyncio.log import logger
 from collections.abc import Callable, Generator
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from ._log import logger
 from ._pipes import Pipes
 from ._releases import WAITS_END_AT_EXIT
 from ._streams import meeting_of

@@ -7,12 +7,10 @@ by putting one between its transport and its protocol.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ._base import LoopBase
-
-if TYPE_CHECKING:
-    from ._transports import SSLTransport
+from ._transports import SSLTransport
 
 try:
     import ssl
@@ -72,7 +70,7 @@ class TLSOptions:
         waiter: asyncio.Future[None] | None,
         *,
         call_connection_made: bool = True,
-    ) -> "SSLTransport":
+    ) -> SSLTransport:
         """Make a TLS transport for `protocol`, to be the protocol of a transport itself."""
         made = loop._make_tls_transport(
             protocol,
@@ -84,14 +82,14 @@ class TLSOptions:
             self.shutdown_timeout,
             call_connection_made,
         )
-        return cast("SSLTransport", made)
+        return cast(SSLTransport, made)
 
     def factory(
         self, loop: LoopBase, protocol_factory: Callable[[], asyncio.BaseProtocol]
     ) -> Callable[[], asyncio.BaseProtocol]:
         """For a server: a factory of protocols under TLS."""
 
-        def make() -> "SSLTransport":
+        def make() -> SSLTransport:
             return self.transport(loop, protocol_factory(), None)
 
         return make

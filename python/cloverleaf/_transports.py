@@ -2,7 +2,7 @@
 
 All of their work is native; deriving them here gives them weak references, a `__dict__` for
 whatever a program likes to hang on them, a repr, and the marks by which asyncio and others know
-what they are good for.
+what they are good for. Whoever has a transport made imports this module before.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from asyncio.constants import _SendfileMode
 from typing import Any, Self
 
 from . import _cloverleaf
+from ._streams import set_classes
 
 
 class StreamTransport(_cloverleaf.StreamTransportBase):
@@ -127,3 +128,12 @@ def _is_loop_closed(
 ) -> bool:
     event_loop = transport._get_loop()
     return event_loop is not None and event_loop.is_closed()
+
+
+_cloverleaf.set_transport_class(StreamTransport)
+_cloverleaf.set_transport_class(DatagramTransport)
+_cloverleaf.set_transport_class(ReadPipeTransport)
+_cloverleaf.set_transport_class(WritePipeTransport)
+_cloverleaf.set_transport_class(ShownSocket)
+_cloverleaf.set_ssl_transport_class(SSLTransport)
+set_classes()

@@ -10,11 +10,11 @@ import errno
 import os
 import socket
 import sys
+from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _cloverleaf
-from ._log import logger
 from ._serve import Listening, server_tls
 from ._server import Server
 from ._tls import TLSOptions, refuse_timeouts_without_tls, tls_options

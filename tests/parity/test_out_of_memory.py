@@ -11,6 +11,7 @@ import pytest
 import cloverleaf
 
 from .harness.links import accepted
+from .harness.program import Program
 from .harness.protocols import Recorder
 from .harness.types import Loop
 
@@ -78,3 +79,111 @@ async def test_the_result_of_a_read_without_memory(loop: Loop, tmp_path: Path) -
         assert result == b"hello"
         assert await file.pread(5, 0) == b"hello"
         del kept
+
+
+WITHOUT_MEMORY = """
+import asyncio, os, socket, _testcapi
+from cloverleaf._cloverleaf import Loop as native
+
+class Stream(asyncio.Protocol):
+    got = lost = 0
+    def data_received(self, data):
+        self.got += 1
+    def connection_lost(self, error):
+        self.lost += 1
+
+class Datagrams(asyncio.DatagramProtocol):
+    got = lost = 0
+    def datagram_received(self, data, address):
+        self.got += 1
+    def connection_lost(self, error):
+        self.lost += 1
+
+loop = new_event_loop()
+loop.set_exception_handler(lambda loop, context: None)
+asyncio.set_event_loop(loop)
+
+def run(allocations):
+    # A short function: where there is no memory, CPython does not find the way out of a long one.
+    _testcapi.set_nomemory(allocations)
+    try:
+        native._run(loop)
+    except MemoryError:
+        pass
+    finally:
+        _testcapi.remove_mem_hooks()
+
+async def stream():
+    ours, theirs = socket.socketpair()
+    _, protocol = await loop.create_connection(Stream, sock=ours)
+    return protocol, theirs
+
+async def datagrams():
+    transport, protocol = await loop.create_datagram_endpoint(Datagrams, ("127.0.0.1", 0))
+    theirs = socket.socket(type=socket.SOCK_DGRAM)
+    theirs.connect(transport.get_extra_info("sockname"))
+    return protocol, theirs
+
+for make in (stream, datagrams):
+    for count in (1, 3):
+        for allocations in range(30):
+            protocols, peers = zip(*[
+                loop.run_until_complete(make()) for _ in range(count)
+            ])
+            for peer in peers:
+                peer.send(b"hello")
+            loop.call_soon(loop.stop)
+            run(allocations)
+            # What has not been received is still there; what has been lost is told of.
+            for _ in range(3):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+            for protocol in protocols:
+                assert protocol.got + protocol.lost == 1, (make, allocations, vars(protocol))
+            for peer in peers:
+                peer.close()
+print("alive")
+os._exit(0)
+"""
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's loop, all Python, forgets events and stays stopped
+def test_receiving_without_memory_ends_no_process(program: Program) -> None:
+    # Rust tells of what it takes for panics, and need not say where they were.
+    ended = program(WITHOUT_MEMORY, "-W", "ignore", env={"RUST_BACKTRACE": "0"})
+    assert ended.out.strip().endswith("alive"), ended.err
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "loop.add_reader(ours, repr, 1)",
+        "loop.add_writer(ours, repr, 1)",
+        "loop.remove_reader(ours)",
+    ],
+)
+def test_methods_without_memory_end_no_process(program: Program, call: str) -> None:
+    out = program.output(
+        f"""
+import os, socket, _testcapi
+loop = new_event_loop()
+ours, theirs = socket.socketpair()
+def attempt(allocations):
+    _testcapi.set_nomemory(allocations)
+    try:
+        {call}
+    except MemoryError:
+        return False
+    finally:
+        _testcapi.remove_mem_hooks()
+    return True
+while not any([attempt(allocations) for allocations in range(30)]):
+    pass
+print("alive", flush=True)
+os._exit(0)
+""",
+        "-W",
+        "ignore",
+    )
+    assert out == "alive"

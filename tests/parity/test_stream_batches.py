@@ -171,3 +171,24 @@ def test_large_messages_are_read_in_place_when_their_turn_has_come() -> None:
     with loop_on("io_uring") as loop:
         large = [b"large" * 1000] * 2
         assert not loop.run_until_complete(taken_before_told(loop, repr, large))
+
+
+async def tellings(loop: Loop, message: bytes, laps: int) -> list[int]:
+    """Return in how many pieces all protocols have heard of a message, for each of so many."""
+    pieces: list[int] = []
+    async with clients(loop) as many:
+        for _ in range(laps):
+            for member in many.members:
+                member.calls.clear()
+            many.ask(repr, message)
+            for member in many.members:
+                assert await member.received(len(message)) == message
+            pieces.append(sum(len(member.calls) for member in many.members))
+    return pieces
+
+
+@pytest.mark.only("cloverleaf")
+def test_large_messages_are_told_whole_once_one_has_been_seen() -> None:
+    """A piece of them that fills a room, or is left over, makes nobody read in rooms again."""
+    with loop_on("io_uring") as loop:
+        assert loop.run_until_complete(tellings(loop, b"x" * 16_406, 12))[6:] == [8] * 6

@@ -298,3 +298,45 @@ async def test_a_transport_that_is_closed_while_its_answer_is_held_has_sent_it(l
         await many.asked()
         for peer in many.peers:
             assert blocked_in_python(peer, 6) == b"onetwo"
+
+
+async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(loop: Loop) -> None:
+    """Who has seen the later finds the earlier, without a wait."""
+    overtaken: list[int] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as notified:
+        notified.bind(("127.0.0.1", 0))
+        notified.settimeout(5)
+        notifier, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=notified.getsockname()
+        )
+        async with clients(loop) as many:
+            last = many.members[-1]
+
+            def answer(member: Member) -> None:
+                if member is last:
+                    return
+                assert member.peer is not None
+                assert last.peer is not None
+                turn = many.members.index(member)
+                member.transport.write(b"one")
+                member.transport.write(b"two")
+                if turn % 3 == 0:
+                    last.transport.write(b"x" * 5000)
+                    blocked_in_python(last.peer, 5000)
+                elif turn % 3 == 1:
+                    last.transport.writelines([b"x" * 3000, b"x" * 3000])
+                    blocked_in_python(last.peer, 6000)
+                else:
+                    notifier.sendto(b"notify")
+                    notified.recv(100)
+                if waiting(member.peer) != b"onetwo":
+                    overtaken.append(turn)
+                assert blocked_in_python(member.peer, 6) == b"onetwo"
+
+            for _ in range(5):
+                for member in many.members:
+                    member.calls.clear()
+                many.ask(answer)
+                await many.asked()
+        notifier.close()
+    assert overtaken == []

@@ -250,13 +250,82 @@ loop.close()
 print("survived")
 """
 
+# Each of two threads is in OpenSSL for one connection when it wants the other's.
+_CROSSED = """
+import asyncio, os, socket, ssl, threading
+
+class Sink(asyncio.Protocol):
+    got = b""
+    def data_received(self, data):
+        self.got += data
+
+armed, said, both = {}, [], threading.Barrier(2)
+
+def on_message(*_):
+    other = armed.pop(threading.get_ident(), None)
+    if other is not None:
+        both.wait(5)
+        try:
+            other.write(b"crossed")
+        except RuntimeError as error:
+            said.append(str(error))
+
+async def pair(loop, servers, clients):
+    ours, theirs = socket.socketpair()
+    (_, sink), (transport, _) = await asyncio.gather(
+        loop.connect_accepted_socket(Sink, ours, ssl=servers),
+        loop.create_connection(Sink, sock=theirs, ssl=clients, server_hostname="localhost"),
+    )
+    return transport, sink
+
+async def main():
+    servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    servers.load_cert_chain(os.environ["SERVER_PEM"])
+    clients = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    clients.load_verify_locations(os.environ["AUTHORITY_PEM"])
+    clients._msg_callback = on_message
+    (first, here), (second, there) = [await pair(loop, servers, clients) for _ in range(2)]
+    def write(mine, other):
+        armed[threading.get_ident()] = other
+        mine.write(b"mine")
+    threads = [
+        threading.Thread(target=write, args=ends, daemon=True)
+        for ends in ((first, second), (second, first))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await loop.run_in_executor(None, thread.join, 4)
+        assert not thread.is_alive(), "each waits for the other"
+    first.write(b".")
+    second.write(b".")
+    while not (here.got.endswith(b".") and there.got.endswith(b".")):
+        await asyncio.sleep(0)
+    print(sorted([len(here.got), len(there.got)]), said)
+
+loop = new_event_loop()
+loop.run_until_complete(asyncio.wait_for(main(), 6))
+os._exit(0)
+"""
+
+
+def test_threads_that_cross_in_callbacks_of_openssl_do_not_wait_for_ever(
+    program: Program, tmp_path: Path
+) -> None:
+    ended = program(_CROSSED, "-W", "ignore", env=_certificates(tmp_path))
+    refused = "another thread uses this TLS connection, and waits for the one whose callback runs"
+    assert ended.out == f"[5, 12] {[refused + ' here']}\n", ended.err
+
+
+def _certificates(folder: Path) -> dict[str, str]:
+    chain, trusted = folder / "server.pem", folder / "authority.pem"
+    authority().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
+    authority().cert_pem.write_to_path(str(trusted))
+    return {"SERVER_PEM": str(chain), "AUTHORITY_PEM": str(trusted)}
+
 
 def test_a_tls_transport_that_threads_write_to_at_once_harms_nobody(
     program: Program, tmp_path: Path
 ) -> None:
-    chain, trusted = tmp_path / "server.pem", tmp_path / "authority.pem"
-    authority().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
-    authority().cert_pem.write_to_path(str(trusted))
-    env = {"SERVER_PEM": str(chain), "AUTHORITY_PEM": str(trusted)}
-    ended = program(_TLS, "-W", "ignore", env=env)
+    ended = program(_TLS, "-W", "ignore", env=_certificates(tmp_path))
     assert (ended.status, ended.out) == (0, "survived\n"), ended.err

@@ -1,6 +1,5 @@
 //! The connections of a server: who they are, without keeping them alive, and a word when the last one has gone.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +9,24 @@ use pyo3::types::{PyList, PyWeakrefReference};
 
 use crate::ffi::{Owned, Reach};
 
+/// Who is there: a `weakref.ref` for each transport, at the place that it was given.
+#[derive(Debug, Default)]
+struct Places {
+    taken: Vec<Option<Owned>>,
+    free: Vec<u32>,
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        self.taken.len() - self.free.len()
+    }
+}
+
 /// The transports of a server's connections. Each is added when it begins and discarded when it ends or is forgotten.
 #[pyclass(frozen, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Clients {
-    /// A `weakref.ref` for each transport, by its address.
-    transports: Mutex<HashMap<usize, Owned>>,
+    transports: Mutex<Places>,
     /// What is called when the last one has gone, once the server is closed.
     when_gone: Mutex<Option<Py<PyAny>>>,
     is_closed: AtomicBool,
@@ -26,28 +37,38 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Clients {
-    /// Adds a transport.
+    /// Adds a transport, and says at which place.
     ///
     /// # Errors
     /// `MemoryError`.
-    pub(crate) fn add(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    ///
+    /// # Panics
+    /// If there are four billion already.
+    pub(crate) fn add(&self, transport: &Bound<'_, PyAny>) -> PyResult<u32> {
         let reference = Owned::from(PyWeakrefReference::new(transport)?);
-        let key = transport.as_ptr().addr();
-        let old = locked(&self.transports).insert(key, reference);
-        drop(old);
-        Ok(())
+        let mut places = locked(&self.transports);
+        if let Some(place) = places.free.pop() {
+            // A place that is free holds nothing that would be dropped here.
+            places.taken[place as usize] = Some(reference);
+            return Ok(place);
+        }
+        let place = u32::try_from(places.taken.len()).expect("invariant: descriptors are fewer");
+        places.taken.push(Some(reference));
+        Ok(place)
     }
 
-    /// Discards a transport.
+    /// Discards the transport at a place, which is given to another from now on.
     ///
     /// # Errors
     /// What waking those raises who wait for the last one.
-    pub(crate) fn discard(&self, transport: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = transport.py();
+    pub(crate) fn discard(&self, py: Python<'_>, place: u32) -> PyResult<()> {
         let (old, is_last) = {
-            let mut transports = locked(&self.transports);
-            let old = transports.remove(&transport.as_ptr().addr());
-            (old, transports.is_empty())
+            let mut places = locked(&self.transports);
+            let old = places.taken.get_mut(place as usize).and_then(Option::take);
+            if old.is_some() {
+                places.free.push(place);
+            }
+            (old, places.len() == 0)
         };
         drop(old);
         if !is_last || !self.is_closed.load(Ordering::Acquire) {
@@ -68,7 +89,7 @@ impl Clients {
     #[new]
     fn new(when_gone: Py<PyAny>) -> Self {
         Self {
-            transports: Mutex::new(HashMap::new()),
+            transports: Mutex::default(),
             when_gone: Mutex::new(Some(when_gone)),
             is_closed: AtomicBool::new(false),
         }
@@ -81,7 +102,9 @@ impl Clients {
     /// The transports that are alive.
     fn alive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let references: Vec<Owned> = locked(&self.transports)
-            .values()
+            .taken
+            .iter()
+            .flatten()
             .map(|reference| reference.clone_ref(py))
             .collect();
         let alive = PyList::empty(py);

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use cloverleaf::{Clock, Guarded, Holder, Time, Watch, limits};
+use cloverleaf::{Clock, Found, Guarded, Holder, Time, Watch, limits};
 
 use crate::ffi::{Owned, Reachable, Visitor};
 
@@ -19,6 +19,8 @@ pub(crate) struct Moment {
     pub(crate) turn: u64,
     /// The answers to this event are sent together with those to others.
     pub(crate) together: bool,
+    /// Something is held, by this transport or another.
+    pub(crate) is_any_held: bool,
     /// From when on what is held counts as held.
     since: Time,
 }
@@ -29,8 +31,19 @@ impl Moment {
         event: 0,
         turn: 0,
         together: false,
+        is_any_held: false,
         since: Time::ORIGIN,
     };
+
+    /// The same moment for a write that is to be sent at once.
+    pub(crate) const fn at_once(self) -> Self {
+        Self {
+            event: 0,
+            together: false,
+            is_any_held: false,
+            ..self
+        }
+    }
 
     /// Whether what is held has been held long enough.
     pub(crate) fn is_late(self) -> bool {
@@ -44,9 +57,9 @@ fn is_late(since: Time, now: Time) -> bool {
 
 /// A transport, as the guard sees it.
 pub(crate) trait Deferred: Send + Sync {
-    /// Sends what is held without a wait, unless the loop is at it, and leaves what comes of that to the loop; whether
-    /// something is held still that may be sent later. No Python object is touched.
-    fn send_in_place(&self) -> bool;
+    /// Sends what is held without a wait, unless the loop is at it, and leaves what comes of that to the loop. No Python
+    /// object is touched.
+    fn send_in_place(&self) -> Found;
 }
 
 /// A transport that holds something.
@@ -70,13 +83,16 @@ impl List {
 }
 
 impl Holder for List {
-    fn send_overdue(&self, now: Time, held_for: Duration) -> bool {
+    fn send_overdue(&self, now: Time, held_for: Duration) -> Found {
         let listed = self.lock();
-        if now.saturating_since(listed.since) < held_for {
-            return !listed.senders.is_empty();
+        if listed.senders.is_empty() {
+            return Found::Nothing;
         }
-        let send = |is_any, sender: &Sender| sender.get().send_in_place() | is_any;
-        listed.senders.iter().fold(false, send)
+        if now.saturating_since(listed.since) < held_for {
+            return Found::Held;
+        }
+        let send = |found: Found, sender: &Sender| found.max(sender.get().send_in_place());
+        listed.senders.iter().fold(Found::Nothing, send)
     }
 }
 
@@ -96,6 +112,10 @@ pub(crate) struct Held {
     served: usize,
     /// In this turn enough events are to be answered for their answers to be sent together.
     together: bool,
+    /// Turns in which nothing is sent together, as the protocols are too slow for that.
+    rest: u32,
+    /// How many they are next time.
+    next_rest: u32,
     list: Guarded<List>,
     /// How many are on the list.
     count: usize,
@@ -116,6 +136,8 @@ impl Default for Held {
             events: 0,
             served: 0,
             together: false,
+            rest: 0,
+            next_rest: limits::SHORTEST_REST_TURNS,
             list: Guarded::new(List::default()),
             count: 0,
             watch: None,
@@ -143,8 +165,17 @@ impl Held {
         self.turn = self.turns;
         self.together = ready >= limits::READY_FOR_ONE_CALL;
         if self.together {
-            self.ended = Clock::monotonic().now();
+            self.begin_turn_together();
         }
+    }
+
+    fn begin_turn_together(&mut self) {
+        if self.rest > 0 {
+            self.rest -= 1;
+            self.together = false;
+            return;
+        }
+        self.ended = Clock::monotonic().now();
     }
 
     /// The loop has stopped.
@@ -179,7 +210,31 @@ impl Held {
         }
         let now = Clock::monotonic().now();
         self.ended = now;
-        self.is_any() && (self.is_full() || is_late(self.since, now))
+        if !self.is_any() {
+            return false;
+        }
+        let is_late = is_late(self.since, now);
+        if is_late {
+            self.learn_of_slowness();
+        }
+        is_late || self.is_full()
+    }
+
+    /// What is held must be sent already. If it is too little for one call, it was held in vain, and the same is to be
+    /// expected of the next turns.
+    fn learn_of_slowness(&mut self) {
+        if self.count >= limits::READY_FOR_ONE_CALL {
+            self.next_rest = limits::SHORTEST_REST_TURNS;
+            return;
+        }
+        self.together = false;
+        self.rest = self.next_rest;
+        self.next_rest = (2 * self.next_rest).min(limits::LONGEST_REST_TURNS);
+    }
+
+    /// The address of the object whose event is being served, or zero.
+    pub(crate) const fn served(&self) -> usize {
+        self.served
     }
 
     /// Whether something is held.
@@ -198,6 +253,7 @@ impl Held {
     pub(crate) fn moment(&mut self, len: usize) -> Moment {
         let outside = Moment {
             turn: self.turn,
+            is_any_held: self.is_any(),
             ..Moment::OUTSIDE
         };
         if self.served == 0 || !self.is_guarded() {
@@ -213,6 +269,7 @@ impl Held {
             turn: self.turn,
             event: self.events,
             together: self.together && !self.is_full(),
+            is_any_held: self.is_any(),
             since: self.since,
         }
     }
@@ -246,6 +303,10 @@ impl Held {
         if watch.is_none() || self.count > 0 && self.watch != watch {
             let last = self.list.holder().lock().senders.pop();
             return last.map_or(Ok(is_its_own), |sender| Err(Unguarded(sender)));
+        }
+        if self.count == 0 && !self.together {
+            // To wake the guard took its time, which is not the protocol's.
+            self.since = Clock::monotonic().now();
         }
         self.watch = watch;
         self.count += 1;

@@ -184,7 +184,7 @@ impl Listener {
                 event_loop,
                 (Endpoint::Native(fd), None),
                 &protocol,
-                Peer::Accepted(peer),
+                Peer::from(peer),
                 company,
             )
         });

@@ -55,6 +55,10 @@ pub(crate) struct LoopState {
     quiet: u32,
     /// When the kernel was asked last, once it has been quiet for long.
     asked: Time,
+    /// When the clock was read last for that.
+    read: Time,
+    /// How many turns of few jobs do without reading it.
+    unread: u32,
     /// When it lets other threads run Python next, if it does not sleep before.
     pub(crate) others: GiveWay,
     /// Sources that were found out of use under a borrow, until they can be dropped.
@@ -89,6 +93,8 @@ impl LoopState {
             ends_sleeps: None,
             quiet: 0,
             asked: Time::ORIGIN,
+            read: Time::ORIGIN,
+            unread: 0,
             others: GiveWay::default(),
             discarded: Vec::new(),
             last_receive: 0,
@@ -216,6 +222,18 @@ impl LoopState {
         std::mem::take(&mut self.discarded)
     }
 
+    /// Keeps an object until it can be dropped, as a source that is in no registry.
+    pub(crate) fn discard(&mut self, object: Owned) {
+        let unused = Source::Served(Hold::Strong(object), |_, _| Ok(()));
+        self.discarded.push(unused);
+    }
+
+    /// Whether the kernel may hold something back for a connection.
+    #[inline]
+    pub(crate) const fn has_corked(&self) -> bool {
+        !self.corked.is_empty()
+    }
+
     /// Makes the next turns ask the kernel, however long it was quiet.
     pub(crate) const fn expect_events(&mut self) {
         self.quiet = 0;
@@ -248,7 +266,18 @@ impl LoopState {
         if self.quiet < limits::QUIET_POLLS || self.scheduler.is_stopping() {
             return false;
         }
+        if self.unread > 0 && self.scheduler.ready_len() <= limits::FEW_JOBS {
+            self.unread -= 1;
+            return true;
+        }
+        self.may_be_left_alone_now()
+    }
+
+    fn may_be_left_alone_now(&mut self) -> bool {
         let now = self.scheduler.now();
+        let are_short = now.saturating_since(self.read) < limits::SHORT_TURNS;
+        self.unread = if are_short { limits::UNREAD_TURNS } else { 0 };
+        self.read = now;
         let may = now.saturating_since(self.asked) < limits::QUIET;
         if !may {
             self.asked = now;

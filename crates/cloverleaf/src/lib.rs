@@ -97,7 +97,7 @@ pub use event_loop::{
     Builder, Elapsed, EventLoop, Handle, JoinHandle, LoopHandle, Sleep, TimerHandle, sleep,
     sleep_until, spawn, spawn_blocking, timeout, yield_now,
 };
-pub use guard::{Guarded, Holder, Missing, Vigil, Watch};
+pub use guard::{Found, Guarded, Holder, Missing, Vigil, Watch};
 pub use injector::{Injector, Sleeper};
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,

@@ -20,6 +20,16 @@ pub const QUIET_POLLS: u32 = 256;
 /// ask after each. This is a small part of what waking a sleeping loop takes, and so of any event's latency.
 pub const QUIET: Duration = Duration::from_micros(20);
 
+/// How many turns such a loop makes without reading the clock, after as many and one more that were
+/// [short](SHORT_TURNS): to read it takes a sixth of a turn of one callback.
+pub const UNREAD_TURNS: u32 = 3;
+
+/// What so many turns may take to be short: an eighth of what is to be told apart.
+pub const SHORT_TURNS: Duration = Duration::from_nanos(2_500);
+
+/// The clock is read before every turn of more jobs than these.
+pub const FEW_JOBS: usize = 2;
+
 /// For how long a loop that does not sleep keeps Python from other threads that may want it.
 ///
 /// Letting go of Python costs 0.1 µs, so this costs half a hundredth; a thread that needs Python a few times for one
@@ -79,15 +89,19 @@ pub const LONGEST_HOLD_MICROS: u64 = 50;
 /// Twenty times as long as a loop holds anything by itself; what waits for the effect of a send does not notice.
 pub const LONGEST_UNSENT: Duration = Duration::from_millis(1);
 
-/// How often that thread looks while something is held now and then.
+/// How long that thread waits between two looks at least, while something is held now and then; and at most, when nothing
+/// was held too long for some time.
 ///
-/// A look costs 5 to 10 µs of processor time with the switches to it and back, so half a hundredth of a busy loop's.
+/// A look costs 5 to 25 µs of processor time with the switches to it and back, which a loop that never blocks should not
+/// pay a thousand times in a second.
 pub const GUARD_NAP: Duration = Duration::from_millis(1);
+/// See [`GUARD_NAP`].
+pub const LONGEST_GUARD_NAP: Duration = Duration::from_millis(8);
 
 /// Looks in a row without anything held after which it sleeps until it is woken.
 ///
 /// To wake it costs the loop a system call, which a busy loop should not make often.
-pub const GUARD_LOOKS: u32 = 8;
+pub const GUARD_LOOKS: u32 = 4;
 
 /// How often at most the kernel is asked, before a fork, whether it has forgotten that thread after its end.
 ///
@@ -99,6 +113,13 @@ pub const GUARD_GONE_LOOKS: u32 = 1000;
 ///
 /// Below, a ring costs more than it saves.
 pub const READY_FOR_ONE_CALL: usize = 3;
+
+/// Turns for which answers are sent one by one when protocols were too slow for theirs to go together.
+///
+/// Trying costs a slow protocol half a microsecond, so next to nothing even once in so many turns.
+pub const SHORTEST_REST_TURNS: u32 = 8;
+/// The same, when they were time after time.
+pub const LONGEST_REST_TURNS: u32 = 256;
 
 /// Events of one turn from which on those of sources that had one in the turn before come behind the others.
 ///
@@ -114,6 +135,13 @@ pub const SOCKETS_PER_CALL: usize = 64;
 ///
 /// What is copied out of a room rather than received in place; who has received as much before is read on its own.
 pub const ROOM_BYTES: usize = DIRECT_READ_BYTES;
+
+/// Smaller reads in a row after which a socket that had more than a room for its last message is taken for one of small
+/// messages again.
+///
+/// A large message that begins in a room costs as many calls more as it takes for the room to grow, and is told in
+/// pieces; and the last piece of a large one is often small.
+pub const READS_AFTER_A_LARGE_ONE: u8 = 32;
 
 /// Bytes from the beginning of one such room to that of the next.
 ///

@@ -31,7 +31,7 @@ pub(super) fn make_stream_transport<'py>(
         return transport::start(slf.as_any(), (endpoint, None), protocol, Peer::Ask, company);
     };
     let made = connecting.get().connected()?;
-    let peer = Peer::Accepted(Address::Ip(made.remote));
+    let peer = Peer::from(Address::Ip(made.remote));
     let (number, token) = (made.socket.as_raw_fd(), made.token);
     let endpoint = Endpoint::Native(made.socket);
     endpoint.send_without_delay();

@@ -5,6 +5,7 @@ mod backend;
 mod blocking;
 mod connect;
 mod endpoints;
+mod offered;
 mod onlookers;
 mod perform;
 mod piece;
@@ -18,6 +19,7 @@ mod tasks;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
+pub(crate) use offered::{add_to, final_class};
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::{create_future, has_own_methods, is_plain, queue_callback};
@@ -27,20 +29,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cloverleaf::{BlockingPool, InUse, Injector, limits};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::PyType;
 
 use self::onlookers::Onlookers;
 use crate::allocator;
 use crate::clients::Clients;
 use crate::error::os_error;
-use crate::ffi::{Known, Slot, traverse_with};
+use crate::ffi::{Known, Slot, spared, traverse_with};
 use crate::job::Job;
 use crate::owner::OwnerCell;
+use crate::source::Direction;
 use crate::state::LoopState;
-use crate::transport::Company;
+use crate::transport::{Company, Correspondents, make_read_pipe, make_write_pipe};
 
 /// The native half of an event loop; `cloverleaf.EventLoop` is made of it.
 #[pyclass(frozen, subclass, module = "cloverleaf._cloverleaf")]
@@ -141,11 +143,13 @@ impl Loop {
         name: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        onlookers::set_attribute(slf, name, Some(value))
+        spared(slf.py(), || {
+            onlookers::set_attribute(slf, name, Some(value))
+        })
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
-        onlookers::set_attribute(slf, name, None)
+        spared(slf.py(), || onlookers::set_attribute(slf, name, None))
     }
 
     fn _set_debug(&self, enabled: bool) {
@@ -189,7 +193,7 @@ impl Loop {
 
     /// Runs until `stop()` is called or a callback raises what no handler may have.
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        run::run(slf)
+        spared(slf.py(), || run::run(slf))
     }
 
     /// Drops everything that is scheduled or registered and gives back what the kernel lent; more than once is fine.
@@ -224,7 +228,9 @@ impl Loop {
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<()> {
-        watch::add_public(slf, fd, crate::source::Direction::Read, callback, args)
+        spared(slf.py(), || {
+            watch::add_public(slf, fd, Direction::Read, callback, args)
+        })
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -234,15 +240,17 @@ impl Loop {
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<()> {
-        watch::add_public(slf, fd, crate::source::Direction::Write, callback, args)
+        spared(slf.py(), || {
+            watch::add_public(slf, fd, Direction::Write, callback, args)
+        })
     }
 
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        watch::remove_public(slf, fd, crate::source::Direction::Read)
+        spared(slf.py(), || watch::remove_public(slf, fd, Direction::Read))
     }
 
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        watch::remove_public(slf, fd, crate::source::Direction::Write)
+        spared(slf.py(), || watch::remove_public(slf, fd, Direction::Write))
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -252,7 +260,9 @@ impl Loop {
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        watch::add(slf, fd, crate::source::Direction::Read, callback, args)
+        spared(slf.py(), || {
+            watch::add(slf, fd, Direction::Read, callback, args)
+        })
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -262,15 +272,17 @@ impl Loop {
         callback: &Bound<'py, PyAny>,
         args: &Bound<'py, pyo3::types::PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        watch::add(slf, fd, crate::source::Direction::Write, callback, args)
+        spared(slf.py(), || {
+            watch::add(slf, fd, Direction::Write, callback, args)
+        })
     }
 
     fn _remove_internal_reader(slf: &Bound<'_, Self>, fd: i32) -> PyResult<bool> {
-        watch::remove(slf, fd, crate::source::Direction::Read)
+        spared(slf.py(), || watch::remove(slf, fd, Direction::Read))
     }
 
     fn _remove_internal_writer(slf: &Bound<'_, Self>, fd: i32) -> PyResult<bool> {
-        watch::remove(slf, fd, crate::source::Direction::Write)
+        spared(slf.py(), || watch::remove(slf, fd, Direction::Write))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parameters of getaddrinfo")]
@@ -283,7 +295,9 @@ impl Loop {
         proto: i32,
         flags: i32,
     ) -> PyResult<Bound<'py, PyAny>> {
-        resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
+        spared(slf.py(), || {
+            resolve::getaddrinfo(slf, host, port, [family, kind, proto, flags])
+        })
     }
 
     /// Begins to connect to an address of this family, type and protocol; None if only Python's socket can.
@@ -294,7 +308,9 @@ impl Loop {
         proto: i32,
         address: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
-        connect::begin(slf, [family, kind, proto], address)
+        spared(slf.py(), || {
+            connect::begin(slf, [family, kind, proto], address)
+        })
     }
 
     /// Begins to connect to a host that is given by its number; None if it is not.
@@ -307,7 +323,9 @@ impl Loop {
         proto: &Bound<'py, PyAny>,
         flags: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, connect::Connecting>>> {
-        connect::begin_literal(slf, host, port, [family, proto, flags])
+        spared(slf.py(), || {
+            connect::begin_literal(slf, host, port, [family, proto, flags])
+        })
     }
 
     #[expect(
@@ -326,7 +344,9 @@ impl Loop {
             context: context.map(Into::into),
             ..endpoints::alone(waiter, extra)
         };
-        endpoints::make_stream_transport(slf, sock, protocol, company)
+        spared(slf.py(), || {
+            endpoints::make_stream_transport(slf, sock, protocol, company)
+        })
     }
 
     fn _make_datagram_transport<'py>(
@@ -336,12 +356,10 @@ impl Loop {
         address: Option<Bound<'py, PyAny>>,
         waiter: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        endpoints::make_datagram_transport(
-            slf,
-            sock,
-            protocol,
-            crate::transport::Correspondents { address, waiter },
-        )
+        let correspondents = Correspondents { address, waiter };
+        spared(slf.py(), || {
+            endpoints::make_datagram_transport(slf, sock, protocol, correspondents)
+        })
     }
 
     #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
@@ -354,7 +372,9 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_open()?;
         let company = endpoints::alone(waiter, extra);
-        crate::transport::make_read_pipe(slf.as_any(), pipe, protocol, company)
+        spared(slf.py(), || {
+            make_read_pipe(slf.as_any(), pipe, protocol, company)
+        })
     }
 
     #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
@@ -367,19 +387,21 @@ impl Loop {
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_open()?;
         let company = endpoints::alone(waiter, extra);
-        crate::transport::make_write_pipe(slf.as_any(), pipe, protocol, company)
+        spared(slf.py(), || {
+            make_write_pipe(slf.as_any(), pipe, protocol, company)
+        })
     }
 
     fn _perform<'py>(
         slf: &Bound<'py, Self>,
         request: &Bound<'py, crate::file::Request>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        perform::perform(slf, request)
+        spared(slf.py(), || perform::perform(slf, request))
     }
 
     fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {
         slf.get().check_open()?;
-        crate::child::watch(slf, pid, callback)
+        spared(slf.py(), || crate::child::watch(slf, pid, callback))
     }
 
     fn _watch_start(
@@ -388,7 +410,7 @@ impl Loop {
         told: Py<PyAny>,
     ) -> PyResult<()> {
         slf.get().check_open()?;
-        crate::start::watch(slf, starting, told)
+        spared(slf.py(), || crate::start::watch(slf, starting, told))
     }
 
     #[expect(
@@ -415,7 +437,9 @@ impl Loop {
             shutdown_timeout: ssl_shutdown_timeout,
             waiter: waiter.map_or(crate::tls::Waiter::Accepted, crate::tls::Waiter::Future),
         };
-        crate::tls::new_transport(slf.as_any(), protocol, options)
+        spared(slf.py(), || {
+            crate::tls::new_transport(slf.as_any(), protocol, options)
+        })
     }
 
     fn _start_serving<'py>(
@@ -425,11 +449,13 @@ impl Loop {
         server: &Bound<'py, Clients>,
         backlog: i64,
     ) -> PyResult<()> {
-        endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
+        spared(slf.py(), || {
+            endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
+        })
     }
 
     fn _stop_serving(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
-        endpoints::stop_serving(slf, fd)
+        spared(slf.py(), || endpoints::stop_serving(slf, fd))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -460,41 +486,4 @@ impl Drop for Loop {
             drop(held);
         }
     }
-}
-
-/// Puts the methods that run for every callback on the final class, where they are found at once.
-///
-/// # Errors
-/// `TypeError` if the class does not derive from `Loop`.
-#[pyfunction]
-pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
-    if !cls.is_subclass_of::<Loop>()? {
-        return Err(PyTypeError::new_err(
-            "the class does not derive from cloverleaf's native loop",
-        ));
-    }
-    FINAL.set(cls)?;
-    tasks::attach(cls)?;
-    attach_all(cls)
-}
-
-fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
-    crate::ffi::attach_methods(class, &schedule::METHODS)?;
-    crate::ffi::attach_methods(class, &sockets::METHODS)?;
-    crate::ffi::attach_methods(class, &accept::METHODS)?;
-    crate::ffi::attach_methods(class, &resolve::METHODS)
-}
-
-/// The methods of `Loop` itself, for whoever derives from it alone.
-///
-/// # Errors
-/// What setting an attribute of a type raises.
-pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    module.add_class::<Loop>()?;
-    module.add_class::<connect::Connecting>()?;
-    attach_all(&py.get_type::<Loop>())?;
-    endpoints::add_to(module)?;
-    watch::add_to(module)?;
-    module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

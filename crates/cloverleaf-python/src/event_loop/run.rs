@@ -63,13 +63,14 @@ impl Drop for Run<'_, '_> {
         this.thread.store(0, Ordering::Release);
         // Not borrowed: a run ends between two jobs.
         let py = self.slf.py();
-        let pushed = this.state().with(|state| {
+        let discarded = this.state().with(|state| {
             state.scheduler.clear_stop();
             state.reveal_queued(py, self.first_age);
             state.held.end_run();
-            transport::push_all(py, state)
+            transport::push_all(py, state);
+            state.take_discarded()
         });
-        drop(pushed);
+        drop(discarded);
     }
 }
 
@@ -115,10 +116,12 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
 fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResult<bool> {
     let py = slf.py();
     let this = batch.this;
-    let (pushed, begun) = this.state().with(|state| {
-        let pushed = transport::push_all(py, state);
+    let begun = this.state().with(|state| {
+        if state.has_corked() {
+            transport::push_all(py, state);
+        }
         if state.scheduler.is_stopping() && !is_first {
-            return (pushed, None);
+            return None;
         }
         let waited = wait(py, state, &this.injector);
         if waited.is_ok() {
@@ -127,10 +130,8 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
         }
         // Something is held still if a panic has ended the turn before.
         let together = state.held.goes_together() || state.held.is_any();
-        let begun = waited.map(|()| (state.take_discarded(), together));
-        (pushed, Some(begun))
+        Some(waited.map(|()| (state.take_discarded(), together)))
     })?;
-    drop(pushed);
     let Some(begun) = begun else {
         return Ok(false);
     };

@@ -11,7 +11,7 @@ use pyo3::{Borrowed, intern};
 use super::{Loop, onlookers};
 use crate::ffi::{
     Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, freeze_context,
-    raw_attached, raw_noargs, reveal,
+    raw_attached, raw_noargs, raw_noargs_attached, reveal,
 };
 use crate::handle::{self, Guard};
 use crate::job::{Internal, Job};
@@ -232,8 +232,34 @@ pub(crate) fn has_own_methods(event_loop: &Bound<'_, PyAny>) -> bool {
     Loop::of(event_loop).is_ok_and(|this| this.onlookers.own_methods())
 }
 
+/// Queues a call without a handle, if it is asyncio's own C code that asks for it and lets go of the handle unseen.
+#[inline]
+fn soon_unseen(slf: &Bound<'_, PyAny>, args: &Arguments<'_, '_>) -> PyResult<Option<Owned>> {
+    let Some(context) = args.context_of_unseen() else {
+        return Ok(None);
+    };
+    let this = Loop::of(slf)?;
+    // In debug mode a handle knows where it was made.
+    let (Some(callback), None, false) = (args.get(0), args.get(2), this.debug()) else {
+        return Ok(None);
+    };
+    this.check_open()?;
+    this.push_open(Job::Call(BareCall {
+        callback: callback.into(),
+        arg: args.get(1).map(Into::into),
+        context: CallContext {
+            context: context.into(),
+            is_copy: false,
+        },
+    }))?;
+    Ok(Some(slf.py().None().into_bound(slf.py()).into()))
+}
+
 fn call_soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
-    soon(slf, args, CALL_SOON)
+    match soon_unseen(slf, &args)? {
+        Some(nothing) => Ok(nothing),
+        None => soon(slf, args, CALL_SOON),
+    }
 }
 
 fn call_soon_threadsafe(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
@@ -447,27 +473,27 @@ pub(super) const METHODS: [Method; 10] = [
     Method {
         name: c"time",
         doc: c"time($self, /)\n--\n\nThe loop's time in seconds: CLOCK_MONOTONIC, as time.monotonic().",
-        kind: raw_noargs!(time),
+        kind: raw_noargs_attached!(time),
     },
     Method {
         name: c"create_future",
         doc: c"create_future($self, /)\n--\n\nA new asyncio.Future of this loop.",
-        kind: raw_noargs!(create_future),
+        kind: raw_noargs_attached!(create_future),
     },
     Method {
         name: c"is_running",
         doc: c"is_running($self, /)\n--\n\nWhether the loop runs now.",
-        kind: raw_noargs!(is_running),
+        kind: raw_noargs_attached!(is_running),
     },
     Method {
         name: c"is_closed",
         doc: c"is_closed($self, /)\n--\n\nWhether the loop was closed.",
-        kind: raw_noargs!(is_closed),
+        kind: raw_noargs_attached!(is_closed),
     },
     Method {
         name: c"get_debug",
         doc: c"get_debug($self, /)\n--\n\nWhether debug mode is on.",
-        kind: raw_noargs!(get_debug),
+        kind: raw_noargs_attached!(get_debug),
     },
     Method {
         name: c"stop",

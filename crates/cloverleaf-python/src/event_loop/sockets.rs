@@ -114,15 +114,18 @@ fn receive<'py>(
 ) -> Result<Bound<'py, PyBytes>, Errno> {
     let py = slf.py();
     let through_buffer = Loop::of(slf).ok().and_then(|this| {
-        let tried = this.state().with(|state| {
-            let is_large = state.last_receive >= limits::DIRECT_READ_BYTES;
-            let buffer = state.read_buffer();
-            if is_large || room > buffer.len() {
-                return None;
-            }
-            let answer = rustix::net::recv(fd, &mut buffer[..room], RecvFlags::DONTWAIT);
-            Some(answer.map(|(count, _)| bytes_from(py, &buffer[..count])))
-        });
+        let tried =
+            this.state().with(|state| {
+                let is_large = state.last_receive >= limits::DIRECT_READ_BYTES;
+                let buffer = state.read_buffer();
+                if is_large || room > buffer.len() {
+                    return None;
+                }
+                let answer = rustix::net::recv(fd, &mut buffer[..room], RecvFlags::DONTWAIT);
+                Some(answer.and_then(|(count, _)| {
+                    bytes_from(py, &buffer[..count]).map_err(|_| Errno::NOMEM)
+                }))
+            });
         tried.ok().flatten()
     });
     let received = match through_buffer {

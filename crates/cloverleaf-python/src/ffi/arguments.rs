@@ -185,7 +185,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 
     #[inline]
-    fn borrow(&self, pointer: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
+    pub(super) fn borrow(&self, pointer: *mut ffi::PyObject) -> Borrowed<'a, 'py, PyAny> {
         // SAFETY: the caller of a method holds its arguments until the method returns, and `'a` ends before.
         unsafe { Borrowed::from_ptr(self.py, pointer) }
     }

@@ -104,12 +104,32 @@ pub(crate) fn with_context<R>(
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
         return Err(not_entered(context, PyErr::fetch(py)));
     }
+    let entered = Entered(py, context);
     let result = inside();
+    std::mem::forget(entered);
     // SAFETY: this context was entered above, and whoever entered another one inside has left it.
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
         return Err(PyErr::fetch(py));
     }
     result
+}
+
+/// A context that is left if a panic passes by.
+struct Entered<'a, 'py>(Python<'py>, Borrowed<'a, 'py, PyAny>);
+
+impl Drop for Entered<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        let raised = PyErr::take(self.0);
+        // SAFETY: this context was entered before, and whoever entered another one inside has left it.
+        if unsafe { ffi::PyContext_Exit(self.1.as_ptr()) } != 0 {
+            // SAFETY: the thread is attached. The panic is what is told of.
+            unsafe { ffi::PyErr_Clear() };
+        }
+        if let Some(raised) = raised {
+            raised.restore(self.0);
+        }
+    }
 }
 
 /// Why a context could not be entered: asyncio would have asked what is none for its `run`.

@@ -37,6 +37,15 @@ impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Know
         Ok(())
     }
 
+    /// The subclass, once it is known.
+    pub(crate) fn class<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyType>> {
+        let class = self.class.load(Ordering::Acquire).cast::<ffi::PyObject>();
+        // SAFETY: it is null, or a live object, since `set` has kept a reference for ever.
+        let class = unsafe { Bound::from_borrowed_ptr_or_opt(py, class) }?;
+        // SAFETY: `set` was given a type.
+        Some(unsafe { class.cast_into_unchecked() })
+    }
+
     /// Whether an object is of the known subclass itself, not of one derived from it.
     #[inline]
     pub(crate) fn is_exactly(&self, object: &Bound<'_, PyAny>) -> bool {

@@ -63,6 +63,9 @@ pub(super) fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
     std::ptr::null_mut()
 }
 
+/// How PyO3 panics where the interpreter could not make an object, after it has told of the exception.
+const NOT_MADE: &str = "PyObject pointer is null";
+
 /// What a panic stands for: what the interpreter says if it had no memory, where PyO3 panics; else a bug.
 #[cold]
 pub(super) fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> PyErr {
@@ -76,7 +79,42 @@ pub(super) fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> Py
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
+    if what == NOT_MADE {
+        // SAFETY: a `Python` proves that the thread is attached; this exception was made in advance.
+        unsafe { ffi::PyErr_NoMemory() };
+        return PyErr::fetch(py);
+    }
     PyRuntimeError::new_err(format!("cloverleaf has a bug, please report it: {what}"))
+}
+
+/// Does something in which PyO3 may panic for want of memory: what a panic stands for is the outer error.
+///
+/// # Errors
+/// `MemoryError`, or `RuntimeError` for a bug.
+#[inline]
+pub(crate) fn caught<R>(py: Python<'_>, body: impl FnOnce() -> R) -> PyResult<R> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panicked(py, &*panic))
+}
+
+/// Does the work of a method that PyO3 wraps. PyO3 makes an exception of a panic, and one of an error that has not been
+/// made yet; where there is no memory for it, it ends the process. So neither reaches it.
+///
+/// # Errors
+/// What `body` says, and `MemoryError`, either of them made already.
+#[inline]
+pub(crate) fn spared<R>(py: Python<'_>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    match caught(py, body) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) | Err(error) => Err(made(py, error)),
+    }
+}
+
+/// An error whose exception exists.
+#[cold]
+fn made(py: Python<'_>, error: PyErr) -> PyErr {
+    // Its `null` is what a method would answer.
+    raise(py, error);
+    PyErr::fetch(py)
 }
 
 /// Serves a call without arguments.
@@ -89,6 +127,24 @@ pub(crate) unsafe fn call_noargs(
     body: impl FnOnce(&Bound<'_, PyAny>) -> Answer,
 ) -> *mut ffi::PyObject {
     answer(|py| {
+        // SAFETY: the caller guarantees a live object.
+        let slf = unsafe { Borrowed::from_ptr(py, slf) };
+        body(&slf)
+    })
+}
+
+/// The same, without telling PyO3 that the thread is attached; see [`call_attached`].
+///
+/// # Safety
+/// That of [`call_noargs`].
+#[inline]
+pub(crate) unsafe fn call_noargs_attached(
+    slf: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'_, PyAny>) -> Answer,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller guarantees that the thread is attached.
+    let py = unsafe { Python::assume_attached() };
+    answer_attached(py, |py| {
         // SAFETY: the caller guarantees a live object.
         let slf = unsafe { Borrowed::from_ptr(py, slf) };
         body(&slf)
@@ -193,9 +249,9 @@ pub(crate) struct Method {
     pub(crate) kind: MethodKind,
 }
 
-/// Wraps a `fn(&Bound<PyAny>) -> PyResult<Owned>` as a method without arguments.
-macro_rules! raw_noargs {
-    ($function:path) => {{
+/// Wraps a `fn(&Bound<PyAny>) -> PyResult<Owned>` as a method without arguments, called in this way.
+macro_rules! raw_nothing {
+    ($call:ident, $function:path) => {{
         #[expect(
             unsafe_code,
             reason = "part of the fence: C calls this, and it only hands the call on"
@@ -205,10 +261,24 @@ macro_rules! raw_noargs {
             _: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             // SAFETY: the interpreter calls this as a METH_NOARGS method.
-            unsafe { crate::ffi::raw::call_noargs(slf, $function) }
+            unsafe { crate::ffi::raw::$call(slf, $function) }
         }
         crate::ffi::MethodKind::NoArgs(raw)
     }};
+}
+
+/// Wraps a function as a method without arguments.
+macro_rules! raw_noargs {
+    ($function:path) => {
+        crate::ffi::raw_nothing!(call_noargs, $function)
+    };
+}
+
+/// Like `raw_noargs`, for what is called for every future and drops no `Py`.
+macro_rules! raw_noargs_attached {
+    ($function:path) => {
+        crate::ffi::raw_nothing!(call_noargs_attached, $function)
+    };
 }
 
 /// Wraps a `fn(&Bound<PyAny>, &Bound<PyAny>) -> PyResult<Owned>` as a method with one argument, which may be given
@@ -259,7 +329,10 @@ macro_rules! raw_attached {
     };
 }
 
-pub(crate) use {raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename};
+pub(crate) use {
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
+    raw_onename,
+};
 
 /// Puts methods on a type. On the very class of an object they are called without a detour by the interpreter's
 /// specialised instructions; inherited ones cost 5 to 8 ns more.

@@ -35,6 +35,7 @@ mod socket;
 mod stand_in;
 mod state;
 mod stop;
+mod unseen;
 mod visit;
 mod wakeup;
 
@@ -69,10 +70,11 @@ pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use method::{
-    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
-    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_onename,
+    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property, caught,
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
+    raw_onename, spared,
 };
-pub(crate) use object::{Owned, Slot, bytes_from, try_bytes_from};
+pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
@@ -83,10 +85,13 @@ pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{
     class_version, generic_attribute, instance_dict, replace_instance_dict, set_generic_attribute,
 };
+pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {
-    pub(crate) use super::method::{call_attached, call_fastcall, call_noargs};
+    pub(crate) use super::method::{
+        call_attached, call_fastcall, call_noargs, call_noargs_attached,
+    };
 }

@@ -211,21 +211,12 @@ fn guarded<R>(holder: &Bound<'_, PyAny>, access: impl FnOnce() -> R) -> R {
     }
 }
 
-/// A new `bytes` with this content.
-#[inline]
-pub(crate) fn bytes_from<'py>(py: Python<'py>, content: &[u8]) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, content)
-}
-
-/// A new `bytes` with this content, which may be too much for the memory.
+/// A new `bytes` with this content, for which there may be no memory.
 ///
 /// # Errors
 /// `MemoryError`.
 #[inline]
-pub(crate) fn try_bytes_from<'py>(
-    py: Python<'py>,
-    content: &[u8],
-) -> PyResult<Bound<'py, PyBytes>> {
+pub(crate) fn bytes_from<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let size = ffi::Py_ssize_t::try_from(content.len()).unwrap_or(ffi::Py_ssize_t::MAX);
     // SAFETY: there are so many bytes (no slice has more than the largest size); the thread is attached.
     let bytes = unsafe { ffi::PyBytes_FromStringAndSize(content.as_ptr().cast(), size) };

@@ -107,7 +107,7 @@ impl Answer {
         Ok(match self {
             Self::Bytes(bytes, filled) => bytes.cut(py, filled)?.into_any(),
             Self::Content(content, start) => {
-                bytes_from(py, content.get(start..).unwrap_or_default()).into_any()
+                bytes_from(py, content.get(start..).unwrap_or_default())?.into_any()
             }
             Self::Count(count) => PyInt::new(py, count).into_any(),
             Self::File(fd) => Bound::new(py, FileBase::from_fd(fd))?.into_any(),

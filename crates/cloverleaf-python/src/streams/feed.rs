@@ -13,7 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes};
 
 use super::fields::Fields;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, append, drop_front, has_no_others, look_at, try_bytes_from,
+    Native, NativeClass, Owned, Visitor, append, bytes_from, drop_front, has_no_others, look_at,
 };
 
 /// What has come and has not been read.
@@ -232,7 +232,7 @@ impl Feed {
                     };
                     let end = *from + count;
                     let taken = if count < all.len() {
-                        Some(try_bytes_from(py, &all[*from..end])?)
+                        Some(bytes_from(py, &all[*from..end])?)
                     } else {
                         None
                     };
@@ -246,7 +246,7 @@ impl Feed {
         };
         let array = array.into_bound(py).cast_into::<PyByteArray>()?;
         let (part, bytes) = look_at(&array, |all| match look(all, limit) {
-            Part::First(count) => (Part::First(count), Some(try_bytes_from(py, &all[..count]))),
+            Part::First(count) => (Part::First(count), Some(bytes_from(py, &all[..count]))),
             part => (part, None),
         });
         let Some(bytes) = bytes.transpose()? else {

@@ -26,6 +26,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
+use crate::event_loop;
 use crate::ffi::attach_methods;
 use crate::original::Original;
 
@@ -63,8 +64,8 @@ impl Classes {
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
 /// Makes these the classes of streams on Cloverleaf's transports: each with asyncio's class, which it derives from, and
-/// the names of asyncio's methods that ours replace or stand for. The loop's class comes with the names of those of its
-/// methods that are not called where they are what they were, and `done` is a future that is done, of no loop.
+/// the names of asyncio's methods that ours replace or stand for. `event_loop` names those of the loop's methods that are
+/// not called where they are what they were, and `done` is a future that is done, of no loop.
 ///
 /// # Errors
 /// `AttributeError` if asyncio has no such method; `RuntimeError` if it is called twice.
@@ -77,7 +78,7 @@ fn set_stream_classes(
     reader: (Bound<'_, PyType>, Bound<'_, PyType>, Bound<'_, PyList>),
     protocol: (Bound<'_, PyType>, Bound<'_, PyType>, Bound<'_, PyList>),
     writer: (Bound<'_, PyType>, Bound<'_, PyType>, Bound<'_, PyList>),
-    event_loop: (Bound<'_, PyType>, Bound<'_, PyList>),
+    event_loop: Bound<'_, PyList>,
     done: Py<PyAny>,
 ) -> PyResult<()> {
     let py = reader.0.py();
@@ -92,7 +93,7 @@ fn set_stream_classes(
         own_writer: writer.0.clone().unbind(),
         made_reader: Original::new(&reader.0, &reader.2)?,
         made_protocol: Original::new(&protocol.0, &protocol.2)?,
-        event_loop: Original::new(&event_loop.0, &event_loop.1)?,
+        event_loop: Original::new(&event_loop::final_class(py)?, &event_loop)?,
         own_reader: reader.0.clone().unbind(),
         own_protocol: protocol.0.clone().unbind(),
         done,

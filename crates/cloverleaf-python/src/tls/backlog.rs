@@ -46,10 +46,11 @@ impl Backlog {
         self.pieces.front().map(|piece| &piece[self.gone..])
     }
 
-    /// Forgets so many of the first bytes.
+    /// Forgets so many of the first bytes, or all if there are fewer: everything may have been forgotten meanwhile.
     pub(super) fn consume(&mut self, count: usize) {
+        let count = count.min(self.len);
         self.gone += count;
-        self.len = self.len.saturating_sub(count);
+        self.len -= count;
         while let Some(first) = self.pieces.front()
             && self.gone >= first.len()
         {

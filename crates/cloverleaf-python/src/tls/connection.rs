@@ -63,6 +63,8 @@ pub(super) struct Connection {
     /// Records wait for the end of that.
     pub(super) is_deferred: bool,
     pub(super) backlog: Backlog,
+    /// A thread makes records of the backlog, and of all that comes there meanwhile.
+    pub(super) is_draining: bool,
     pub(super) outgoing_marks: Marks,
     pub(super) incoming_marks: Marks,
     /// Writes after the end, and one for the end itself.
@@ -104,6 +106,7 @@ impl Connection {
             inner_writing_paused: false,
             in_event: false,
             is_deferred: false,
+            is_draining: false,
             backlog: Backlog::default(),
             outgoing_marks: OUTGOING_MARKS,
             incoming_marks: INCOMING_MARKS,

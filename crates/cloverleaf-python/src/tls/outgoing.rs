@@ -3,6 +3,8 @@
 //! While the inner transport takes what it is given, bytes become records at once. Once it says that it is full, they
 //! wait here as they are, which is what the protocol is told of: back-pressure reaches through both layers.
 
+use std::mem;
+
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -99,15 +101,18 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let way = this.with(|connection| {
         if let Some(times) = connection.refuse_write() {
-            return Way::Lost(times);
+            return Ok(Way::Lost(times));
+        }
+        if let Some(records) = &connection.records {
+            records.turns.look()?;
         }
         let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
         if is_free && connection.state == State::Wrapped {
-            return Way::Direct;
+            return Ok(Way::Direct);
         }
         connection.backlog.push(&bytes);
-        Way::Queued
-    });
+        PyResult::Ok(Way::Queued)
+    })?;
     let len = bytes.len();
     drop(bytes);
     let sent = match way {
@@ -153,20 +158,57 @@ fn send_now(
     settle(slf, this)
 }
 
+/// Until it is dropped, this thread alone makes records of what waits.
+struct Draining<'a> {
+    this: &'a TlsTransport,
+    /// Nothing waited any more, and another thread may have begun since.
+    is_over: bool,
+}
+
+impl<'a> Draining<'a> {
+    /// Begins; `None` if another thread is at it, which takes what waits by now, too.
+    fn begin(this: &'a TlsTransport) -> Option<Self> {
+        let others = this.with(|connection| mem::replace(&mut connection.is_draining, true));
+        (!others).then_some(Self {
+            this,
+            is_over: false,
+        })
+    }
+
+    /// The first bytes that wait, if the inner transport takes them; if not, this is over.
+    fn next<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let piece = self.this.with(|connection| {
+            let is_free = connection.is_free();
+            let front = connection.backlog.front().filter(|_| is_free);
+            let piece = front.map(|front| PyBytes::new(py, front));
+            connection.is_draining = piece.is_some();
+            piece
+        });
+        self.is_over = piece.is_none();
+        piece
+    }
+}
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.this.with(|connection| connection.is_draining = false);
+        }
+    }
+}
+
 /// Makes records of what waits, as long as the inner transport takes them.
+///
+/// OpenSSL lets other threads run, so another one may come here meanwhile: no bytes may become records twice.
 ///
 /// # Errors
 /// `ssl.SSLError`, and what no handler may have.
 pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    loop {
-        let piece = this.with(|connection| {
-            let is_free = connection.is_free();
-            let front = connection.backlog.front().filter(|_| is_free);
-            front.map(|front| PyBytes::new(py, front))
-        });
-        let Some(piece) = piece else { break };
+    let Some(mut draining) = Draining::begin(this) else {
+        return Ok(());
+    };
+    while let Some(piece) = draining.next(slf.py()) {
         let Step::Done(count) = this.records()?.write(&piece)? else {
             break;
         };
@@ -175,6 +217,7 @@ pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             hand_over(slf, this)?;
         }
     }
+    drop(draining);
     settle(slf, this)
 }
 

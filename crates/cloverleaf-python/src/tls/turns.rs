@@ -4,10 +4,11 @@
 //! that two threads write to would corrupt its memory. Whoever comes meanwhile waits, detached from Python.
 //!
 //! This is the one lock under which Python code may run: the callbacks that a program gives to an `ssl.SSLContext`. What
-//! these do with the connection again, in the same thread, does not wait.
+//! these do with the connection again, in the same thread, does not wait. What they do with another connection may, unless
+//! its turn is a thread's that waits, directly or not, for this one's: then nobody would ever go on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -21,9 +22,60 @@ const NOBODY: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Turns {
     lock: Mutex<()>,
-    holder: AtomicU64,
+    holder: Arc<AtomicU64>,
     /// The process in which they were made.
     process: u32,
+}
+
+/// Threads that wait, and who has the turn that each of them waits for.
+static WAITS: Mutex<Vec<(u64, Arc<AtomicU64>)>> = Mutex::new(Vec::new());
+
+/// Until it is dropped, a thread waits.
+struct Waiting(u64);
+
+impl Waiting {
+    /// Begins to wait.
+    ///
+    /// # Errors
+    /// `RuntimeError` if that would never end.
+    fn begin(me: u64, holder: &Arc<AtomicU64>) -> PyResult<Self> {
+        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_endless(&waits, me, holder) {
+            return Err(crossed());
+        }
+        waits.push((me, Arc::clone(holder)));
+        Ok(Self(me))
+    }
+}
+
+/// Whether the holder of a turn waits, directly or not, for one of this thread's.
+fn is_endless(waits: &[(u64, Arc<AtomicU64>)], me: u64, holder: &Arc<AtomicU64>) -> bool {
+    let mut next = holder;
+    // No thread waits twice, so a chain is never longer than all waits.
+    for _ in 0..=waits.len() {
+        let who = next.load(Ordering::Relaxed);
+        if who == me {
+            return true;
+        }
+        match waits.iter().find(|(waiter, _)| *waiter == who) {
+            Some((_, further)) => next = further,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn crossed() -> PyErr {
+    PyRuntimeError::new_err(
+        "another thread uses this TLS connection, and waits for the one whose callback runs here",
+    )
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.retain(|(waiter, _)| *waiter != self.0);
+    }
 }
 
 /// Until it is dropped, this thread has its turn.
@@ -40,15 +92,39 @@ impl Turns {
     pub(super) fn new() -> Self {
         Self {
             lock: Mutex::new(()),
-            holder: AtomicU64::new(NOBODY),
+            holder: Arc::new(AtomicU64::new(NOBODY)),
             process: std::process::id(),
         }
+    }
+
+    /// Refuses a wait that would never end, before anything is begun.
+    ///
+    /// # Errors
+    /// `RuntimeError`, as [`take`](Self::take) would.
+    #[inline]
+    pub(super) fn look(&self) -> PyResult<()> {
+        match self.holder.load(Ordering::Relaxed) {
+            NOBODY => Ok(()),
+            _ => self.look_at_waits(),
+        }
+    }
+
+    #[cold]
+    fn look_at_waits(&self) -> PyResult<()> {
+        let me = thread_ident();
+        let is_mine = self.holder.load(Ordering::Relaxed) == me;
+        let waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_mine && is_endless(&waits, me, &self.holder) {
+            return Err(crossed());
+        }
+        Ok(())
     }
 
     /// Uses the objects when it is this thread's turn.
     ///
     /// # Errors
-    /// `RuntimeError` in a forked child, if another thread of its parent's had its turn then, which never ends there.
+    /// `RuntimeError` in a forked child, if another thread of its parent's had its turn then, which never ends there; and
+    /// if the thread whose turn it is waits for one of this thread's.
     #[inline]
     pub(super) fn take<R>(
         &self,
@@ -68,10 +144,12 @@ impl Turns {
                     "another thread used this TLS connection when the process was forked",
                 ));
             }
-            Err(TryLockError::WouldBlock) => self
-                .lock
-                .lock_py_attached(py)
-                .unwrap_or_else(PoisonError::into_inner),
+            Err(TryLockError::WouldBlock) => {
+                let _waiting = Waiting::begin(me, &self.holder)?;
+                self.lock
+                    .lock_py_attached(py)
+                    .unwrap_or_else(PoisonError::into_inner)
+            }
         };
         self.holder.store(me, Ordering::Relaxed);
         // Dropped before the lock.

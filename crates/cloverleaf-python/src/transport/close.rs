@@ -14,7 +14,7 @@ use super::stream::{Phase, StreamTransport};
 use super::{early, held, sendfile};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, with_context};
+use crate::ffi::{Method, Owned, Reach, caught, raw_noargs, raw_onename, with_context};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -48,6 +48,24 @@ pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -
     force_close(slf, Some(error))
 }
 
+/// Ends a connection whose event was served in part, for want of memory: nobody knows what has become of its bytes. That
+/// takes no memory of Python's; to tell a handler of it does.
+///
+/// # Errors
+/// What no handler may have, and `MemoryError` if none could be told.
+#[cold]
+pub(super) fn break_off(
+    slf: &Bound<'_, PyAny>,
+    error: PyErr,
+    message: fn(Kind) -> &'static str,
+) -> PyResult<()> {
+    let py = slf.py();
+    let kind = StreamTransport::of(slf)?.with(|stream| stream.kind);
+    let told = caught(py, || fatal_error(slf, error.clone_ref(py), message(kind)));
+    let closed = force_close(slf, Some(error));
+    told.and_then(|told| told).and(closed)
+}
+
 /// Ends the connection at once, whatever is still to be sent.
 ///
 /// # Errors
@@ -68,8 +86,10 @@ pub(super) fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyRes
     if !is_first {
         return Ok(());
     }
-    this.update_interest(slf)?;
-    schedule_connection_lost(slf, error)
+    // The protocol is told whatever comes of that.
+    let updated = this.update_interest(slf);
+    schedule_connection_lost(slf, error)?;
+    updated
 }
 
 /// Lets `connection_lost` come with the next turn, in the connection's own context or a copy of the one of now.
@@ -82,7 +102,11 @@ pub(super) fn schedule_connection_lost(
 ) -> PyResult<()> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let context = this.context(py)?;
+    let context = this.context(py).or_else(|error| {
+        // There is no memory for a copy.
+        let other = this.with(|stream| stream.read_context.as_ref().map(|of| of.clone_ref(py)));
+        other.ok_or(error)
+    })?;
     tell_later(slf, &this.event_loop(py), context, error, connection_lost)
 }
 
@@ -164,22 +188,28 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Leaves the clients of the server that accepted the connection.
-fn leave(slf: &Bound<'_, PyAny>, server: Option<Owned>) -> PyResult<()> {
+fn leave(slf: &Bound<'_, PyAny>, server: Option<(Owned, u32)>) -> PyResult<()> {
     match server {
-        Some(server) => server.bind(slf.py()).cast::<Clients>()?.get().discard(slf),
+        Some((server, place)) => server
+            .bind(slf.py())
+            .cast::<Clients>()?
+            .get()
+            .discard(slf.py(), place),
         None => Ok(()),
     }
 }
 
 /// Takes everything from a transport and from the loop; what is left to do is for its descriptor and its server.
-fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
+fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<(Owned, u32)>)> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let event_loop = this.event_loop(py);
     let (endpoint, early, token, protocol, server, contexts) = this.with(|stream| {
         stream.phase = Phase::Closed;
         stream.queue.clear();
-        stream.unpolled = None;
+        if let Some(rare) = &mut stream.rare {
+            rare.unpolled = None;
+        }
         (
             {
                 let remains = stream.endpoint.remains(py);
@@ -188,12 +218,8 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Owned>)> {
             stream.early.take(),
             stream.token.take(),
             stream.protocol.take(),
-            stream.server.take(),
-            (
-                stream.context.take(),
-                stream.read_context.take(),
-                stream.write_context.take(),
-            ),
+            stream.server.take().map(|server| (server, stream.place)),
+            (stream.read_context.take(), stream.write_context.take()),
         )
     });
     if let Some(token) = token {

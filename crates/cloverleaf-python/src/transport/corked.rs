@@ -11,11 +11,11 @@
 
 use std::time::Duration;
 
-use cloverleaf::{Address, Clock, Time, limits};
+use cloverleaf::{Clock, Time, limits};
 use pyo3::prelude::*;
 use rustix::net::sockopt::set_tcp_cork;
 
-use super::endpoint::{Endpoint, Peer};
+use super::endpoint::Endpoint;
 use super::stream::{Stream, StreamTransport};
 use crate::event_loop::Loop;
 use crate::ffi::Owned;
@@ -56,7 +56,7 @@ impl Stream {
     /// Whether the kernel may hold a write of this length back for the next one.
     pub(super) fn may_cork(&mut self, len: usize) -> bool {
         let is_ours_alone = matches!(self.endpoint, Endpoint::Native(_));
-        let is_tcp = matches!(&self.peer, Peer::Accepted(Address::Ip(_)));
+        let is_tcp = self.peer.is_ip();
         if !is_ours_alone || !is_tcp || len > limits::LONGEST_HELD_WRITE_BYTES {
             return false;
         }
@@ -95,22 +95,15 @@ pub(super) fn keep(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<(
     Ok(())
 }
 
-/// Has the kernel send what it holds back for any connection of the loop. What is given back is to be dropped when
-/// nothing is borrowed.
-#[inline]
-pub(crate) fn push_all(py: Python<'_>, state: &mut LoopState) -> Vec<Owned> {
-    let transports = std::mem::take(&mut state.corked);
-    for transport in &transports {
-        push_one(&transport.bind(py));
-    }
-    transports
-}
-
+/// Has the kernel send what it holds back for any connection of the loop.
 #[cold]
-fn push_one(transport: &Bound<'_, PyAny>) {
-    // Nothing else is ever kept there.
-    if let Ok(this) = StreamTransport::of(transport) {
-        this.with(Stream::push);
+pub(crate) fn push_all(py: Python<'_>, state: &mut LoopState) {
+    for transport in std::mem::take(&mut state.corked) {
+        // Nothing else is ever kept there.
+        if let Ok(this) = StreamTransport::of(&transport.bind(py)) {
+            this.with(Stream::push);
+        }
+        state.discard(transport);
     }
 }
 

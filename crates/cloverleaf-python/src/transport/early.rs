@@ -106,9 +106,11 @@ fn keep(
     for ((stream, answer), room) in streams.iter_mut().zip(answers).zip(rooms) {
         stream.early = match answer {
             Ok(0) => None,
-            Ok(count) => Some(Early::Data(
-                bytes_from(py, &room[..count]).into_any().into(),
-            )),
+            Ok(count) => Some(match bytes_from(py, &room[..count]) {
+                Ok(data) => Early::Data(data.into_any().into()),
+                // What was received cannot be given back, so the connection ends.
+                Err(_) => Early::Failed(Errno::NOMEM),
+            }),
             Err(error) => Errno::from_io_error(&error)
                 .filter(|errno| is_final(*errno))
                 .map(Early::Failed),
@@ -123,7 +125,7 @@ impl Stream {
             && self.phase == Phase::Open
             && self.early.is_none()
             && self.registered.contains(Interest::READ)
-            && self.last_read < limits::ROOM_BYTES
+            && self.large_reads == 0
             && !self.is_buffered
             // Nobody has asked for its socket.
             && matches!(self.endpoint, Endpoint::Native(_))
@@ -144,8 +146,10 @@ impl Stream {
                 let bytes = bytes.as_bytes();
                 let count = copy_into_buffer(py, buffer, bytes);
                 if count < bytes.len() {
-                    let rest = bytes_from(py, &bytes[count..]).into_any();
-                    self.early = Some(Early::Data(rest.into()));
+                    self.early = Some(match bytes_from(py, &bytes[count..]) {
+                        Ok(rest) => Early::Data(rest.into_any().into()),
+                        Err(_) => Early::Failed(Errno::NOMEM),
+                    });
                 }
                 Some((Ok(count), Some(data)))
             }

@@ -1,5 +1,6 @@
 //! The descriptor of a transport: ours alone, or that of a Python socket or file.
 
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use cloverleaf::Address;
@@ -23,8 +24,39 @@ pub(crate) enum Endpoint {
 pub(crate) enum Peer {
     /// Ask when somebody wants to know.
     Ask,
-    /// What `accept4(2)` said.
-    Accepted(Address),
+    /// What `accept4(2)` said, if it is what it mostly says.
+    V4(SocketAddrV4),
+    /// What it said else.
+    Other(Box<Address>),
+}
+
+impl From<Address> for Peer {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(SocketAddr::V4(address)) => Self::V4(address),
+            other => Self::Other(Box::new(other)),
+        }
+    }
+}
+
+impl Peer {
+    /// Whether it is known to have an IP address.
+    pub(super) fn is_ip(&self) -> bool {
+        match self {
+            Self::Ask => false,
+            Self::V4(_) => true,
+            Self::Other(address) => matches!(**address, Address::Ip(_)),
+        }
+    }
+
+    /// The address, if it is known.
+    pub(super) fn address(&self) -> Option<Address> {
+        match self {
+            Self::Ask => None,
+            Self::V4(address) => Some(Address::Ip((*address).into())),
+            Self::Other(address) => Some((**address).clone()),
+        }
+    }
 }
 
 /// Turns off Nagle's algorithm, which would hold a small send back until the last one is acknowledged.

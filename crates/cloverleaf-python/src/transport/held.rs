@@ -17,7 +17,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use cloverleaf::{Interest, limits};
+use cloverleaf::{Found, Interest, limits};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
@@ -63,10 +63,10 @@ fn as_deferred(transport: &StreamTransport) -> &(dyn Deferred + 'static) {
 }
 
 impl Deferred for StreamTransport {
-    fn send_in_place(&self) -> bool {
+    fn send_in_place(&self) -> Found {
         // Where the loop is at it, nothing keeps it from going on.
         self.try_lock()
-            .is_none_or(|mut stream| stream.offer_in_place())
+            .map_or(Found::Held, |mut stream| stream.offer_in_place())
     }
 }
 
@@ -102,9 +102,12 @@ fn after_offer(slf: &Bound<'_, PyAny>, this: &StreamTransport, outcome: Outcome)
 pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
-    let (mut senders, is_forked, may_batch) = this
+    let (mut senders, served) = this
         .state()
-        .with(|state| (state.held.take(), state.is_forked(), state.may_batch()))?;
+        .with(|state| (state.held.take(), state.held.served()))?;
+    let (is_forked, may_batch) = this
+        .state()
+        .with(|state| (state.is_forked(), state.may_batch()))?;
     if is_forked {
         for sender in senders {
             StreamTransport::of(&sender.object().bind(py))?.with(Stream::forget_held);
@@ -129,6 +132,8 @@ pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     let mut result = Ok(());
     for (index, (outcome, context)) in offers {
         let slf = senders[index].object().bind(py).to_owned();
+        // The one whose event is being served is in its context already.
+        let context = context.filter(|_| senders[index].object().address() != served);
         result = result.and(after_offer_in(&slf, outcome, context));
     }
     for sender in senders.drain(..) {
@@ -136,6 +141,22 @@ pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     }
     this.state().with(|state| state.held.reuse(senders))?;
     result
+}
+
+/// Offers what every transport of the loop holds, before something else is sent that was written after it.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+#[inline]
+pub(crate) fn flush_before(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    // In another thread nothing is held.
+    let is_any = Loop::of(event_loop)?
+        .state()
+        .with(|state| state.held.is_any());
+    match is_any {
+        Ok(true) => flush_all(event_loop.cast()?),
+        Ok(false) | Err(_) => Ok(()),
+    }
 }
 
 /// What is left of what a transport held when it was to go with that of others.
@@ -205,22 +226,19 @@ impl Stream {
         }
     }
 
-    /// Offers what is held in the loop's place, for which it stays held, sent or not; whether there is more to offer.
-    fn offer_in_place(&mut self) -> bool {
+    /// Offers what is held in the loop's place, for which it stays held, sent or not.
+    fn offer_in_place(&mut self) -> Found {
         let Endpoint::Native(fd) = &self.endpoint else {
-            return false;
+            return Found::Nothing;
         };
         if !self.is_held || self.queue.is_empty() || self.refused.is_some() {
-            return false;
+            return Found::Nothing;
         }
-        match self.queue.send_to(fd) {
-            Ok(_) => !self.queue.is_empty(),
-            Err(error) => {
-                // Which the kernel tells once.
-                self.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-                false
-            }
+        if let Err(error) = self.queue.send_to(fd) {
+            // Which the kernel tells once.
+            self.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         }
+        Found::Overdue
     }
 
     /// Offers what is held still, unless that has failed already. What came of it, if that must be seen to, and the

@@ -114,7 +114,7 @@ fn disown(fd: OwnedFd) {
 fn transport_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let shown = this.with(|stream| stream.shown.as_ref().map(|shown| shown.clone_ref(py)));
+    let shown = this.with(|stream| stream.told(py, |rare| rare.shown.as_ref()));
     if let Some(shown) = shown {
         return Ok(shown.into_bound(py));
     }
@@ -122,7 +122,7 @@ fn transport_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     let class = TRANSPORT_SOCKET.import(py, "asyncio.trsock", "TransportSocket")?;
     let shown = class.invoke((sock,))?;
     let kept = shown.clone().into();
-    let old = this.with(|stream| stream.shown.replace(kept));
+    let old = this.with(|stream| stream.rare().shown.replace(kept));
     drop(old);
     Ok(shown)
 }
@@ -157,15 +157,10 @@ pub(super) fn closed_socket(py: Python<'_>, family: c_int) -> PyResult<Bound<'_,
 fn kept_closed_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let is_unix = this.with(|stream| matches!(&stream.peer, Peer::Accepted(Address::Unix(_))));
-    let is_ipv6 = this.with(|stream| match &stream.peer {
-        Peer::Accepted(address) => address.ip().is_some_and(|address| address.is_ipv6()),
-        Peer::Ask => false,
-    });
-    let family = match (is_unix, is_ipv6) {
-        (true, _) => libc::AF_UNIX,
-        (false, true) => libc::AF_INET6,
-        (false, false) => libc::AF_INET,
+    let family = match this.with(|stream| stream.peer.address()) {
+        Some(Address::Unix(_)) => libc::AF_UNIX,
+        Some(Address::Ip(address)) if address.is_ipv6() => libc::AF_INET6,
+        _ => libc::AF_INET,
     };
     let sock = closed_socket(py, family)?;
     let made = Owned::from(sock.clone());
@@ -195,11 +190,12 @@ pub(super) fn remember_peer(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// `MemoryError`.
 pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let is_kept = StreamTransport::of(slf)?.with(|stream| {
-        if stream.sockname.is_none() && stream.own_address.is_none() {
+        let rare = stream.rare.get_or_insert_default();
+        if rare.sockname.is_none() && rare.own_address.is_none() {
             let asked = stream.endpoint.fd().map(rustix::net::getsockname);
-            stream.own_address = asked.and_then(Result::ok).map(Address::from);
+            rare.own_address = asked.and_then(Result::ok).map(Address::from);
         }
-        !matches!(stream.own_address, Some(Address::Other))
+        !matches!(rare.own_address, Some(Address::Other))
     });
     if !is_kept {
         // Only the socket module knows how to show it.
@@ -211,12 +207,12 @@ pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    if let Some(known) = this.with(|stream| stream.sockname.as_ref().map(|name| name.clone_ref(py)))
-    {
+    if let Some(known) = this.with(|stream| stream.told(py, |rare| rare.sockname.as_ref())) {
         return Ok(Some(known.into_bound(py)));
     }
     let address = this.with(|stream| {
-        stream.own_address.clone().or_else(|| {
+        let kept = stream.rare.as_ref();
+        kept.and_then(|rare| rare.own_address.clone()).or_else(|| {
             let asked = stream.endpoint.fd().map(rustix::net::getsockname);
             asked.and_then(Result::ok).map(Address::from)
         })
@@ -231,7 +227,7 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
             .transpose()?,
     };
     if let Some(name) = &name {
-        let old = this.with(|stream| stream.sockname.replace(name.clone().into()));
+        let old = this.with(|stream| stream.rare().sockname.replace(name.clone().into()));
         drop(old);
     }
     Ok(name)
@@ -240,18 +236,16 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
 fn peername<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    if let Some(known) = this.with(|stream| stream.peername.as_ref().map(|name| name.clone_ref(py)))
-    {
+    if let Some(known) = this.with(|stream| stream.told(py, |rare| rare.peername.as_ref())) {
         return Ok(Some(known.into_bound(py)));
     }
-    let address = this.with(|stream| match &stream.peer {
-        Peer::Accepted(address) => Some(address.clone()),
-        Peer::Ask => {
+    let address = this.with(|stream| {
+        stream.peer.address().or_else(|| {
             let asked = stream.endpoint.fd().map(rustix::net::getpeername);
             asked
                 .and_then(Result::ok)
                 .map(|address| address.map_or(Address::Unix(Vec::new()), Address::from))
-        }
+        })
     });
     let Some(address) = address else {
         return Ok(None);
@@ -263,7 +257,7 @@ fn peername<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
             .transpose()?,
     };
     if let Some(name) = &name {
-        let old = this.with(|stream| stream.peername.replace(name.clone().into()));
+        let old = this.with(|stream| stream.rare().peername.replace(name.clone().into()));
         drop(old);
     }
     Ok(name)

@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 
 use cloverleaf::{Interest, limits};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyTuple};
@@ -22,8 +22,8 @@ use crate::allocator::largest_direct_read;
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, raw_noargs, recv_into_buffer,
-    recv_into_bytes, with_context,
+    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, raw_noargs,
+    recv_into_buffer, recv_into_bytes, with_context,
 };
 use crate::{report, streams};
 
@@ -32,18 +32,25 @@ use crate::{report, streams};
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
+    let py = slf.py();
     if heard.contains(Interest::READ) {
-        serve_read(slf).or_else(|error| serving_failed(slf, "_read_ready", error))?;
+        match caught(py, || serve_read(slf)) {
+            Ok(served) => served.or_else(|error| serving_failed(slf, "_read_ready", error))?,
+            Err(error) => close::break_off(slf, error, Kind::read_failed)?,
+        }
     }
     if heard.contains(Interest::WRITE) {
-        write::write_ready(slf).or_else(|error| serving_failed(slf, "_write_ready", error))?;
+        match caught(py, || write::write_ready(slf)) {
+            Ok(served) => served.or_else(|error| serving_failed(slf, "_write_ready", error))?,
+            Err(error) => close::break_off(slf, error, Kind::write_failed)?,
+        }
     }
     Ok(())
 }
 
 fn serve_read(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = StreamTransport::of(slf)?;
-    match this.with(|stream| (stream.kind, stream.unpolled.is_some())) {
+    match this.with(|stream| (stream.kind, stream.is_unpolled())) {
         (_, true) => unpolled::advance(slf),
         (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf),
         (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf),
@@ -55,6 +62,11 @@ fn serve_read(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn serving_failed(slf: &Bound<'_, PyAny>, method: &str, error: PyErr) -> PyResult<()> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
+    if error.is_instance_of::<PyMemoryError>(py) && this.with(|stream| stream.kind == Kind::Socket)
+    {
+        // Not the protocol's, which would have ended the connection: it could not be served.
+        close::force_close(slf, Some(error.clone_ref(py)))?;
+    }
     let called = (method, &PyTuple::empty(py));
     method_failed(&this.event_loop(py), slf, called, this.context(py)?, error)
 }
@@ -106,7 +118,7 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             kind: stream.kind,
             context,
             is_buffered: stream.is_buffered,
-            last_read: stream.last_read,
+            last_read: stream.last_read as usize,
             has_early: stream.early.is_some(),
         })
     });
@@ -160,7 +172,7 @@ fn receive<'py>(
         let count = kind.receive(fd, &mut *buffer)?;
         Ok(bytes_from(py, &buffer[..count]))
     })?;
-    Ok(through_buffer)
+    through_buffer.map_or_else(|errno| Ok(Err(errno)), |data| data.map(Ok))
 }
 
 fn read_bytes(
@@ -176,7 +188,10 @@ fn read_bytes(
         return Ok(());
     }
     let received = match early {
-        None => receive(py, this, kind, borrow_fd(fd), last_read)?,
+        None => match receive(py, this, kind, borrow_fd(fd), last_read) {
+            Ok(received) => received,
+            Err(error) => return close::break_off(slf, error, Kind::read_failed),
+        },
         Some(Early::Data(data)) => Ok(data.into_bound(py).cast_into::<PyBytes>()?),
         Some(Early::Failed(errno)) => Err(errno),
     };
@@ -206,8 +221,14 @@ pub(super) fn deliver(
     }
     let (kind, protocol) = this.with(|stream| {
         // What fills its room was cut to it: the next one gets twice as much.
-        let filled = count == room_for(stream.last_read);
-        stream.last_read = if filled { 2 * count } else { count };
+        let filled = count == room_for(stream.last_read as usize) || count == limits::ROOM_BYTES;
+        let next = if filled { 2 * count } else { count };
+        stream.last_read = u32::try_from(next).unwrap_or(u32::MAX);
+        stream.large_reads = if count < limits::ROOM_BYTES {
+            stream.large_reads.saturating_sub(1)
+        } else {
+            limits::READS_AFTER_A_LARGE_ONE
+        };
         let protocol = stream.protocol.as_ref();
         (stream.kind, protocol.map(|protocol| protocol.clone_ref(py)))
     });

@@ -33,7 +33,7 @@ impl Sending {
 impl Stream {
     /// Takes the future of a turn that has come.
     fn take_turn(&mut self) -> Option<Owned> {
-        let sending = self.sending.as_mut()?;
+        let sending = self.sending()?;
         sending.needs_room = false;
         sending.waiter.take()
     }
@@ -49,7 +49,7 @@ fn lost() -> PyErr {
 /// `RuntimeError` if one is.
 #[inline]
 pub(super) fn refuse_to(verb: &str, stream: &Stream) -> PyResult<()> {
-    if stream.sending.is_some() {
+    if stream.is_sending() {
         return Err(PyRuntimeError::new_err(format!(
             "unable to {verb}; sendfile is in progress"
         )));
@@ -94,7 +94,7 @@ fn begin(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     held::flush(slf, this)?;
     this.with(|stream| {
         refuse_to("sendfile", stream)?;
-        stream.sending = Some(Sending::default());
+        stream.rare().sending = Some(Sending::default());
         PyResult::Ok(())
     })?;
     Ok(super::info::none(slf.py()))
@@ -103,7 +103,7 @@ fn begin(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 /// `_end_sendfile()`: writing may go on.
 fn end(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = StreamTransport::of(slf)?;
-    let sending = this.with(|stream| stream.sending.take());
+    let sending = this.with(|stream| stream.rare.as_mut()?.sending.take());
     let must_tell = sending.as_ref().is_some_and(|sending| sending.needs_room);
     drop(sending);
     if must_tell {
@@ -120,8 +120,9 @@ fn turn(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let mut kept = Some(Owned::from(waiter.clone()));
     let phase = this.with(|stream| {
         let has_come = stream.queue.is_empty();
-        if let Some(sending) = &mut stream.sending
-            && stream.phase < Phase::Lost
+        let has_begun = stream.phase < Phase::Lost;
+        if let Some(sending) = stream.sending()
+            && has_begun
             && (sending.needs_room || !has_come)
         {
             std::mem::swap(&mut sending.waiter, &mut kept);
@@ -164,7 +165,7 @@ fn send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         Ok(count) => Ok(PyInt::new(py, count).into()),
         Err(Errno::AGAIN) => {
             this.with(|stream| {
-                if let Some(sending) = &mut stream.sending {
+                if let Some(sending) = stream.sending() {
                     sending.needs_room = true;
                 }
             });

@@ -20,7 +20,7 @@ use pyo3::types::{PyInt, PyList, PyString, PyType, PyWeakrefMethods, PyWeakrefRe
 use rustix::io::Errno;
 use rustix::net::{getpeername, getsockname};
 
-use super::endpoint::{Endpoint, Peer};
+use super::endpoint::Endpoint;
 use super::held;
 use super::info;
 use super::stream::StreamTransport;
@@ -242,9 +242,9 @@ pub(super) fn stand_in<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'p
         let Endpoint::Native(fd) = &stream.endpoint else {
             return None;
         };
-        match &stream.peer {
-            Peer::Accepted(address) => family_of(address),
-            Peer::Ask => family_of(&getsockname(fd).ok()?.into()),
+        match stream.peer.address() {
+            Some(address) => family_of(&address),
+            None => family_of(&getsockname(fd).ok()?.into()),
         }
     });
     let Some(family) = family else {

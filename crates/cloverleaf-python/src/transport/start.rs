@@ -61,11 +61,15 @@ fn try_to_begin<'py>(
     company: Company<'py>,
 ) -> PyResult<()> {
     register(event_loop, slf)?;
-    if let Some(server) = &company.server {
-        server.get().add(slf)?;
-    }
     let py = event_loop.py();
     let transport = StreamTransport::of(slf)?;
+    if let Some(server) = company.server {
+        let place = server.get().add(slf)?;
+        transport.with(|stream| {
+            stream.place = place;
+            stream.server = Some(server.into());
+        });
+    }
     let start = Start {
         waiter: company.waiter,
         made: transport.context(py)?,

@@ -70,21 +70,23 @@ pub(super) struct Stream {
     pub(super) read_ended: bool,
     pub(super) wrote_eof: bool,
     pub(super) protocol_paused: bool,
+    /// `extra` is all that `get_extra_info` knows.
+    pub(super) extra_is_whole: bool,
+    /// `read_context` is that of all callbacks, from Python 3.15 on; before, each kind has its own.
+    pub(super) has_own_context: bool,
+    /// So many reads more are not made together with others', as one of the last was large.
+    pub(super) large_reads: u8,
+    /// The size of the last receive, from which the next one's room is guessed.
+    pub(super) last_read: u32,
     pub(super) protocol: Option<Owned>,
     pub(super) read_context: Option<Owned>,
     pub(super) endpoint: Endpoint,
-    /// The size of the last receive, from which the next one's room is guessed.
-    pub(super) last_read: usize,
     /// The event that the last write answered.
     pub(super) wrote_for: u64,
     /// How many writes there are in a turn.
     pub(super) pieces: Pieces,
     /// What was received for it together with others, and the protocol has not been told of yet.
     pub(super) early: Option<Early>,
-    /// How reading goes on if the driver cannot report on the descriptor.
-    pub(super) unpolled: Option<Unpolled>,
-    /// A file that is being sent.
-    pub(super) sending: Option<Sending>,
     pub(super) queue: WriteQueue,
     pub(super) limits: Limits,
     /// The kernel's answer when the guard has offered what is held, and the loop has not heard of it yet.
@@ -92,21 +94,73 @@ pub(super) struct Stream {
     /// Writes after the connection was lost.
     pub(super) lost_writes: u32,
     pub(super) token: Option<Token>,
-    /// The context of all callbacks, from Python 3.15 on; before, each kind has its own.
-    pub(super) context: Option<Owned>,
     pub(super) write_context: Option<Owned>,
     /// The `Clients` of its server, of which it is one.
     pub(super) server: Option<Owned>,
+    /// Its place among them.
+    pub(super) place: u32,
     pub(super) extra: Option<Owned>,
-    /// `extra` is all that `get_extra_info` knows.
-    pub(super) extra_is_whole: bool,
     pub(super) peer: Peer,
+    /// None before there is anything in it.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What an ordinary connection does not have while it lasts, unless somebody has asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// How reading goes on if the driver cannot report on the descriptor.
+    pub(super) unpolled: Option<Unpolled>,
+    /// A file that is being sent.
+    pub(super) sending: Option<Sending>,
     /// What `get_extra_info('socket')` shows, once somebody has asked.
     pub(super) shown: Option<Owned>,
     /// The own address, kept when the connection ends.
     pub(super) own_address: Option<Address>,
     pub(super) sockname: Option<Owned>,
     pub(super) peername: Option<Owned>,
+}
+
+impl Stream {
+    /// What is rare, to be looked at or changed.
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The file that is being sent.
+    pub(super) fn sending(&mut self) -> Option<&mut Sending> {
+        self.rare.as_mut()?.sending.as_mut()
+    }
+
+    /// Whether a file is being sent.
+    pub(super) fn is_sending(&self) -> bool {
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| rare.sending.is_some())
+    }
+
+    /// Whether the driver cannot report on the descriptor.
+    pub(super) fn is_unpolled(&self) -> bool {
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| rare.unpolled.is_some())
+    }
+
+    /// How reading goes on without the driver.
+    pub(super) fn unpolled(&mut self) -> Option<&mut Unpolled> {
+        self.rare.as_mut()?.unpolled.as_mut()
+    }
+
+    /// The object that `what` finds in what is rare.
+    pub(super) fn told(
+        &self,
+        py: Python<'_>,
+        what: impl FnOnce(&Rare) -> Option<&Owned>,
+    ) -> Option<Owned> {
+        self.rare
+            .as_deref()
+            .and_then(what)
+            .map(|object| object.clone_ref(py))
+    }
 }
 
 /// A connected stream.
@@ -138,18 +192,20 @@ impl Native for StreamTransport {
         };
         let held = [
             &stream.protocol,
-            &stream.context,
             &stream.read_context,
             &stream.write_context,
             &stream.server,
             &stream.extra,
-            &stream.shown,
-            &stream.sockname,
-            &stream.peername,
         ];
-        let awaited = stream.sending.as_ref().and_then(Sending::held);
-        for object in held.into_iter().flatten().chain(awaited) {
+        for object in held.into_iter().flatten() {
             visitor.object(object);
+        }
+        if let Some(rare) = &stream.rare {
+            let awaited = rare.sending.as_ref().and_then(Sending::held);
+            let held = [&rare.shown, &rare.sockname, &rare.peername];
+            for object in held.into_iter().flatten().chain(awaited) {
+                visitor.object(object);
+            }
         }
         match &stream.endpoint {
             Endpoint::Socket(socket) => visitor.object(socket.object()),
@@ -166,7 +222,6 @@ impl Native for StreamTransport {
                 stream.server.take(),
                 stream.extra.take(),
                 stream.read_context.take(),
-                stream.context.take(),
             )
         });
         drop(held);
@@ -179,7 +234,13 @@ impl StreamTransport {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn context(&self, py: Python<'_>) -> PyResult<Owned> {
-        let own = self.with(|stream| stream.context.as_ref().map(|own| own.clone_ref(py)));
+        let own = self.with(|stream| {
+            let own = stream
+                .read_context
+                .as_ref()
+                .filter(|_| stream.has_own_context);
+            own.map(|own| own.clone_ref(py))
+        });
         own.map_or_else(|| copy_context(py), Ok)
     }
 
@@ -257,7 +318,7 @@ impl StreamTransport {
                     // Closed by the program: the kernel has forgotten it by itself.
                     return Ok(Told::Everything);
                 };
-                if stream.unpolled.is_some() {
+                if stream.is_unpolled() {
                     hold = hold.take().map(|hold| state.hold_source(token, hold));
                     return Ok(Told::Unpolled);
                 }
@@ -310,10 +371,8 @@ impl Stream {
                 hears_reader && (Phase::Open..Phase::Lost).contains(&self.phase)
             }
         };
-        let needs_room = self
-            .sending
-            .as_ref()
-            .is_some_and(|sending| sending.needs_room);
+        let sending = self.rare.as_ref().and_then(|rare| rare.sending.as_ref());
+        let needs_room = sending.is_some_and(|sending| sending.needs_room);
         let write = self.phase < Phase::Lost && (needs_room || self.waits());
         let read = if read { Interest::READ } else { Interest::NONE };
         let write = if write {
@@ -415,11 +474,11 @@ impl StreamTransport {
             kind,
             phase: Phase::Starting,
             endpoint,
-            unpolled: None,
             token: None,
             registered: Interest::NONE,
             queue: WriteQueue::new(),
             is_held: false,
+            large_reads: 0,
             refused: None,
             wrote_for: 0,
             pieces: Pieces::default(),
@@ -430,24 +489,21 @@ impl StreamTransport {
             read_ended: false,
             wrote_eof: false,
             protocol_paused: false,
-            sending: None,
             lost_writes: 0,
             early: None,
             last_read: 0,
-            context: company
+            has_own_context: company.context.is_some(),
+            read_context: company
                 .context
                 .as_ref()
                 .map(|context| context.clone_ref(py)),
-            read_context: None,
             write_context: None,
-            server: company.server.clone().map(Owned::from),
+            server: None,
             extra: held(&company.extra),
             extra_is_whole: false,
+            place: 0,
             peer: Peer::Ask,
-            shown: None,
-            own_address: None,
-            sockname: None,
-            peername: None,
+            rare: None,
         };
         Ok(Self {
             event_loop: event_loop.clone().into(),

@@ -78,7 +78,7 @@ pub(super) fn begin(slf: &Bound<'_, PyAny>) -> PyResult<()> {
                 fd: Arc::new(fd),
                 step: Step::Idle,
             };
-            this.with(|stream| stream.unpolled = Some(unpolled));
+            this.with(|stream| stream.rare().unpolled = Some(unpolled));
         }
     }
     advance(slf)
@@ -107,7 +107,8 @@ pub(super) fn advance(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if !stream.wanted().contains(Interest::READ) {
             return None;
         }
-        stream.unpolled.as_mut()?.next(stream.token?)
+        let token = stream.token?;
+        stream.unpolled()?.next(token)
     });
     match next {
         None => Ok(()),
@@ -157,7 +158,7 @@ fn hand_over(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: Chunk) -> Py
                 "Fatal error: protocol.buffer_updated() call failed.",
             ),
         },
-        Ok(chunk) => read::deliver(slf, this, &bytes_from(py, &chunk)),
+        Ok(chunk) => read::deliver(slf, this, &bytes_from(py, &chunk)?),
     })
 }
 

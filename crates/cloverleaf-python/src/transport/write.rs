@@ -136,11 +136,32 @@ impl Stream {
     /// or whose answers go together with those to others. Who knows the socket could tell the difference: by sending
     /// himself, or by closing it.
     fn may_hold(&mut self, len: usize, moment: Moment) -> bool {
-        let has_answered = self.wrote_for == moment.event;
+        let may = self.could_hold(len, moment);
         self.wrote_for = moment.event;
+        may
+    }
+
+    fn could_hold(&self, len: usize, moment: Moment) -> bool {
+        let has_answered = self.wrote_for == moment.event;
         let holds = has_answered || moment.together;
         let is_ours_alone = matches!(self.endpoint, Endpoint::Native(_));
         holds && moment.event != 0 && is_ours_alone && self.has_hold_for(len)
+    }
+
+    /// Whether a write sends nothing now, as it is held, waits, or comes too late.
+    fn sends_nothing(&self, len: usize, moment: Moment) -> bool {
+        if self.phase >= self.kind.writes_end_at() {
+            return true;
+        }
+        if self.is_held {
+            return self.refused.is_some() || self.stays_held(len, moment);
+        }
+        !self.queue.is_empty() || self.could_hold(len, moment)
+    }
+
+    /// Whether a write joins what is held.
+    fn stays_held(&self, len: usize, moment: Moment) -> bool {
+        moment.event != 0 && self.has_hold_for(len) && !moment.is_late()
     }
 
     /// Whether so many bytes more can be held. Nobody must be told to pause because of what is held.
@@ -155,8 +176,7 @@ impl Stream {
             return self.failed(errno);
         }
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        let stays = moment.event != 0 && self.has_hold_for(len) && !moment.is_late();
-        if stays {
+        if self.stays_held(len, moment) {
             for piece in pieces {
                 self.queue.push_slice(piece);
             }
@@ -254,6 +274,7 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     })?;
     if !bytes.is_empty() {
         let moment = held::moment(this, py, bytes.len())?;
+        let moment = send_others_before(slf, this, bytes.len(), moment)?;
         let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
             .then(|| KeptBytes::of(data))
             .flatten();
@@ -262,6 +283,25 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         settle(slf, this, outcome)?;
     }
     Ok(super::info::none(py))
+}
+
+/// Sends what is held, if this write is going to be sent at once: who sees it may count on what was written before. Gives
+/// the moment of the write.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+#[inline]
+fn send_others_before(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    len: usize,
+    moment: Moment,
+) -> PyResult<Moment> {
+    if !moment.is_any_held || this.with(|stream| stream.sends_nothing(len, moment)) {
+        return Ok(moment);
+    }
+    held::flush_before(&this.event_loop(slf.py()))?;
+    Ok(moment.at_once())
 }
 
 /// Does what is to be done about a write.
@@ -341,6 +381,7 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     }
     let len = bytes.iter().map(|piece| piece.len()).sum();
     let moment = held::moment(this, py, len)?;
+    let moment = send_others_before(slf, this, len, moment)?;
     let outcome = this.with(|stream| stream.write_pieces(&bytes, moment));
     drop(bytes);
     settle(slf, this, outcome)?;
@@ -467,6 +508,7 @@ fn write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         close::close(slf)?;
         return Ok(super::info::none(slf.py()));
     }
+    held::flush_before(&this.event_loop(slf.py()))?;
     held::flush(slf, this)?;
     this.with(|stream| {
         if stream.is_closing() || stream.wrote_eof {

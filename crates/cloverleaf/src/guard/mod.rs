@@ -1,8 +1,8 @@
 //! A thread that does in a loop's place what the loop has put off, while a callback keeps the loop from doing it.
 //!
 //! A loop that puts a send off to make it together with others must not keep it from a callback that waits, without
-//! awaiting, for its effect. So whoever holds something tells the guard. That looks once in a millisecond, sends what
-//! has been held for as long, and leaves what came of it to the loop. It holds no lock of the loop's and knows nothing
+//! awaiting, for its effect. So whoever holds something tells the guard. That looks every few milliseconds, sends what
+//! has been held for one, and leaves what came of it to the loop. It holds no lock of the loop's and knows nothing
 //! of Python, so it needs nobody to let go of anything.
 //!
 //! There is one thread for all loops of a process, started when something is held for the first time. It sleeps for as
@@ -23,14 +23,24 @@ pub use vigil::{Missing, Vigil};
 
 use crate::clock::{Clock, Time};
 use crate::error::ignore;
-use crate::limits::{GUARD_GONE_LOOKS, GUARD_LOOKS, GUARD_NAP, LONGEST_UNSENT};
+use crate::limits::{GUARD_GONE_LOOKS, GUARD_LOOKS, GUARD_NAP, LONGEST_GUARD_NAP, LONGEST_UNSENT};
 use crate::sys::{around_forks, forks, without_signals};
+
+/// What there was to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// Nothing is held that could be sent.
+    Nothing,
+    /// Something is, and may be for a while.
+    Held,
+    /// Something had been held for too long.
+    Overdue,
+}
 
 /// Who holds what is to be sent.
 pub trait Holder: Send + Sync {
-    /// Sends what has been held for so long, without a wait, and without foreign code; whether anything is held at all,
-    /// sent or not.
-    fn send_overdue(&self, now: Time, held_for: Duration) -> bool;
+    /// Sends what has been held for so long, without a wait, and without foreign code.
+    fn send_overdue(&self, now: Time, held_for: Duration) -> Found;
 }
 
 /// A time in which the thread has not ended.
@@ -168,35 +178,44 @@ impl Guard {
     fn stand(&self) {
         let number = rustix::thread::gettid().as_raw_nonzero().get();
         self.number.store(number, Ordering::Relaxed);
-        let mut in_vain = 0;
+        let (mut in_vain, mut nap) = (0, GUARD_NAP);
         while !self.is_to_end.load(Ordering::Acquire) {
-            in_vain = if self.look(LONGEST_UNSENT) {
-                0
-            } else {
+            let found = self.look(LONGEST_UNSENT);
+            in_vain = if found == Found::Nothing {
                 in_vain + 1
+            } else {
+                0
+            };
+            nap = if found == Found::Overdue {
+                GUARD_NAP
+            } else {
+                (nap * 2).min(LONGEST_GUARD_NAP)
             };
             if in_vain < GUARD_LOOKS {
-                thread::park_timeout(GUARD_NAP);
-            } else if self.vigil.fall_asleep(|| self.look(LONGEST_UNSENT)) {
+                thread::park_timeout(nap);
+                continue;
+            }
+            let is_any = || self.look(LONGEST_UNSENT) > Found::Nothing;
+            if self.vigil.fall_asleep(is_any) {
                 while self.vigil.is_asleep() && !self.is_to_end.load(Ordering::Acquire) {
                     thread::park();
                 }
-                in_vain = 0;
             }
+            in_vain = 0;
         }
     }
 
-    /// Has everybody of this process send what is overdue; whether anybody holds anything.
-    fn look(&self, held_for: Duration) -> bool {
+    /// Has everybody of this process send what is overdue.
+    fn look(&self, held_for: Duration) -> Found {
         let now = Clock::monotonic().now();
         let process = forks();
-        let mut is_any = false;
+        let mut found = Found::Nothing;
         for (_, holder) in lock(&self.holders).iter().filter(|(of, _)| *of == process) {
             if let Some(holder) = holder.upgrade() {
-                is_any |= holder.send_overdue(now, held_for);
+                found = found.max(holder.send_overdue(now, held_for));
             }
         }
-        is_any
+        found
     }
 
     /// Sends what is held, and ends the thread: no child must send it again, and nobody looks after it meanwhile.

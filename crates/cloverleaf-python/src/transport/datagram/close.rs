@@ -6,13 +6,18 @@ use pyo3::prelude::*;
 
 use super::{DatagramTransport, outbox};
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, copy_context, raw_noargs, raw_onename};
+use crate::ffi::{Method, Owned, Reach, caught, copy_context, raw_noargs, raw_onename};
 use crate::report;
 use crate::transport::close::{forget_source, tell_later, tell_lost};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::failure::told_and_closed;
 use crate::transport::info::{boolean, none};
 use crate::transport::stream::Phase;
+
+/// What a handler reads about a receive that failed.
+pub(super) const READ_FAILED: &str = "Fatal read error on datagram transport";
+/// What a handler reads about a send that failed.
+pub(super) const WRITE_FAILED: &str = "Fatal write error on datagram transport";
 
 /// Ends the endpoint because of a failure, which a handler hears of unless it is the network's own.
 ///
@@ -41,6 +46,19 @@ pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -
     force_close(slf, Some(error))
 }
 
+/// Ends an endpoint whose event was served in part, for want of memory. That takes no memory of Python's; to tell a
+/// handler of it does.
+///
+/// # Errors
+/// What no handler may have, and `MemoryError` if none could be told.
+#[cold]
+pub(super) fn break_off(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> PyResult<()> {
+    let py = slf.py();
+    let told = caught(py, || fatal_error(slf, error.clone_ref(py), message));
+    let closed = force_close(slf, Some(error));
+    told.and_then(|told| told).and(closed)
+}
+
 /// Ends the endpoint at once, whatever is still to be sent.
 fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
     let this = DatagramTransport::of(slf)?;
@@ -60,15 +78,22 @@ fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
         return Ok(());
     }
     drop(dropped);
-    this.update_interest(slf)?;
-    schedule_connection_lost(slf, error)
+    // The protocol is told whatever comes of that.
+    let updated = this.update_interest(slf);
+    schedule_connection_lost(slf, error)?;
+    updated
 }
 
 /// Lets `connection_lost` come with the next turn, in a copy of the context of now.
 fn schedule_connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let context = copy_context(py)?;
+    let context = copy_context(py).or_else(|error| {
+        // There is no memory for a copy.
+        let other =
+            this.with(|datagrams| datagrams.read_context.as_ref().map(|of| of.clone_ref(py)));
+        other.ok_or(error)
+    })?;
     tell_later(slf, &this.event_loop(py), context, error, connection_lost)
 }
 

@@ -103,7 +103,7 @@ fn drain(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
                 break;
             }
             Some(Attempt::Failed(error)) => {
-                return close::fatal_error(slf, error, "Fatal write error on datagram transport");
+                return close::fatal_error(slf, error, close::WRITE_FAILED);
             }
         }
     }

@@ -16,7 +16,7 @@ use super::{DatagramTransport, Family, close, outbox, queue};
 use crate::error::{ends_the_run, os_error};
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Method, Owned, Reach, borrow_fd, bytes_from, call_method, copy_context, raw_noargs,
+    Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, copy_context, raw_noargs,
     with_context,
 };
 use crate::report;
@@ -28,11 +28,14 @@ use crate::transport::info::{boolean, none};
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
+    let py = slf.py();
     if heard.contains(Interest::READ) {
-        in_read_context(slf, read_ready)?;
+        caught(py, || in_read_context(slf, read_ready))
+            .unwrap_or_else(|error| close::break_off(slf, error, close::READ_FAILED))?;
     }
     if heard.contains(Interest::WRITE) {
-        queue::write_ready(slf)?;
+        caught(py, || queue::write_ready(slf))
+            .unwrap_or_else(|error| close::break_off(slf, error, close::WRITE_FAILED))?;
     }
     Ok(())
 }
@@ -94,7 +97,8 @@ fn read_one(slf: &Bound<'_, PyAny>, this: &DatagramTransport, longest: usize) ->
         Ok((bytes_from(py, &buffer[..len]), from))
     })?;
     let (data, from) = match received {
-        Ok(received) => received,
+        Ok((Ok(data), from)) => (data, from),
+        Ok((Err(error), _)) => return close::break_off(slf, error, close::READ_FAILED),
         Err(error) => return refused(slf, this, &error),
     };
     let Some(from) = show_or_fail(slf, this, &from)? else {
@@ -166,6 +170,13 @@ fn receive_batch(
     };
     let count = received.len();
     for (data, from) in received {
+        let data = match data {
+            Ok(data) => data,
+            Err(error) => {
+                close::break_off(slf, error, close::READ_FAILED)?;
+                break;
+            }
+        };
         let Some(from) = show_or_fail(slf, this, &from)? else {
             break;
         };
@@ -183,7 +194,7 @@ fn show_or_fail<'py>(
     match this.show(slf.py(), from) {
         Ok(from) => Ok(Some(from)),
         Err(error) => {
-            close::fatal_error(slf, error, "Fatal read error on datagram transport")?;
+            close::fatal_error(slf, error, close::READ_FAILED)?;
             Ok(None)
         }
     }
@@ -310,7 +321,7 @@ fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()
         Err(error) if ends_the_run(py, &error) => Err(error),
         Err(error) if error.is_instance_of::<PyOSError>(py) => tell_error(slf, this, error)
             .or_else(|error| callback_failed(slf, this, "_read_ready", error)),
-        Err(error) => close::fatal_error(slf, error, "Fatal read error on datagram transport"),
+        Err(error) => close::fatal_error(slf, error, close::READ_FAILED),
     }
 }
 

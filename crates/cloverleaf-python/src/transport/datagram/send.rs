@@ -18,6 +18,7 @@ use crate::error::os_error;
 use crate::ffi::{
     Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
 };
+use crate::transport::held::flush_before;
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
 use crate::transport::stream::Phase;
@@ -76,7 +77,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let bytes = match Bytes::of(&data) {
         Ok(bytes) => bytes,
         Err(error) => {
-            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+            close::fatal_error(slf, error, close::WRITE_FAILED)?;
             return Ok(none(py));
         }
     };
@@ -86,6 +87,9 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let address = this.permitted(py, address)?;
     let to = this.destination(address.as_ref(), py);
     let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+    if place != Place::Held {
+        flush_before(&this.event_loop(py))?;
+    }
     if place == Place::BehindHeld {
         outbox::flush(slf, this)?;
     }
@@ -111,7 +115,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
         Attempt::Refused(error) => tell_error(slf, this, error)?,
         Attempt::Failed(error) => {
-            close::fatal_error(slf, error, "Fatal write error on datagram transport")?;
+            close::fatal_error(slf, error, close::WRITE_FAILED)?;
         }
     }
     Ok(none(py))
