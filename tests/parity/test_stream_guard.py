@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
+import select
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from .harness import garbage
 from .harness.backends import loop_on
-from .harness.crowds import COUNT, Crowd, Member, clients, exactly, waiting
+from .harness.crowds import COUNT, Crowd, Member, clients, exactly, in_full, waiting
 from .harness.leaks import guards
 from .harness.links import accepted
 from .harness.program import Program
+from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
 from .test_stream_answers import Answering, answering
 
+WATCHERS = 400
 LIBC = ctypes.PyDLL(None)  # its functions are called with the GIL held
 
 
@@ -35,17 +42,7 @@ def blocked_in_c(peer: socket.socket, count: int) -> bytes:
     return room.raw[: max(received, 0)]
 
 
-def blocked_in_python(peer: socket.socket, count: int) -> bytes:
-    """Receive while other threads may run Python, for 5 s at most."""
-    received = b""
-    while len(received) < count:
-        more = peer.recv(count - len(received))
-        assert more, f"only {len(received)} bytes came"
-        received += more
-    return received
-
-
-@pytest.mark.parametrize("blocked", [blocked_in_c, blocked_in_python])
+@pytest.mark.parametrize("blocked", [blocked_in_c, in_full])
 async def test_a_protocol_that_blocks_for_its_own_answer_gets_it(
     loop: Loop, blocked: Callable[[socket.socket, int], bytes]
 ) -> None:
@@ -67,7 +64,7 @@ async def test_a_protocol_that_blocks_for_its_own_answer_gets_it(
         await until(lambda: len(received) == 4 or ours.error is not None)
         assert ours.error is None
         assert received[:3] == [b"one%dtwothree" % number for number in range(3)]
-        rest = await loop.run_in_executor(None, blocked_in_python, peer, 99_003)
+        rest = await loop.run_in_executor(None, in_full, peer, 99_003)
         assert received[3] + rest == b"large" * 20_000 + b"end"
 
 
@@ -84,7 +81,7 @@ async def blocks_for_the_others(loop: Loop) -> None:
                 if len(before) % 3 == 0:  # noqa: B023
                     for each in before:  # noqa: B023
                         assert each.peer is not None
-                        seen.append(blocked_in_python(each.peer, 6))  # noqa: B023
+                        seen.append(in_full(each.peer, 6))  # noqa: B023
                     before.clear()  # noqa: B023
 
             for member in many.members:
@@ -93,7 +90,7 @@ async def blocks_for_the_others(loop: Loop) -> None:
             await many.asked()
             for member in before:
                 assert member.peer is not None
-                seen.append(blocked_in_python(member.peer, 6))
+                seen.append(in_full(member.peer, 6))
             assert seen == [b"answer"] * COUNT
 
 
@@ -168,8 +165,63 @@ async def test_a_full_socket_takes_the_rest_in_order_when_the_loop_goes_on(loop:
         ours.answer = then_little
         peer.sendall(b"!")
         wanted = b"".join(pieces + held) + b"c"
-        received = await loop.run_in_executor(None, blocked_in_python, peer, len(wanted))
+        received = await loop.run_in_executor(None, in_full, peer, len(wanted))
         assert received == wanted
+
+
+class Own:
+    """Something that can be seen to go."""
+
+
+class Kept(Recorder):
+    """Has something that nobody else has."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.own = Own()
+
+
+async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sent(
+    loop: Loop,
+) -> None:
+    """The collector looks at everything twice, and must find the same each time."""
+    garbage.set_aside()
+    protocols: list[Kept] = []
+
+    def made() -> Kept:
+        protocols.append(Kept(loop))
+        return protocols[-1]
+
+    server = await loop.create_server(made, "127.0.0.1", 0)
+    async with answering(loop) as (ours, asking):
+        with socket.create_connection(server.sockets[0].getsockname()) as peer, ExitStack() as many:
+            await until(lambda: protocols)
+            await protocols[0].made
+            transport, own = protocols[0].transport, weakref.ref(protocols[0].own)
+            protocols.clear()
+            # So many are told of what arrives that sending takes longer than collecting.
+            for _ in range(WATCHERS):
+                watcher = many.enter_context(select.epoll())
+                watcher.register(peer, select.EPOLLIN)
+            collections: list[int] = []
+
+            def answer(_: asyncio.Transport) -> None:
+                transport.write(b"one")
+                transport.write(b"two")
+                ends = time.monotonic() + 5
+                while len(waiting(peer)) < 6 and time.monotonic() < ends:
+                    collections.append(gc.collect())
+                assert blocked_in_python(peer, 6) == b"onetwo"
+
+            ours.answer = answer
+            for lap in range(100):
+                asking.sendall(b"?")
+                await until(lambda: len(ours.data) > lap)  # noqa: B023 - it is of this lap
+                assert ours.error is None
+                assert own() is not None
+            assert len(collections) > 100
+            transport.abort()
+    server.close()
 
 
 FORKING = """
@@ -297,7 +349,7 @@ async def test_a_transport_that_is_closed_while_its_answer_is_held_has_sent_it(l
         many.ask(answer)
         await many.asked()
         for peer in many.peers:
-            assert blocked_in_python(peer, 6) == b"onetwo"
+            assert in_full(peer, 6) == b"onetwo"
 
 
 async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(loop: Loop) -> None:
@@ -322,16 +374,16 @@ async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(lo
                 member.transport.write(b"two")
                 if turn % 3 == 0:
                     last.transport.write(b"x" * 5000)
-                    blocked_in_python(last.peer, 5000)
+                    in_full(last.peer, 5000)
                 elif turn % 3 == 1:
                     last.transport.writelines([b"x" * 3000, b"x" * 3000])
-                    blocked_in_python(last.peer, 6000)
+                    in_full(last.peer, 6000)
                 else:
                     notifier.sendto(b"notify")
                     notified.recv(100)
                 if waiting(member.peer) != b"onetwo":
                     overtaken.append(turn)
-                assert blocked_in_python(member.peer, 6) == b"onetwo"
+                assert in_full(member.peer, 6) == b"onetwo"
 
             for _ in range(5):
                 for member in many.members:

@@ -16,6 +16,7 @@ mod job;
 mod listener;
 mod original;
 mod owner;
+mod polling;
 mod report;
 mod source;
 mod start;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloverleaf::{
     Backend, Clock, DatagramBatch, Driver, Event, Hybrid, InUse, Interest, Order, Reactor,
-    Scheduler, Time, Token, ignore, limits,
+    Scheduler, Token, ignore, limits,
 };
 use pyo3::Python;
 
@@ -15,6 +15,7 @@ use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
 use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
+use crate::polling::Polling;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -46,19 +47,8 @@ pub(crate) struct LoopState {
     pub(crate) held: Held,
     /// The connections for which the kernel may hold something back; see `transport/corked.rs`.
     pub(crate) corked: Vec<Owned>,
-    /// How many descriptors the driver has been told of, but for the one that only ends sleeps.
-    attached: usize,
-    /// A descriptor that only ends sleeps: the driver knows it, and a loop that is awake need not ask for it.
-    ends_sleeps: Option<RawFd>,
-    /// How often in a row the kernel had nothing to report although the loop did not sleep, and nothing more was asked
-    /// for since.
-    quiet: u32,
-    /// When the kernel was asked last, once it has been quiet for long.
-    asked: Time,
-    /// When the clock was read last for that.
-    read: Time,
-    /// How many turns of few jobs do without reading it.
-    unread: u32,
+    /// Whether a turn that has jobs ready asks the kernel as well.
+    polling: Polling,
     /// When it lets other threads run Python next, if it does not sleep before.
     pub(crate) others: GiveWay,
     /// Sources that were found out of use under a borrow, until they can be dropped.
@@ -89,12 +79,7 @@ impl LoopState {
             order: Order::default(),
             held: Held::default(),
             corked: Vec::new(),
-            attached: 0,
-            ends_sleeps: None,
-            quiet: 0,
-            asked: Time::ORIGIN,
-            read: Time::ORIGIN,
-            unread: 0,
+            polling: Polling::new(),
             others: GiveWay::default(),
             discarded: Vec::new(),
             last_receive: 0,
@@ -183,7 +168,7 @@ impl LoopState {
                 if !self.take_over(fd, token, to)? {
                     self.reactor.attach(fd, token, to)?;
                 }
-                self.attached += 1;
+                self.polling.note_attached();
                 Ok(())
             }
             (false, false) if from == to => Ok(()),
@@ -236,53 +221,22 @@ impl LoopState {
 
     /// Makes the next turns ask the kernel, however long it was quiet.
     pub(crate) const fn expect_events(&mut self) {
-        self.quiet = 0;
+        self.polling.expect_events();
     }
 
     /// Asks the kernel, if a turn with jobs ready should do so.
-    ///
-    /// It does not if no event could come at all, nor for a moment after the last time when the kernel had nothing to
-    /// report for many turns in a row.
     ///
     /// # Errors
     /// See [`Driver::wait`].
     #[inline]
     pub(crate) fn poll(&mut self) -> io::Result<()> {
         let in_flight = self.reactor.driver().in_flight();
-        if in_flight == 0 && (self.attached == 0 || self.kernel_may_be_left_alone()) {
+        if in_flight == 0 && self.polling.is_needless(&self.scheduler) {
             return Ok(());
         }
         self.reactor.wait(Some(Duration::ZERO))?;
-        self.quiet = if self.reactor.has_events() {
-            0
-        } else {
-            self.quiet.saturating_add(1)
-        };
+        self.polling.note_answer(self.reactor.has_events());
         Ok(())
-    }
-
-    #[inline]
-    fn kernel_may_be_left_alone(&mut self) -> bool {
-        if self.quiet < limits::QUIET_POLLS || self.scheduler.is_stopping() {
-            return false;
-        }
-        if self.unread > 0 && self.scheduler.ready_len() <= limits::FEW_JOBS {
-            self.unread -= 1;
-            return true;
-        }
-        self.may_be_left_alone_now()
-    }
-
-    fn may_be_left_alone_now(&mut self) -> bool {
-        let now = self.scheduler.now();
-        let are_short = now.saturating_since(self.read) < limits::SHORT_TURNS;
-        self.unread = if are_short { limits::UNREAD_TURNS } else { 0 };
-        self.read = now;
-        let may = now.saturating_since(self.asked) < limits::QUIET;
-        if !may {
-            self.asked = now;
-        }
-        may
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
@@ -366,8 +320,7 @@ impl LoopState {
     pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>, Vec<Owned>) {
         self.watches.clear();
         self.transports.clear();
-        self.attached = 0;
-        self.ends_sleeps = None;
+        self.polling.forget_all();
         let mut sources = self.reactor.take_all();
         sources.append(&mut self.discarded);
         let corked = std::mem::take(&mut self.corked);
@@ -477,22 +430,15 @@ impl LoopState {
 
     /// Notes that the kernel has dropped a registration by itself, because its descriptor was closed.
     pub(crate) fn note_forgotten(&mut self, fd: RawFd) {
-        if self.ends_sleeps == Some(fd) {
-            self.ends_sleeps = None;
-        } else {
-            self.attached = self.attached.saturating_sub(1);
-        }
+        self.polling.note_forgotten(fd);
     }
 
     /// Says of a user's descriptor whether it only ends sleeps. No more than one does.
     pub(crate) fn let_only_end_sleeps(&mut self, fd: RawFd, only: bool) {
-        if only && self.ends_sleeps.is_none() && self.watches.contains_key(&fd) {
-            self.ends_sleeps = Some(fd);
-            self.attached = self.attached.saturating_sub(1);
-        } else if !only && self.ends_sleeps == Some(fd) {
-            self.ends_sleeps = None;
-            self.attached += 1;
-            self.expect_events();
+        if !only {
+            self.polling.let_bring_news(fd);
+        } else if self.watches.contains_key(&fd) {
+            self.polling.let_only_end_sleeps(fd);
         }
     }
 

@@ -108,13 +108,19 @@ async def clients(loop: Loop, family: int = socket.AF_INET) -> AsyncIterator[Cro
                 peer.close()
 
 
-def exactly(peer: socket.socket, count: int) -> bytes:
-    """Read so many bytes, which must be all that is there."""
+def in_full(peer: socket.socket, count: int) -> bytes:
+    """Read so many bytes, for 5 s at most each time; other threads may run Python meanwhile."""
     received = b""
     while len(received) < count:
         more = peer.recv(count - len(received))
         assert more, f"only {received!r} came"
         received += more
+    return received
+
+
+def exactly(peer: socket.socket, count: int) -> bytes:
+    """Read so many bytes, which must be all that is there."""
+    received = in_full(peer, count)
     assert waiting(peer) == b""
     return received
 

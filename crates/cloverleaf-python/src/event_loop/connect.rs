@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with, sockopt};
 
 use super::Loop;
-use super::schedule::create_future;
+use super::futures::create_future;
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Owned, is_audited};
 use crate::future;

@@ -5,6 +5,7 @@ mod backend;
 mod blocking;
 mod connect;
 mod endpoints;
+mod futures;
 mod offered;
 mod onlookers;
 mod perform;
@@ -14,15 +15,17 @@ mod registrations;
 mod resolve;
 mod run;
 mod schedule;
+mod signature;
 mod sockets;
 mod tasks;
 mod watch;
 
 pub(crate) use endpoints::transport_socket;
+pub(crate) use futures::create_future;
 pub(crate) use offered::{add_to, final_class};
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
-pub(crate) use schedule::{create_future, has_own_methods, is_plain, queue_callback};
+pub(crate) use schedule::{has_own_methods, is_plain, queue_callback};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -21,7 +21,7 @@ pub(crate) fn final_class(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 /// # Errors
 /// `TypeError` if the class does not derive from `Loop`.
 #[pyfunction]
-pub(crate) fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
+fn attach_hot_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
     if !cls.is_subclass_of::<Loop>()? {
         return Err(PyTypeError::new_err(
             "the class does not derive from cloverleaf's native loop",

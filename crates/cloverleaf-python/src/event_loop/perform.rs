@@ -9,7 +9,7 @@ use cloverleaf::{Completion, InUse, Interest};
 use pyo3::prelude::*;
 
 use super::Loop;
-use super::schedule::create_future;
+use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::Owned;
 use crate::file::{Answer, Request, Work, answer};

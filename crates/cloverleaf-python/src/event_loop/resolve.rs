@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
-use super::schedule::create_future;
+use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::{Arguments, Method, Owned, raw_fastcall};
 use crate::future;

@@ -4,155 +4,18 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyTuple};
 use pyo3::{Borrowed, intern};
 
+use super::futures::create_future;
+use super::signature::{CALL_AT, CALL_LATER, CALL_SOON, CALL_SOON_THREADSAFE, Request, Signature};
 use super::{Loop, onlookers};
 use crate::ffi::{
-    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, freeze_context,
-    raw_attached, raw_noargs, raw_noargs_attached, reveal,
+    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, raw_attached, raw_noargs,
+    raw_noargs_attached, reveal,
 };
-use crate::handle::{self, Guard};
+use crate::handle;
 use crate::job::{Internal, Job};
-
-/// How a method is called.
-#[derive(Clone, Copy)]
-struct Signature {
-    /// Its name, for its messages.
-    name: &'static str,
-    /// The name of its argument before the callback, if it has one.
-    first: Option<&'static str>,
-    /// It is for the loop's own thread.
-    checks_thread: bool,
-}
-
-const CALL_SOON: Signature = Signature {
-    name: "call_soon",
-    first: None,
-    checks_thread: true,
-};
-const CALL_SOON_THREADSAFE: Signature = Signature {
-    name: "call_soon_threadsafe",
-    first: None,
-    checks_thread: false,
-};
-const CALL_LATER: Signature = Signature {
-    name: "call_later",
-    first: Some("delay"),
-    checks_thread: true,
-};
-const CALL_AT: Signature = Signature {
-    name: "call_at",
-    first: Some("when"),
-    checks_thread: true,
-};
-
-impl Signature {
-    /// What another thread that cancels its handle must wait for.
-    const fn guard(self) -> Guard {
-        if self.checks_thread {
-            Guard::none()
-        } else {
-            Guard::of_threadsafe()
-        }
-    }
-}
-
-/// The names with which asyncio's tasks and futures hand a context over.
-static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-
-/// The arguments of a call, but for those of the callback.
-struct Request<'a, 'py> {
-    first: Option<Borrowed<'a, 'py, PyAny>>,
-    callback: Borrowed<'a, 'py, PyAny>,
-    context: Option<Borrowed<'a, 'py, PyAny>>,
-}
-
-impl<'a, 'py> Request<'a, 'py> {
-    #[inline]
-    fn parse(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
-        if let Some(callback) = args.get(usize::from(method.first.is_some())) {
-            let first = method.first.and_then(|_| args.get(0));
-            if args.are_positional() {
-                return Ok(Self {
-                    first,
-                    callback,
-                    context: None,
-                });
-            }
-            if let Some(context) = args.only_named(intern!(py, "context"), &CONTEXT) {
-                return Ok(Self {
-                    first,
-                    callback,
-                    context: Some(context).filter(|context| !context.is_none()),
-                });
-            }
-        }
-        Self::parse_any(py, method, args)
-    }
-
-    /// Arguments in any order.
-    #[cold]
-    fn parse_any(py: Python<'py>, method: Signature, args: &Arguments<'a, 'py>) -> PyResult<Self> {
-        let mut first = if method.first.is_some() {
-            args.get(0)
-        } else {
-            None
-        };
-        let mut callback = args.get(usize::from(method.first.is_some()));
-        let mut context = None;
-        for (name, value) in args.named() {
-            if name.is(intern!(py, "context")) || name.eq("context") {
-                context = Some(value).filter(|context| !context.is_none());
-            } else if callback.is_none() && name.eq("callback") {
-                callback = Some(value);
-            } else if first.is_none() && method.first.is_some_and(|first| name.eq(first)) {
-                first = Some(value);
-            } else {
-                return Err(unexpected(method, &name));
-            }
-        }
-        if let (Some(name), None) = (method.first, first) {
-            return Err(missing(method, name));
-        }
-        let Some(callback) = callback else {
-            return Err(missing(method, "callback"));
-        };
-        Ok(Self {
-            first,
-            callback,
-            context,
-        })
-    }
-
-    #[inline]
-    fn context(&self, py: Python<'py>) -> PyResult<CallContext> {
-        match self.context {
-            Some(context) => Ok(CallContext {
-                context: context.into(),
-                is_copy: false,
-            }),
-            None => freeze_context(py),
-        }
-    }
-}
-
-#[cold]
-fn unexpected(method: Signature, argument: &Bound<'_, PyString>) -> PyErr {
-    PyTypeError::new_err(format!(
-        "{}() got an unexpected keyword argument '{argument}'",
-        method.name
-    ))
-}
-
-#[cold]
-fn missing(method: Signature, argument: &str) -> PyErr {
-    PyTypeError::new_err(format!(
-        "{}() missing 1 required positional argument: '{argument}'",
-        method.name
-    ))
-}
 
 #[cold]
 fn debug_checks(
@@ -422,27 +285,6 @@ fn stop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         cloverleaf::ignore(this.injector.inject(Job::internal(Internal::Stop)));
     }
     Ok(slf.py().None().into_bound(slf.py()).into())
-}
-
-/// asyncio's Future class and the name of its one argument, looked up once.
-static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
-
-/// A new `asyncio.Future` of this loop.
-///
-/// # Errors
-/// What making one raises.
-pub(crate) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let py = slf.py();
-    let (class, names) = FUTURE.get_or_try_init(py, || {
-        let class = py
-            .import(intern!(py, "asyncio"))?
-            .getattr(intern!(py, "Future"))?;
-        PyResult::Ok((
-            class.unbind(),
-            PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
-        ))
-    })?;
-    crate::ffi::call_with_names(class.bind(py), [slf], names.bind(py)).map(Into::into)
 }
 
 pub(super) const METHODS: [Method; 10] = [

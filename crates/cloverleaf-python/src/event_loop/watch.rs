@@ -16,8 +16,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple, PyWeakrefReference};
 
 use super::Loop;
+use super::futures::create_future;
 use super::registrations::{Kernel, Removed, Request};
-use super::schedule::create_future;
 use crate::error::os_error;
 use crate::ffi::{Owned, Reach};
 use crate::source::{Direction, Hold, Party};

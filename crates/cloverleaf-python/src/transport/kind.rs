@@ -9,7 +9,7 @@ use rustix::buffer::Buffer;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::stream::Phase;
+use super::state::Phase;
 
 /// What the descriptor of a transport is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

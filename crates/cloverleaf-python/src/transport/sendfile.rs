@@ -8,7 +8,8 @@ use pyo3::types::PyInt;
 use rustix::io::Errno;
 
 use super::held;
-use super::stream::{Phase, Stream, StreamTransport};
+use super::state::{Phase, Stream};
+use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::event_loop::{Piece, create_future};
 use crate::ffi::{Arguments, Method, Owned, borrow_fd, raw_fastcall, raw_noargs};
@@ -91,6 +92,8 @@ pub(super) fn give_up(slf: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult
 /// `_begin_sendfile()`: from now on nothing else is written.
 fn begin(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = StreamTransport::of(slf)?;
+    // A task that begins at once runs in the midst of an event.
+    held::flush_before(&this.event_loop(slf.py()))?;
     held::flush(slf, this)?;
     this.with(|stream| {
         refuse_to("sendfile", stream)?;

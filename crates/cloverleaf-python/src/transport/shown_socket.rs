@@ -66,6 +66,25 @@ fn real(py: Python<'_>) -> PyResult<&Real> {
     })
 }
 
+/// The class of the sockets that we make: the program's own in the place of Python's, if it derives from that.
+///
+/// # Errors
+/// What looking at the socket module raises.
+pub(super) fn real_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let real = real(py)?;
+    let class = real.module.bind(py).getattr(intern!(py, "socket"))?;
+    let own = real.class.class(py);
+    let derives = match class.cast::<PyType>() {
+        Ok(class) => class.is_subclass(own)?,
+        Err(_) => false,
+    };
+    Ok(if derives {
+        class
+    } else {
+        own.clone().into_any()
+    })
+}
+
 impl Native for ShownSocket {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.ShownSocketBase";
     const SUBCLASSABLE: bool = true;
@@ -392,6 +411,8 @@ const METHODS: [Method; 4] = [
 pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let own = CLASS.create::<ShownSocket>(&module.py().get_type::<PyAny>())?;
     attach_methods(&own, &METHODS)?;
+    // Before a program, or a test, puts something else in its place.
+    real(module.py())?;
     module.add("ShownSocketBase", own)
 }
 

@@ -4,7 +4,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::stream::{Phase, StreamTransport};
+use super::state::Phase;
+use super::stream::StreamTransport;
 use super::{close, read};
 use crate::clients::Clients;
 use crate::event_loop::Loop;

@@ -1,167 +1,36 @@
 //! `StreamTransportBase`: TCP and Unix stream sockets under a protocol, with asyncio's contract; and what the transports
 //! of pipes share with it, which is nearly all.
 //!
-//! What a transport knows lies in one [`Stream`] behind a lock that is held for a few instructions, and never while
-//! Python runs or a Python object is dropped. Reading, writing, flow control, closing and what it tells about itself
+//! What a transport knows lies in one [`Stream`] (`state.rs`) behind a lock that is held for a few instructions, and
+//! never while Python runs or a Python object is dropped. Reading, writing, flow control, closing and what it tells about itself
 //! each have a file of their own.
 
 use std::ffi::CStr;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cloverleaf::{Address, Interest, Token, WriteQueue};
+use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
-use rustix::io::Errno;
 
-use super::corked::Pieces;
-use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
-use super::flow::Limits;
 use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
-use super::unpolled::{self, Unpolled};
-use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, write};
+use super::state::Stream;
+use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpolled, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
     Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
     copy_context,
 };
+use crate::held::for_collector;
 use crate::source::Hold;
 use crate::streams;
-
-/// How far a transport has come; each state can only be left for one below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Connected, and `connection_made` has not been called.
-    Starting,
-    /// Reading and writing.
-    Open,
-    /// `close()` was called; what waits is still sent.
-    Closing,
-    /// `connection_lost` is on its way; nothing is read or sent any more.
-    Lost,
-    /// `connection_lost` has been called and the descriptor is closed.
-    Closed,
-}
-
-/// What a transport knows.
-///
-/// What an event and its answer need comes first, and stays there by `repr(C)`, so that it lies in few lines of the
-/// processor's cache.
-#[derive(Debug)]
-#[repr(C)]
-pub(super) struct Stream {
-    pub(super) kind: Kind,
-    pub(super) phase: Phase,
-    /// What the driver reports at present.
-    pub(super) registered: Interest,
-    /// The protocol is an `asyncio.BufferedProtocol`.
-    pub(super) is_buffered: bool,
-    /// What is in the queue has not been offered to the kernel, which happens when the event has been served.
-    pub(super) is_held: bool,
-    pub(super) is_paused: bool,
-    /// The peer has sent its end of file and the protocol keeps the connection.
-    pub(super) read_ended: bool,
-    pub(super) wrote_eof: bool,
-    pub(super) protocol_paused: bool,
-    /// `extra` is all that `get_extra_info` knows.
-    pub(super) extra_is_whole: bool,
-    /// `read_context` is that of all callbacks, from Python 3.15 on; before, each kind has its own.
-    pub(super) has_own_context: bool,
-    /// So many reads more are not made together with others', as one of the last was large.
-    pub(super) large_reads: u8,
-    /// The size of the last receive, from which the next one's room is guessed.
-    pub(super) last_read: u32,
-    pub(super) protocol: Option<Owned>,
-    pub(super) read_context: Option<Owned>,
-    pub(super) endpoint: Endpoint,
-    /// The event that the last write answered.
-    pub(super) wrote_for: u64,
-    /// How many writes there are in a turn.
-    pub(super) pieces: Pieces,
-    /// What was received for it together with others, and the protocol has not been told of yet.
-    pub(super) early: Option<Early>,
-    pub(super) queue: WriteQueue,
-    pub(super) limits: Limits,
-    /// The kernel's answer when the guard has offered what is held, and the loop has not heard of it yet.
-    pub(super) refused: Option<Errno>,
-    /// Writes after the connection was lost.
-    pub(super) lost_writes: u32,
-    pub(super) token: Option<Token>,
-    pub(super) write_context: Option<Owned>,
-    /// The `Clients` of its server, of which it is one.
-    pub(super) server: Option<Owned>,
-    /// Its place among them.
-    pub(super) place: u32,
-    pub(super) extra: Option<Owned>,
-    pub(super) peer: Peer,
-    /// None before there is anything in it.
-    pub(super) rare: Option<Box<Rare>>,
-}
-
-/// What an ordinary connection does not have while it lasts, unless somebody has asked for it.
-#[derive(Debug, Default)]
-pub(super) struct Rare {
-    /// How reading goes on if the driver cannot report on the descriptor.
-    pub(super) unpolled: Option<Unpolled>,
-    /// A file that is being sent.
-    pub(super) sending: Option<Sending>,
-    /// What `get_extra_info('socket')` shows, once somebody has asked.
-    pub(super) shown: Option<Owned>,
-    /// The own address, kept when the connection ends.
-    pub(super) own_address: Option<Address>,
-    pub(super) sockname: Option<Owned>,
-    pub(super) peername: Option<Owned>,
-}
-
-impl Stream {
-    /// What is rare, to be looked at or changed.
-    pub(super) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
-    }
-
-    /// The file that is being sent.
-    pub(super) fn sending(&mut self) -> Option<&mut Sending> {
-        self.rare.as_mut()?.sending.as_mut()
-    }
-
-    /// Whether a file is being sent.
-    pub(super) fn is_sending(&self) -> bool {
-        self.rare
-            .as_ref()
-            .is_some_and(|rare| rare.sending.is_some())
-    }
-
-    /// Whether the driver cannot report on the descriptor.
-    pub(super) fn is_unpolled(&self) -> bool {
-        self.rare
-            .as_ref()
-            .is_some_and(|rare| rare.unpolled.is_some())
-    }
-
-    /// How reading goes on without the driver.
-    pub(super) fn unpolled(&mut self) -> Option<&mut Unpolled> {
-        self.rare.as_mut()?.unpolled.as_mut()
-    }
-
-    /// The object that `what` finds in what is rare.
-    pub(super) fn told(
-        &self,
-        py: Python<'_>,
-        what: impl FnOnce(&Rare) -> Option<&Owned>,
-    ) -> Option<Owned> {
-        self.rare
-            .as_deref()
-            .and_then(what)
-            .map(|object| object.clone_ref(py))
-    }
-}
 
 /// A connected stream.
 #[derive(Debug)]
@@ -184,11 +53,9 @@ impl Native for StreamTransport {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.event_loop);
-        let stream = match self.stream.try_lock() {
-            Ok(stream) => stream,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(stream) = for_collector(|| self.try_lock()) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         let held = [
             &stream.protocol,
@@ -360,40 +227,6 @@ enum Told {
     Unpolled,
 }
 
-impl Stream {
-    /// What there is to hear of in this state.
-    pub(super) fn wanted(&self) -> Interest {
-        let read = match self.kind {
-            Kind::Socket | Kind::ReadPipe => {
-                self.phase == Phase::Open && !self.is_paused && !self.read_ended
-            }
-            Kind::WritePipe { hears_reader } => {
-                hears_reader && (Phase::Open..Phase::Lost).contains(&self.phase)
-            }
-        };
-        let sending = self.rare.as_ref().and_then(|rare| rare.sending.as_ref());
-        let needs_room = sending.is_some_and(|sending| sending.needs_room);
-        let write = self.phase < Phase::Lost && (needs_room || self.waits());
-        let read = if read { Interest::READ } else { Interest::NONE };
-        let write = if write {
-            Interest::WRITE
-        } else {
-            Interest::NONE
-        };
-        read.with(write)
-    }
-
-    /// Whether bytes wait for the kernel to have room.
-    pub(super) fn waits(&self) -> bool {
-        !self.is_held && !self.queue.is_empty()
-    }
-
-    /// Whether writing and reading have been given up by either side.
-    pub(super) fn is_closing(&self) -> bool {
-        self.phase >= Phase::Closing
-    }
-}
-
 /// asyncio's class of protocols that lend a buffer.
 static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -456,7 +289,7 @@ pub(crate) fn start<'py>(
 }
 
 impl StreamTransport {
-    /// What a transport knows when it has not begun.
+    /// A transport that has not begun.
     ///
     /// # Errors
     /// What the protocol's class raises when it is asked whether it lends a buffer.
@@ -468,43 +301,7 @@ impl StreamTransport {
         company: &Company<'_>,
     ) -> PyResult<Self> {
         streams::adopt(event_loop, protocol)?;
-        let py = event_loop.py();
-        let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
-        let stream = Stream {
-            kind,
-            phase: Phase::Starting,
-            endpoint,
-            token: None,
-            registered: Interest::NONE,
-            queue: WriteQueue::new(),
-            is_held: false,
-            large_reads: 0,
-            refused: None,
-            wrote_for: 0,
-            pieces: Pieces::default(),
-            limits: Limits::default(),
-            protocol: Some(protocol.clone().into()),
-            is_buffered: is_buffered(protocol)?,
-            is_paused: false,
-            read_ended: false,
-            wrote_eof: false,
-            protocol_paused: false,
-            lost_writes: 0,
-            early: None,
-            last_read: 0,
-            has_own_context: company.context.is_some(),
-            read_context: company
-                .context
-                .as_ref()
-                .map(|context| context.clone_ref(py)),
-            write_context: None,
-            server: None,
-            extra: held(&company.extra),
-            extra_is_whole: false,
-            place: 0,
-            peer: Peer::Ask,
-            rare: None,
-        };
+        let stream = Stream::new(kind, endpoint, (protocol, is_buffered(protocol)?), company);
         Ok(Self {
             event_loop: event_loop.clone().into(),
             stream: Mutex::new(stream),

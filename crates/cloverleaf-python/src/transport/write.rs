@@ -1,18 +1,19 @@
-//! The way out: sent at once if nothing waits before it, else queued until the kernel has room.
-
-use std::ops::Deref;
+//! The way out, as Python sees it: `write`, `writelines`, the end of writing, and what waits until there is room.
+//!
+//! `send.rs` decides what becomes of the bytes, under the transport's lock; what the protocol and the program hear of
+//! that is told here, without it.
 
 use cloverleaf::{Sent, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
-use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use super::endpoint::Endpoint;
 use super::kind::Kind;
-use super::stream::{Phase, Stream, StreamTransport};
+use super::send::Outcome;
+use super::state::{Phase, Stream};
+use super::stream::StreamTransport;
 use super::{close, corked, flow, held, pieces, sendfile};
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
@@ -58,207 +59,6 @@ fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
     Bytes::of(data)
 }
 
-/// What is to be done about a write that has been made.
-#[derive(Clone, Copy)]
-pub(super) enum Outcome {
-    /// Nothing: all of it went or is held with what was, or nobody needs to know that it did not.
-    Done,
-    /// It is held until the event has been served, the first to be.
-    Held,
-    /// The kernel has it, and holds it back for the next one.
-    Corked,
-    /// Some of it waits.
-    Queued,
-    /// The connection is broken.
-    Failed(Kind, Errno),
-    /// The connection had been lost before, and the program goes on writing.
-    Futile(Kind),
-}
-
-impl Stream {
-    /// `kept` is the same bytes, if they can be kept where they are.
-    fn write(&mut self, data: &[u8], kept: Option<KeptBytes>, moment: Moment) -> Outcome {
-        if self.phase >= self.kind.writes_end_at() {
-            return self.futile();
-        }
-        let expects_more = self.pieces.count(moment.turn);
-        if self.is_held {
-            return self.write_behind(&[data], moment);
-        }
-        if self.queue.is_empty() && self.may_hold(data.len(), moment) {
-            self.queue.push_slice(data);
-            self.is_held = true;
-            return Outcome::Held;
-        }
-        if expects_more && self.queue.is_empty() && self.may_cork(data.len()) {
-            return self.write_part(data);
-        }
-        let Some(fd) = self.endpoint.fd() else {
-            return self.failed(Errno::BADF);
-        };
-        let mut rest = data;
-        if self.queue.is_empty() {
-            match self.kind.send(fd, data) {
-                Ok(count) if count == data.len() => {
-                    self.pieces.all_go();
-                    return Outcome::Done;
-                }
-                Ok(count) => rest = &data[count..],
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(errno) => return self.failed(errno),
-            }
-        }
-        match kept {
-            Some(kept) => self
-                .queue
-                .push_shared(Box::new(kept), data.len() - rest.len()),
-            None => self.queue.push_slice(rest),
-        }
-        Outcome::Queued
-    }
-
-    /// Writes what the kernel is to send with the next write.
-    fn write_part(&mut self, data: &[u8]) -> Outcome {
-        let Some(fd) = self.endpoint.fd() else {
-            return self.failed(Errno::BADF);
-        };
-        match Kind::send_part(fd, data) {
-            Ok(count) if count == data.len() => return Outcome::Corked,
-            Ok(count) => self.queue.push_slice(&data[count..]),
-            Err(Errno::AGAIN | Errno::INTR) => self.queue.push_slice(data),
-            Err(errno) => return self.failed(errno),
-        }
-        // The kernel is full, and sends by itself.
-        Outcome::Queued
-    }
-
-    /// Whether a write is to be held: a small one that answers an event which was answered before,
-    /// or whose answers go together with those to others. Who knows the socket could tell the difference: by sending
-    /// himself, or by closing it.
-    fn may_hold(&mut self, len: usize, moment: Moment) -> bool {
-        let may = self.could_hold(len, moment);
-        self.wrote_for = moment.event;
-        may
-    }
-
-    fn could_hold(&self, len: usize, moment: Moment) -> bool {
-        let has_answered = self.wrote_for == moment.event;
-        let holds = has_answered || moment.together;
-        let is_ours_alone = matches!(self.endpoint, Endpoint::Native(_));
-        holds && moment.event != 0 && is_ours_alone && self.has_hold_for(len)
-    }
-
-    /// Whether a write sends nothing now, as it is held, waits, or comes too late.
-    fn sends_nothing(&self, len: usize, moment: Moment) -> bool {
-        if self.phase >= self.kind.writes_end_at() {
-            return true;
-        }
-        if self.is_held {
-            return self.refused.is_some() || self.stays_held(len, moment);
-        }
-        !self.queue.is_empty() || self.could_hold(len, moment)
-    }
-
-    /// Whether a write joins what is held.
-    fn stays_held(&self, len: usize, moment: Moment) -> bool {
-        moment.event != 0 && self.has_hold_for(len) && !moment.is_late()
-    }
-
-    /// Whether so many bytes more can be held. Nobody must be told to pause because of what is held.
-    fn has_hold_for(&self, len: usize) -> bool {
-        len <= limits::LONGEST_HELD_WRITE_BYTES
-            && self.queue.len() + len <= self.limits.high.min(limits::HELD_BYTES)
-    }
-
-    /// Writes behind what is held: is held as well, or goes with it.
-    fn write_behind(&mut self, pieces: &[impl Deref<Target = [u8]>], moment: Moment) -> Outcome {
-        if let Some(errno) = self.take_refusal() {
-            return self.failed(errno);
-        }
-        let len = pieces.iter().map(|piece| piece.len()).sum();
-        if self.stays_held(len, moment) {
-            for piece in pieces {
-                self.queue.push_slice(piece);
-            }
-            return Outcome::Done;
-        }
-        self.is_held = false;
-        let Some((last, others)) = pieces.split_last() else {
-            return self.send_queue(&[]);
-        };
-        for piece in others {
-            self.queue.push_slice(piece);
-        }
-        self.send_queue(last)
-    }
-
-    /// Holds nothing any more if the kernel has refused it in the guard's hands.
-    fn take_refusal(&mut self) -> Option<Errno> {
-        let errno = self.refused.take()?;
-        self.is_held = false;
-        Some(errno)
-    }
-
-    /// Offers what is held to the kernel, which lets go of what it holds back; `None` if nothing is held.
-    pub(super) fn offer_held(&mut self) -> Option<Outcome> {
-        self.push();
-        if let Some(errno) = self.take_refusal() {
-            return Some(self.failed(errno));
-        }
-        if !std::mem::replace(&mut self.is_held, false) {
-            return None;
-        }
-        if self.queue.is_empty() {
-            // It has gone with what others held.
-            return Some(Outcome::Done);
-        }
-        Some(self.send_queue(&[]))
-    }
-
-    /// Holds nothing any more, as the kernel refuses it.
-    pub(super) fn fail_held(&mut self, errno: Errno) -> Option<Outcome> {
-        std::mem::replace(&mut self.is_held, false).then(|| self.failed(errno))
-    }
-
-    /// Sends what is in the queue and has not been offered before, and `last` behind it.
-    fn send_queue(&mut self, last: &[u8]) -> Outcome {
-        let Some(fd) = self.endpoint.fd() else {
-            return self.failed(Errno::BADF);
-        };
-        match self.queue.send_with(fd, last) {
-            Ok(_) if self.queue.is_empty() => {
-                self.pieces.all_go();
-                Outcome::Done
-            }
-            Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
-            Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-        }
-    }
-
-    /// A write after the end, to be counted.
-    fn futile(&mut self) -> Outcome {
-        self.lost_writes += 1;
-        if self.lost_writes >= self.kind.first_warned_write() {
-            Outcome::Futile(self.kind)
-        } else {
-            Outcome::Done
-        }
-    }
-
-    /// A write that the kernel refuses.
-    fn failed(&mut self, errno: Errno) -> Outcome {
-        Outcome::Failed(self.count_failure(), errno)
-    }
-
-    /// Counts a write that the kernel refuses: on a pipe, it is the first futile one.
-    fn count_failure(&mut self) -> Kind {
-        if self.kind != Kind::Socket {
-            self.lost_writes += 1;
-        }
-        self.kind
-    }
-}
-
 /// `transport.write`.
 fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
@@ -297,6 +97,7 @@ fn send_others_before(
     len: usize,
     moment: Moment,
 ) -> PyResult<Moment> {
+    corked::push_others(slf, &this.event_loop(slf.py()))?;
     if !moment.is_any_held || this.with(|stream| stream.sends_nothing(len, moment)) {
         return Ok(moment);
     }
@@ -386,33 +187,6 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     drop(bytes);
     settle(slf, this, outcome)?;
     Ok(super::info::none(py))
-}
-
-impl Stream {
-    fn write_pieces(&mut self, pieces: &[Bytes<'_>], moment: Moment) -> Outcome {
-        if self.phase >= self.kind.writes_end_at() {
-            return self.futile();
-        }
-        self.pieces.count(moment.turn);
-        if self.is_held {
-            return self.write_behind(pieces, moment);
-        }
-        let len = pieces.iter().map(|piece| piece.len()).sum();
-        let waits = !self.queue.is_empty();
-        let is_held = !waits && self.may_hold(len, moment);
-        for piece in pieces {
-            self.queue.push_slice(piece);
-        }
-        if is_held {
-            self.is_held = true;
-            return Outcome::Held;
-        }
-        if waits {
-            // Its turn comes when there is room, and with it what is to be told of an empty queue.
-            return Outcome::Queued;
-        }
-        self.send_queue(&[])
-    }
 }
 
 /// What is left to do when the queue has moved on.

@@ -12,7 +12,7 @@ use crate::transport::close::{forget_source, tell_later, tell_lost};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::failure::told_and_closed;
 use crate::transport::info::{boolean, none};
-use crate::transport::stream::Phase;
+use crate::transport::state::Phase;
 
 /// What a handler reads about a receive that failed.
 pub(super) const READ_FAILED: &str = "Fatal read error on datagram transport";

@@ -32,7 +32,7 @@ use self::outbox::Outbox;
 use self::queue::Waiting;
 use super::endpoint::Endpoint;
 use super::flow::Limits;
-use super::stream::Phase;
+use super::state::Phase;
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods};

@@ -25,7 +25,7 @@ use super::{DatagramTransport, Datagrams};
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::transport::failure::SENDTO_READY;
-use crate::transport::stream::Phase;
+use crate::transport::state::Phase;
 
 /// Whom a held datagram is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::send::Attempt;
 use super::{DatagramTransport, Datagrams, close, info};
 use crate::ffi::{Owned, SINCE_3_13, copy_context, with_context};
 use crate::transport::failure::SENDTO_READY;
-use crate::transport::stream::Phase;
+use crate::transport::state::Phase;
 
 /// What a waiting datagram counts for beside its bytes: its header, so that empty ones do not wait without end.
 const HEADER_BYTES: usize = if SINCE_3_13 { 8 } else { 0 };

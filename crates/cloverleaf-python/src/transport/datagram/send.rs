@@ -21,7 +21,7 @@ use crate::ffi::{
 use crate::transport::held::flush_before;
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
-use crate::transport::stream::Phase;
+use crate::transport::state::Phase;
 use crate::transport::write::{check_bytes_like, warn_futile};
 
 /// What became of an attempt to send.

@@ -16,7 +16,7 @@ use crate::ffi::{Owned, Reach, copy_context};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
 use crate::transport::start::{Start, schedule_start};
-use crate::transport::stream::Phase;
+use crate::transport::state::Phase;
 
 /// Who has to do with a new endpoint.
 #[derive(Debug)]
