@@ -97,7 +97,7 @@ impl Once<Py<PyType>> {
     }
 }
 
-/// What [`intern`] expands to: a name as a Python string.
+/// What `intern!` expands to: a name as a Python string.
 pub(crate) struct Interned {
     text: &'static str,
     made: Once<Py<PyString>>,
