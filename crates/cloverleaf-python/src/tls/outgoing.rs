@@ -212,7 +212,8 @@ impl<'a> Draining<'a> {
     /// Begins; `None` if another thread is at it, which takes what waits by now, too.
     fn begin(this: &'a TlsTransport) -> Option<Self> {
         let others = this.with(|connection| mem::replace(&mut connection.is_draining, true));
-        (!others).then_some(Self {
+        // Made only then: one that is dropped ends what another thread has begun.
+        (!others).then(|| Self {
             this,
             is_over: false,
         })
