@@ -36,6 +36,28 @@ print(have_come() == before, len(before) < 12, len(later()))
     assert out == "True True 23"
 
 
+def test_what_has_been_asked_for_works_where_our_files_are_out_of_reach(program: Program) -> None:
+    out = program.output(
+        LATER
+        + """
+async def serve(loop):
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    server.close()
+    await server.wait_closed()
+
+EventLoop.create_server
+cloverleaf.__path__ = ["/dev/null"]
+with asyncio.Runner(loop_factory=EventLoop) as runner:
+    runner.run(serve(runner.get_loop()))
+    try:
+        runner.get_loop().create_datagram_endpoint
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+    )
+    assert out == "cloverleaf._datagram"
+
+
 def test_every_public_method_is_known_before_its_part_has_come(program: Program) -> None:
     out = program.output(
         LATER

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use cloverleaf::{Clock, Injector, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::{Borrowed, ffi};
 
 use super::guarded;
 use super::object::Owned;

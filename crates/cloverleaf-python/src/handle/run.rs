@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use cloverleaf::TimerKey;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySuper;
 

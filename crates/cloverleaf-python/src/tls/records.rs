@@ -5,13 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
 
 use super::turns::{Turns, crossed};
-use crate::ffi::{Owned, Reach, Visitor, call_with, instance_dict};
+use crate::ffi::{Once, Owned, Reach, Visitor, call_with, instance_dict};
 use crate::original::Original;
 
 /// The payload of the largest record that TLS knows: what one read can give at most.
@@ -71,9 +69,9 @@ pub(super) struct Records {
     made: AtomicUsize,
 }
 
-static ORIGINAL: PyOnceLock<Original> = PyOnceLock::new();
-static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static ORIGINAL: Once<Original> = Once::new();
+static WANT_READ: Once<Py<PyType>> = Once::new();
+static SYSCALL: Once<Py<PyType>> = Once::new();
 
 /// Tells "not yet" from an error.
 pub(super) fn step(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Step<Owned>> {

@@ -7,11 +7,10 @@ use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use cloverleaf::Address;
+use pyo3::Borrowed;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyType};
-use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
 use super::extra::pretended;
@@ -20,10 +19,10 @@ use super::kind::Kind;
 use super::shown_socket;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+use crate::ffi::{Arguments, Method, Once, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
 
 /// What asyncio wraps a transport's socket in.
-static TRANSPORT_SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TRANSPORT_SOCKET: Once<Py<PyType>> = Once::new();
 
 pub(crate) fn none(py: Python<'_>) -> Owned {
     py.None().into_bound(py).into()

@@ -13,9 +13,7 @@ use std::sync::OnceLock;
 
 use cloverleaf::Address;
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyList, PyString, PyType, PyWeakrefMethods, PyWeakrefReference};
 use rustix::io::Errno;
 use rustix::net::{getpeername, getsockname};
@@ -26,7 +24,7 @@ use super::info;
 use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::ffi::{
-    Arguments, Method, Native, NativeClass, Owned, Reach, StandIn, TypeSlot, Visitor,
+    Arguments, Method, Native, NativeClass, Once, Owned, Reach, StandIn, TypeSlot, Visitor,
     attach_methods, generic_attribute, raw_fastcall, raw_noargs, set_socket_option, socket_option,
     stand_in_slots,
 };
@@ -51,7 +49,7 @@ struct Real {
     class: Original,
 }
 
-static REAL: PyOnceLock<Real> = PyOnceLock::new();
+static REAL: Once<Real> = Once::new();
 
 fn real(py: Python<'_>) -> PyResult<&Real> {
     REAL.get_or_try_init(py, || {

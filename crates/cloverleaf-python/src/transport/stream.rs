@@ -11,9 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 
 use super::endpoint::{Endpoint, Peer};
@@ -25,7 +23,7 @@ use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpoll
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
+    Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods, attach_property,
     copy_context,
 };
 use crate::held::for_collector;
@@ -228,7 +226,7 @@ enum Told {
 }
 
 /// asyncio's class of protocols that lend a buffer.
-static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BUFFERED_PROTOCOL: Once<Py<PyType>> = Once::new();
 
 /// Whether a protocol lends a buffer.
 ///
