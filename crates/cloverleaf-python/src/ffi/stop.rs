@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::types::PyTuple;
 
+#[cfg(Py_3_12)]
 use super::call::Reach;
 use super::object::Owned;
 #[cfg(Py_3_12)]
