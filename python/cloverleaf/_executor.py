@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from ._later import imported
@@ -51,6 +52,9 @@ class Executing(Running):
                 raise RuntimeError("Executor shutdown has been called")
             executor = self._default_executor
             if executor is None:
+                # As asyncio does, and not under the lock that forks wait for: it asks to be told of
+                # forks, and one that waits already would tell it of its end alone.
+                import_module("concurrent.futures.thread")
                 # With what it needs of the library, a millisecond that the import is spared.
                 threads: Threads = imported("_threads").Threads()
                 executor = self._default_executor = self._threads = threads

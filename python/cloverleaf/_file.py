@@ -166,7 +166,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def write(self, data: Any, /) -> int:
         """Write; return how much: all, unless there is no buffer and the system took less."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             if self._raw.is_unbuffered:
                 return await self._write(data)
@@ -180,7 +180,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Write each of the lines; line ends are not added."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             for line in lines:
                 await self._write(line)
@@ -189,7 +189,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def flush(self) -> None:
         """Give everything that is buffered to the system."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             await self._flush()
         finally:
@@ -205,23 +205,28 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; return where it is then."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
+            if not self._raw._access:
+                # There is nothing to write before.
+                return int(self._file.seek(offset, whence))
             return int(await self._do(self._file.seek, offset, whence))
         finally:
             self._turns.leave(turn)
 
     async def tell(self) -> int:
         """Return the position."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
+            if not self._raw._access:
+                return int(self._file.tell())
             return int(await self._do(self._file.tell))
         finally:
             self._turns.leave(turn)
 
     async def truncate(self, size: int | None = None, /) -> int:
         """Make the file so long, or end it at the position; return its length."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             return int(await self._do(self._file.truncate, size))
         finally:
@@ -276,6 +281,16 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         return done
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _take(self) -> int:
+        """Take our turn, if nothing has to be waited for; return its number, or 0."""
+        turns, raw = self._turns, self._raw
+        if turns.taken or raw._flight is not None or raw.is_answered or raw.held:
+            return 0
+        if not self._spend():
+            return 0
+        turns.taken = turn = _file_turns.process
+        return turn
 
     async def _enter(self) -> int:
         """Take our turn, when what was given up before has come to its end; return its number."""
@@ -395,7 +410,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         self._is_dirty = False
 
     async def _sync(self, *, only_data: bool) -> None:
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             await self._flush()
             await perform(self._syncing(only_data))

@@ -21,7 +21,7 @@ class BinaryFile(File[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             data: bytes | None
             if self._is_dirty:
@@ -36,7 +36,7 @@ class BinaryFile(File[bytes]):
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, as many as one read of the system brings."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             data: bytes | None = await self._do(self._file.read1, size)
             while self._raw.starved and not data:
@@ -50,7 +50,7 @@ class BinaryFile(File[bytes]):
 
     async def peek(self, size: int = 0, /) -> bytes:
         """Return bytes that come next, which stay there."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             data: bytes = await self._do(self._file.peek, size)
             while self._raw.starved and not data:
@@ -70,7 +70,7 @@ class BinaryFile(File[bytes]):
         """Return the next line, with its end, or at most `size` bytes of it; empty at the end."""
         if self._raw.is_unbuffered:
             return await self._readline_unbuffered(size)
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             line: bytes
             if self._is_dirty:
@@ -89,7 +89,7 @@ class BinaryFile(File[bytes]):
             return await self._read_for(room)
 
     async def _read_for(self, room: memoryview) -> int:
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         filled = 0
         try:
             if self._is_dirty:

@@ -255,6 +255,10 @@ class Request:
         stack: Any = raw
         if self.buffering != 0:
             stack = _buffer(raw, size, is_binary=is_binary)
+            is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
+            if is_ours and raw._access == os.O_RDONLY and stat.S_ISREG(found.st_mode):
+                # Nobody else sees where the descriptor stands, and up to there any place is one.
+                raw.known_to = found.st_size
         elif is_binary:
             raw.is_unbuffered = True
         else:

@@ -55,6 +55,8 @@ class RawFile(Flight, io.RawIOBase):
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
+        #: Up to where a seek need not ask the system; -1 if always.
+        self.known_to = -1
         #: There is no buffer above.
         self.is_unbuffered = False
         #: Writes of more bytes are passed on whole by the buffer above.
@@ -132,7 +134,10 @@ class RawFile(Flight, io.RawIOBase):
                 room[: len(data)] = data
                 self._note_short(len(data), len(room))
             return len(data)
-        count = self._readinto_now(buffer) if self.reads_block else self._readinto_at_once(buffer)
+        if self.is_seekable and not self.reads_block:
+            count = self.native._try_readinto(buffer, self.position)
+        else:
+            count = self._readinto_now(buffer) if self.reads_block else None
         if count is None:
             self.starved = True
             return None
@@ -207,10 +212,14 @@ class RawFile(Flight, io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position."""
-        self._check_open()
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
         if whence == os.SEEK_CUR and self.is_seekable:
             offset, whence = offset + self.position, os.SEEK_SET
-        position = os.lseek(self._own, offset, whence)
+        if whence == os.SEEK_SET and 0 <= offset <= self.known_to:
+            position = offset
+        else:
+            position = os.lseek(self._own, offset, whence)
         if position != self.position:
             # A buffer for both directions seeks to where it is before each read.
             self._fetched = None
@@ -401,7 +410,10 @@ class RawFile(Flight, io.RawIOBase):
             raise ValueError("I/O operation on closed file")
 
     def _check_readable(self) -> None:
-        if not self.readable():
+        # Once for each read: without the calls of the methods that say the same.
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if self._access == os.O_WRONLY:
             raise io.UnsupportedOperation("File not open for reading")
 
     def _check_writable(self) -> None:
@@ -432,11 +444,6 @@ class RawFile(Flight, io.RawIOBase):
         # A buffer above asks again by itself.
         if self.is_unbuffered and self.is_seekable and 0 < count < wanted:
             self.starved = True
-
-    def _readinto_at_once(self, buffer: Any) -> int | None:
-        if not self.is_seekable:
-            return None
-        return self.native._try_readinto(buffer, self.position)
 
     def _readinto_now(self, buffer: Any) -> int:
         if self.is_seekable:

@@ -69,7 +69,7 @@ class TextFile(File[str]):
 
     async def reconfigure(self, **settings: Any) -> None:
         """Change what `io.TextIOWrapper.reconfigure` can change."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             await self._do(lambda: self._file.reconfigure(**settings))
             self.newline = settings.get("newline", self.newline)
@@ -78,7 +78,7 @@ class TextFile(File[str]):
 
     async def read(self, size: int | None = -1, /) -> str:
         """Return `size` characters, fewer only at the end of the file; all without it."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             text = await self._read("read", -1 if size is None else operator.index(size))
         finally:
@@ -87,7 +87,7 @@ class TextFile(File[str]):
 
     async def readline(self, size: int = -1, /) -> str:
         """Return the next line, with its end, or at most `size` of it; empty at the end."""
-        turn = await self._enter()
+        turn = self._take() or await self._enter()
         try:
             if self._raw.position + _TEXT_CHUNK > self._known or self._return_to is not None:
                 text = await self._read("readline", size)
@@ -96,6 +96,9 @@ class TextFile(File[str]):
         finally:
             self._turns.leave(turn)
         return text
+
+    def _take(self) -> int:
+        return super()._take() if self._return_to is None else 0
 
     async def _enter(self) -> int:
         turn = await super()._enter()

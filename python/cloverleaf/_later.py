@@ -71,9 +71,11 @@ class Part:
         for base in reversed(getattr(imported(self._module), self._name).__mro__):
             if not issubclass(loop, base):
                 members.update(vars(base))
-        for name, member in members.items():
-            if not name.startswith("__") and type(vars(loop).get(name)) in (Later, type(None)):
-                setattr(loop, name, member)
+        # Another thread may call a method as soon as it is there, so what it calls comes first.
+        for kind in (type(None), Later):
+            for name, member in members.items():
+                if not name.startswith("__") and type(vars(loop).get(name)) is kind:
+                    setattr(loop, name, member)
         return members
 
 

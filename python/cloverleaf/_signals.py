@@ -5,6 +5,7 @@ main thread, or when the first handler is added, and the loop reads it like any 
 while there is no handler, only when it wakes. Only the main thread may change handlers.
 """
 
+import contextlib
 import contextvars
 import errno
 import os
@@ -74,6 +75,8 @@ class Signals(Running):
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
 
+        if not self._signal_handlers:
+            self._forget_signals()
         self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
         self._let_pipe_only_end_sleeps(False)
         try:
@@ -175,6 +178,13 @@ class Signals(Running):
         """Have it read in each turn, or only by a loop that wakes: each look is a system call."""
         if self._signal_pipe is not None and not self.is_closed():
             let_only_end_sleeps(self, self._signal_pipe[0], only)
+
+    def _forget_signals(self) -> None:
+        """Read what came while there was no handler, which a loop that was awake has left there."""
+        assert self._signal_pipe is not None
+        with contextlib.suppress(BlockingIOError):
+            while _Kernel.read(self._signal_pipe[0], 65536):
+                pass
 
     def _read_signals(self, reader: int) -> None:
         """Schedule the handler of every signal that has come."""

@@ -137,6 +137,30 @@ async def test_an_option_of_the_programs_own_stays(loop: Loop) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
 
 
+@pytest.mark.parametrize("by", ["stream", "datagram", "end of file"])
+async def test_what_others_write_later_is_not_seen_before_it(loop: Loop, by: str) -> None:
+    async with accustomed(loop) as (protocol, peer), accepted(loop, Recorder) as (other, its_peer):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as notified:
+            notified.bind(("127.0.0.1", 0))
+            notified.settimeout(5)
+            notifier, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=notified.getsockname()
+            )
+            protocol.transport.write(b"earlier")
+            match by:
+                case "stream":
+                    other.transport.write(b"later")
+                    assert its_peer.recv(100) == b"later"
+                case "datagram":
+                    notifier.sendto(b"later")
+                    assert notified.recv(100) == b"later"
+                case _:
+                    other.transport.write_eof()
+                    assert its_peer.recv(100) == b""
+            assert arrived(peer) == b"earlier"
+            notifier.close()
+
+
 def test_what_is_written_in_the_last_turn_has_gone(loop: Loop) -> None:
     connection = accustomed(loop)
     protocol, peer = loop.run_until_complete(connection.__aenter__())

@@ -10,13 +10,18 @@ import signal
 import sysconfig
 import threading
 import weakref
+from functools import partial
 from itertools import repeat
 from operator import attrgetter
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from .harness.turns import turn
-from .harness.types import Loop
+from .harness.types import Context, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
 thing: contextvars.ContextVar[object] = contextvars.ContextVar("thing")
@@ -281,6 +286,92 @@ def test_a_handle_in_a_cycle_through_its_variables_is_collected(loop: Loop) -> N
     turn(loop)
     gc.collect()
     assert [reference() for reference in references] == [None, None]
+
+
+class Stranger:
+    """No context, but something that can run what is to run in it."""
+
+    def __init__(self, runs: list[int]) -> None:
+        self.runs = runs
+
+    def run(self, callback: Callable[..., object], *args: object) -> object:
+        self.runs.append(len(args))
+        return callback(*args)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_stranger_runs_what_it_was_given_as_the_context_of(
+    loop: Loop, count: int, is_kept: bool
+) -> None:
+    runs: list[int] = []
+    seen: list[tuple[object, ...]] = []
+    stranger = cast("contextvars.Context", Stranger(runs))
+    args = tuple(range(count))
+
+    def callback(*got: object) -> None:
+        seen.append(got)
+
+    handles: list[asyncio.Handle] = []
+    ways: list[Callable[..., asyncio.Handle]] = [
+        loop.call_soon,
+        partial(loop.call_later, 0),
+        loop.call_soon_threadsafe,
+    ]
+    for way in ways:
+        handles.append(way(callback, *args, context=stranger))
+        if not is_kept:
+            handles.clear()
+    turn(loop)
+    turn(loop)
+    assert runs == [count] * 3
+    assert seen == [args] * 3
+
+
+def test_a_stranger_runs_the_steps_of_a_task_and_the_callbacks_of_a_future(loop: Loop) -> None:
+    runs: list[int] = []
+    stranger = cast("contextvars.Context", Stranger(runs))
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        waited = loop.create_future()
+        loop.call_soon(waited.set_result, 5)
+        return int(await waited)
+
+    seen: list[object] = []
+    future = loop.create_future()
+    future.add_done_callback(seen.append, context=stranger)
+    future.set_result(None)
+    turn(loop)
+    assert seen == [future]
+    assert runs == [1]
+    task = asyncio.Task(work(), loop=loop, context=stranger)
+    assert loop.run_until_complete(asyncio.wait_for(task, 10)) == 5
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_error_of_a_stranger_is_reported_as_the_callbacks(
+    loop: Loop, contexts: list[Context], is_kept: bool
+) -> None:
+    class Unable:
+        def run(self, callback: Callable[..., object], *args: object) -> object:
+            if callback is print:
+                raise ValueError("not in here")
+            return callback(*args)  # the handler, since 3.12
+
+    kept = [
+        loop.call_soon(print, "lost", context=cast("contextvars.Context", stranger))
+        for stranger in (Unable(), object())
+    ]
+    if not is_kept:
+        kept.clear()
+    turn(loop)
+    assert [repr(told["exception"]) for told in contexts] == [
+        "ValueError('not in here')",
+        """AttributeError("'object' object has no attribute 'run'")""",
+    ]
+    assert all(told["message"].startswith("Exception in callback print(") for told in contexts)
 
 
 def test_callbacks_that_run_within_each_other_have_contexts_of_their_own(loop: Loop) -> None:

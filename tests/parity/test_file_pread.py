@@ -222,14 +222,6 @@ async def test_more_than_one_argument_of_throw_is_deprecated(loop: Loop, path: P
                 read.throw(ValueError, "thrown")
 
 
-async def test_nobody_but_the_caller_keeps_what_was_read(loop: Loop, path: Path) -> None:
-    alone = bytes(bytearray(5000))
-    async with cloverleaf.open(path, "rb", 0) as file:
-        for _ in range(200):
-            data = await file.pread(5000, 0)
-            assert sys.getrefcount(data) == sys.getrefcount(alone)
-
-
 async def test_an_end_that_somebody_keeps_stays_as_it_is(loop: Loop, path: Path) -> None:
     async with cloverleaf.open(path, "rb", 0) as file:
         ends = [end(file.pread(4, offset)) for offset in range(20)]

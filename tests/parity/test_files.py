@@ -423,3 +423,29 @@ async def test_what_failed_is_over_without_a_loop_too(loop: Loop) -> None:
     assert file._raw.is_settled
     with pytest.raises(OSError, match="No space left on device"):
         await file.close()
+
+
+async def test_seeks_within_a_file_ask_nobody_and_errors_stay(loop: Loop, tmp_path: Path) -> None:
+    """The descriptor stands where `fileno` is asked for, and what `open` refuses is refused."""
+    path = tmp_path / "positions"
+    path.write_bytes(bytes(range(256)) * 256)
+    with path.open("rb") as plain:  # what is compared
+        async with cloverleaf.open(path, "rb") as file:
+            for offset in (0, 5, 30_000, 65_536, 65_537, 1 << 40, 100, 60_000):
+                assert await file.seek(offset) == plain.seek(offset) == offset
+                assert await file.read(3) == plain.read(3)
+                assert await file.tell() == plain.tell()
+                fd = file.fileno()
+                # Both have read ahead as much.
+                assert os.lseek(fd, 0, os.SEEK_CUR) == os.lseek(plain.fileno(), 0, os.SEEK_CUR)
+            for offset in (-1, 1 << 63):
+                with pytest.raises((OSError, ValueError)) as theirs:
+                    plain.seek(offset)
+                with pytest.raises(type(theirs.value)) as ours:
+                    await file.seek(offset)
+                assert str(ours.value) == str(theirs.value)
+            path.write_bytes(b"short")
+            assert await file.seek(4) == plain.seek(4)
+            assert await file.read() == plain.read() == b"t"
+    with pytest.raises(ValueError, match="closed file"):
+        await file.seek(0)

@@ -234,3 +234,38 @@ first.join()
         "ignore",
     )
     assert out == "0"
+
+
+@pytest.mark.only("cloverleaf")
+def test_a_child_does_not_wait_for_what_a_thread_was_making(program: Program) -> None:
+    """What the loop needs of asyncio is looked up when it is first used."""
+    out = program.output(
+        """
+        import builtins, os, signal, threading
+
+        begun, forked = threading.Event(), threading.Event()
+        original = builtins.__import__
+
+        def slowly(*args, **kwargs):
+            if threading.current_thread() is thread:
+                begun.set()
+                forked.wait(5)
+            return original(*args, **kwargs)
+
+        thread = threading.Thread(target=new_event_loop().create_future)
+        builtins.__import__ = slowly
+        thread.start()
+        assert begun.wait(5)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(5)
+            new_event_loop().create_future()
+            os._exit(7)
+        forked.set()
+        thread.join()
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        "-W",
+        "ignore",  # it forks beside another thread
+    )
+    assert out == "7"

@@ -36,6 +36,28 @@ print(have_come() == before, len(before) < 12, len(later()))
     assert out == "True True 23"
 
 
+def test_what_has_been_asked_for_works_where_our_files_are_out_of_reach(program: Program) -> None:
+    out = program.output(
+        LATER
+        + """
+async def serve(loop):
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    server.close()
+    await server.wait_closed()
+
+EventLoop.create_server
+cloverleaf.__path__ = ["/dev/null"]
+with asyncio.Runner(loop_factory=EventLoop) as runner:
+    runner.run(serve(runner.get_loop()))
+    try:
+        runner.get_loop().create_datagram_endpoint
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+    )
+    assert out == "cloverleaf._datagram"
+
+
 def test_every_public_method_is_known_before_its_part_has_come(program: Program) -> None:
     out = program.output(
         LATER
@@ -208,6 +230,29 @@ print(len({tuple(sorted(mine, key=lambda pair: pair[0])) for mine in found}), la
     assert out == "1 set()"
 
 
+def test_what_a_method_calls_is_there_before_it(program: Program) -> None:
+    """Another thread may call the method at once, and an interrupt may end the work half-way."""
+    out = program.output(
+        LATER
+        + """
+from cloverleaf import _later
+
+def noted(loop, name, member):
+    is_public.append(not name.startswith("_"))
+    setattr(loop, name, member)
+
+_later.setattr = noted
+for name in sorted(later()):
+    is_public = []
+    getattr(EventLoop, name)
+    if is_public != sorted(is_public):
+        print(name)
+print(later())
+"""
+    )
+    assert out == "set()"
+
+
 @pytest.mark.parametrize(
     ("module", "use"),
     [
@@ -220,7 +265,7 @@ def test_a_child_forked_during_an_import_can_import(
     program: Program, module: str, use: str
 ) -> None:
     """Of the thread that imports, the child has nothing but its locks."""
-    out = program.output(
+    ended = program(
         LATER
         + f"MODULE, USE = 'cloverleaf.{module}', '{use}'"
         + """
@@ -261,6 +306,8 @@ if pid == 0:
     os._exit(7)
 thread.join()
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
+""",
+        "-W",
+        "ignore",  # it forks beside another thread
     )
-    assert out == "7"
+    assert (ended.out.strip(), ended.err) == ("7", "")

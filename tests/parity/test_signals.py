@@ -87,6 +87,32 @@ def test_a_loop_that_never_sleeps_hears_of_signals_and_descriptors_at_any_time(l
         loop.run_until_complete(drive())
 
 
+def test_a_handler_hears_of_no_signal_that_came_before_it(loop: Loop) -> None:
+    ours: list[int] = []
+    seen: list[str] = []
+
+    async def drive() -> None:
+        for _ in range(3):
+            await turns(2)
+            signal.raise_signal(USR1)  # Python's own handler has it
+            loop.add_signal_handler(USR1, seen.append, "first")
+            signal.raise_signal(USR1)
+            loop.remove_signal_handler(USR1)  # before it was told
+            await turns(2)
+            loop.add_signal_handler(USR1, seen.append, "second")
+            await turns(5)  # in which the loop hears of all that has come
+            loop.remove_signal_handler(USR1)
+            signal.signal(USR1, lambda number, frame: ours.append(number))
+
+    former = signal.signal(USR1, lambda number, frame: ours.append(number))
+    try:
+        loop.run_until_complete(drive())
+    finally:
+        signal.signal(USR1, former)
+    assert ours == [USR1] * 3
+    assert seen == []
+
+
 def test_a_signal_is_delivered_when_it_comes_at_once(loop: Loop) -> None:
     seen: list[int] = []
     for n in range(50):

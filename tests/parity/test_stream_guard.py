@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
+import select
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from .harness import garbage
 from .harness.backends import loop_on
 from .harness.crowds import COUNT, Crowd, Member, clients, exactly, in_full, waiting
 from .harness.leaks import guards
 from .harness.links import accepted
 from .harness.program import Program
+from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
 from .test_stream_answers import Answering, answering
 
+WATCHERS = 400
 LIBC = ctypes.PyDLL(None)  # its functions are called with the GIL held
 
 
@@ -160,6 +167,61 @@ async def test_a_full_socket_takes_the_rest_in_order_when_the_loop_goes_on(loop:
         wanted = b"".join(pieces + held) + b"c"
         received = await loop.run_in_executor(None, in_full, peer, len(wanted))
         assert received == wanted
+
+
+class Own:
+    """Something that can be seen to go."""
+
+
+class Kept(Recorder):
+    """Has something that nobody else has."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.own = Own()
+
+
+async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sent(
+    loop: Loop,
+) -> None:
+    """The collector looks at everything twice, and must find the same each time."""
+    garbage.set_aside()
+    protocols: list[Kept] = []
+
+    def made() -> Kept:
+        protocols.append(Kept(loop))
+        return protocols[-1]
+
+    server = await loop.create_server(made, "127.0.0.1", 0)
+    async with answering(loop) as (ours, asking):
+        with socket.create_connection(server.sockets[0].getsockname()) as peer, ExitStack() as many:
+            await until(lambda: protocols)
+            await protocols[0].made
+            transport, own = protocols[0].transport, weakref.ref(protocols[0].own)
+            protocols.clear()
+            # So many are told of what arrives that sending takes longer than collecting.
+            for _ in range(WATCHERS):
+                watcher = many.enter_context(select.epoll())
+                watcher.register(peer, select.EPOLLIN)
+            collections: list[int] = []
+
+            def answer(_: asyncio.Transport) -> None:
+                transport.write(b"one")
+                transport.write(b"two")
+                ends = time.monotonic() + 5
+                while len(waiting(peer)) < 6 and time.monotonic() < ends:
+                    collections.append(gc.collect())
+                assert in_full(peer, 6) == b"onetwo"
+
+            ours.answer = answer
+            for lap in range(100):
+                asking.sendall(b"?")
+                await until(lambda: len(ours.data) > lap)  # noqa: B023 - it is of this lap
+                assert ours.error is None
+                assert own() is not None
+            assert collections
+            transport.abort()
+    server.close()
 
 
 FORKING = """

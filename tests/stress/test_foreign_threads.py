@@ -7,6 +7,7 @@ interpreter of its own, which may crash alone.
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -250,43 +251,60 @@ loop.close()
 print("survived")
 """
 
-# Each of two threads is in OpenSSL for one connection when it wants the other's.
-_CROSSED = """
-import asyncio, os, socket, ssl, threading
-
+# Connections, each with what is called once when a thread makes a record of it.
+_PAIRS = """
+import asyncio, os, socket, ssl, sys, threading
 class Sink(asyncio.Protocol):
     got = b""
     def data_received(self, data):
         self.got += data
 
-armed, said, both = {}, [], threading.Barrier(2)
+class Client(asyncio.Protocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+    def connection_lost(self, reason):
+        self.lost.set_result(reason)
+
+armed = {}
 
 def on_message(*_):
-    other = armed.pop(threading.get_ident(), None)
-    if other is not None:
-        both.wait(5)
-        try:
-            other.write(b"crossed")
-        except RuntimeError as error:
-            said.append(str(error))
+    hook = armed.pop(threading.get_ident(), None)
+    if hook is not None:
+        hook()
 
 async def pair(loop, servers, clients):
     ours, theirs = socket.socketpair()
     (_, sink), (transport, _) = await asyncio.gather(
         loop.connect_accepted_socket(Sink, ours, ssl=servers),
-        loop.create_connection(Sink, sock=theirs, ssl=clients, server_hostname="localhost"),
+        loop.create_connection(Client, sock=theirs, ssl=clients, server_hostname="localhost"),
     )
     return transport, sink
 
-async def main():
+async def two_pairs(loop):
     servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     servers.load_cert_chain(os.environ["SERVER_PEM"])
     clients = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     clients.load_verify_locations(os.environ["AUTHORITY_PEM"])
     clients._msg_callback = on_message
-    (first, here), (second, there) = [await pair(loop, servers, clients) for _ in range(2)]
+    return [await pair(loop, servers, clients) for _ in range(2)]
+"""
+
+# Each of two threads is in OpenSSL for one connection when it wants the other's.
+_CROSSED = (
+    _PAIRS
+    + """
+said, both = [], threading.Barrier(2)
+
+async def main():
+    (first, here), (second, there) = await two_pairs(loop)
     def write(mine, other):
-        armed[threading.get_ident()] = other
+        def cross():
+            both.wait(5)
+            try:
+                other.write(b"crossed")
+            except RuntimeError as error:
+                said.append(str(error))
+        armed[threading.get_ident()] = cross
         mine.write(b"mine")
     threads = [
         threading.Thread(target=write, args=ends, daemon=True)
@@ -307,6 +325,7 @@ loop = new_event_loop()
 loop.run_until_complete(asyncio.wait_for(main(), 6))
 os._exit(0)
 """
+)
 
 
 def test_threads_that_cross_in_callbacks_of_openssl_do_not_wait_for_ever(
@@ -315,6 +334,81 @@ def test_threads_that_cross_in_callbacks_of_openssl_do_not_wait_for_ever(
     ended = program(_CROSSED, "-W", "ignore", env=_certificates(tmp_path))
     refused = "another thread uses this TLS connection, and waits for the one whose callback runs"
     assert ended.out == f"[5, 12] {[refused + ' here']}\n", ended.err
+
+
+# Two threads cross when a part of what one of them writes has gone. A third one sends the rest,
+# and the connection is closed meanwhile.
+_CROSSED_LATE = (
+    _PAIRS
+    + """
+PARTS = bytes(128 * 1024) + bytes(range(250)) * 2000
+
+async def main():
+    (first, here), (second, there) = await two_pairs(loop)
+    inner, hooks = second._get_inner(), []
+    inner.set_write_buffer_limits(high=1 << 24)
+    write_inner = inner.write
+    def hooked(data):
+        write_inner(data)
+        if hooks:
+            hooks.pop()()
+    inner.write = hooked
+
+    reached = threading.Event()
+    def write_first():
+        reached.set()
+        first.write(b"crossed")
+    def cross():
+        armed[threading.get_ident()] = write_first
+        second.write(b"crossing")
+    crossing = threading.Thread(target=cross, daemon=True)
+    def begin_to_cross():
+        crossing.start()
+        assert reached.wait(5)
+    hooks.append(begin_to_cross)
+    armed[threading.get_ident()] = lambda: second.write(PARTS)
+    sys.setswitchinterval(100)  # the other thread has come to wait when this one goes on
+    first.write(b"mine")
+    sys.setswitchinterval(0.005)
+    crossing.join(5)
+    assert not crossing.is_alive()
+
+    held, released = threading.Event(), threading.Event()
+    def hold():
+        held.set()
+        assert released.wait(5)
+    hooks.append(hold)
+    sending = threading.Thread(target=second.write, args=(b"tail",), daemon=True)
+    sending.start()
+    assert held.wait(5)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    lost = second.get_protocol().lost
+    second.close()
+    released.set()
+    reason = await lost
+    sending.join(5)
+    first.write(b".")
+    while not here.got.endswith(b"."):
+        await asyncio.sleep(0)
+    assert there.got.replace(b"crossing", b"", 1) == PARTS + b"tail", len(there.got)
+    print(reason, here.got)
+
+loop = new_event_loop()
+loop.run_until_complete(asyncio.wait_for(main(), 7))
+os._exit(0)
+"""
+)
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="when they cross is chance there"
+)
+def test_threads_that_cross_in_the_midst_of_a_write_lose_nothing(
+    program: Program, tmp_path: Path
+) -> None:
+    ended = program(_CROSSED_LATE, "-W", "ignore", env=_certificates(tmp_path))
+    assert ended.out == "None b'minecrossed.'\n", ended.err
 
 
 def _certificates(folder: Path) -> dict[str, str]:

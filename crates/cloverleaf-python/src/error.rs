@@ -4,7 +4,6 @@ use crate::ffi::Reach;
 use std::io;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::owner::Refused;

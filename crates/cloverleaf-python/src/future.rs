@@ -1,7 +1,6 @@
 //! Completing an asyncio future, unless somebody has done so already: a cancelled waiter is nobody's error.
 
 use crate::ffi::{Reach, call_method};
-use pyo3::intern;
 use pyo3::prelude::*;
 
 /// Whether a future has its result or its exception, or was cancelled.

@@ -80,10 +80,39 @@ impl List {
     fn lock(&self) -> MutexGuard<'_, Listed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The same, unless somebody has it.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Listed>> {
+        match self.0.try_lock() {
+            Ok(listed) => Some(listed),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// Had by the guard for as long as it is at what a loop holds.
+static AT_IT: Mutex<()> = Mutex::new(());
+
+fn keep_others_out() -> MutexGuard<'static, ()> {
+    AT_IT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks, for the collector, at what a lock protects; `None` if another thread of Python's has it.
+///
+/// The collector looks at an object more than once, and takes what it was shown the first time and not the second for
+/// garbage. Python's threads wait while it looks, but not the guard, which is let go of the lock first.
+pub(crate) fn for_collector<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    look().or_else(|| {
+        // The guard does not wait for Python, nor for the kernel.
+        let _nobody_else = keep_others_out();
+        look()
+    })
 }
 
 impl Holder for List {
     fn send_overdue(&self, now: Time, held_for: Duration) -> Found {
+        let _nobody_else = keep_others_out();
         let listed = self.lock();
         if listed.senders.is_empty() {
             return Found::Nothing;
@@ -333,11 +362,9 @@ impl Held {
 
     /// Shows the collector every object that is held.
     pub(crate) fn traverse(&self, visitor: &mut Visitor) {
-        let listed = match self.list.holder().0.try_lock() {
-            Ok(listed) => listed,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(listed) = for_collector(|| self.list.holder().try_lock()) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         for sender in &listed.senders {
             visitor.object(sender.object());

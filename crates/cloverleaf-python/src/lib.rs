@@ -1,12 +1,15 @@
 //! The native half of the Python package `cloverleaf`.
 
+// Its `intern!` is known to all that follow.
+#[macro_use]
+mod ffi;
+
 mod allocator;
 mod child;
 mod clients;
 mod coroutine;
 mod error;
 mod event_loop;
-mod ffi;
 mod file;
 mod future;
 mod give_way;

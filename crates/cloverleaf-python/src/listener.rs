@@ -7,7 +7,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloverleaf::{Accepted, Address, Interest, Token, accept, may_accept};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 

@@ -1,10 +1,8 @@
 //! Exceptions that nobody awaits, on their way to the loop's exception handler.
 
-use crate::ffi::Reach;
+use crate::ffi::{Once, Reach};
 use pyo3::exceptions::PyResourceWarning;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::event_loop::Loop;
@@ -87,7 +85,7 @@ pub(crate) fn log_warning(py: Python<'_>, message: &str) -> PyResult<()> {
 }
 
 /// `warnings.warn`, kept because nothing can be imported any more when the last objects of a program go.
-static WARN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static WARN: Once<Py<PyAny>> = Once::new();
 
 /// Looks up what the last warnings of a program need.
 ///

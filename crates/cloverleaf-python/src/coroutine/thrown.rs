@@ -3,7 +3,6 @@
 #[cfg(Py_3_12)]
 use pyo3::exceptions::PyDeprecationWarning;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTraceback, PyTuple, PyType};
 

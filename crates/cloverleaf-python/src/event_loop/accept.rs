@@ -3,19 +3,17 @@
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use cloverleaf::Address;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::sockets::{answered, checked_fd, missing, unless_blocked};
-use crate::ffi::{Arguments, Method, Owned, Reach, borrow_fd, raw_fastcall};
+use crate::ffi::{Arguments, Method, Once, Owned, Reach, borrow_fd, raw_fastcall};
 use crate::transport::{none, shown};
 
 /// `socket.socket`.
-static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static SOCKET: Once<Py<PyType>> = Once::new();
 
 /// `_sock_accept(sock)`: a connection and its peer's address, or None if nobody has called yet.
 fn sock_accept(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {

@@ -4,7 +4,6 @@ use crate::ffi::Reach;
 use std::os::fd::{AsRawFd, RawFd};
 
 use cloverleaf::Address;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Loop;

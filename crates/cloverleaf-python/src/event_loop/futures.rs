@@ -1,14 +1,12 @@
 //! `create_future`: asyncio's own futures, made for a loop.
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use crate::ffi::{Owned, call_with_names};
+use crate::ffi::{Once, Owned, call_with_names};
 
 /// asyncio's Future class and the name of its one argument, looked up once.
-static FUTURE: PyOnceLock<(Py<PyAny>, Py<PyTuple>)> = PyOnceLock::new();
+static FUTURE: Once<(Py<PyAny>, Py<PyTuple>)> = Once::new();
 
 /// A new `asyncio.Future` of this loop.
 ///

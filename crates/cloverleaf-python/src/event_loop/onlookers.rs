@@ -7,19 +7,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::Loop;
-use crate::ffi::{class_version, set_generic_attribute};
+use crate::ffi::{Once, class_version, set_generic_attribute};
 
 const DEBUG: u8 = 1;
 const TOOLS: u8 = 2;
 
 /// asyncio's class of timers' handles. It derives from the one of all handles, and so changes whenever that does.
-static TIMER_HANDLE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TIMER_HANDLE: Once<Py<PyType>> = Once::new();
 
 /// The version of the final class of loops when its `time` was last seen to be ours; zero for none.
 static TIME_SEEN: AtomicU32 = AtomicU32::new(0);

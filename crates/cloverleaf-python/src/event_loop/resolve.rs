@@ -6,15 +6,13 @@ use std::net::SocketAddr;
 
 use cloverleaf::{Query, ResolveError, Resolved, literal};
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
 use super::futures::create_future;
 use crate::error::os_error;
-use crate::ffi::{Arguments, Method, Owned, raw_fastcall};
+use crate::ffi::{Arguments, Method, Once, Owned, raw_fastcall};
 use crate::future;
 
 /// A name or a number as `getaddrinfo(3)` takes it.
@@ -162,10 +160,10 @@ fn exception(py: Python<'_>, error: ResolveError) -> PyResult<PyErr> {
 }
 
 /// The members of an enumeration by their numbers.
-type Members = PyOnceLock<Py<PyDict>>;
+type Members = Once<Py<PyDict>>;
 
-static FAMILIES: Members = PyOnceLock::new();
-static KINDS: Members = PyOnceLock::new();
+static FAMILIES: Members = Once::new();
+static KINDS: Members = Once::new();
 
 /// A number as the socket module shows it: a member of its enumeration, or itself if there is none.
 fn member<'py>(

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use cloverleaf::{Clock, Injector, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
@@ -267,18 +266,17 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
         return result;
     }
     if state.others.is_due() {
-        return let_others_in(py, state);
+        if !is_alone(py) {
+            return let_others_in(py, state);
+        }
+        state.others.spared();
     }
     state.poll()
 }
 
-/// Asks the kernel while other threads may run Python, if there are any.
+/// Asks the kernel while other threads may run Python.
 #[cold]
 fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
-    if is_alone(py) {
-        state.others.spared();
-        return state.poll();
-    }
     let polled = detached(py, || state.poll());
     state.others.given();
     polled

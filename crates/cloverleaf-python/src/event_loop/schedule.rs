@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyTuple};
-use pyo3::{Borrowed, intern};
 
 use super::futures::create_future;
 use super::signature::{CALL_AT, CALL_LATER, CALL_SOON, CALL_SOON_THREADSAFE, Request, Signature};

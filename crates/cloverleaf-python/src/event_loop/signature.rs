@@ -3,13 +3,12 @@
 //! The ways in which asyncio's tasks and futures call them are recognised first, and any other means the same. What does
 //! not fit raises what Python raises for asyncio's own methods.
 
+use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
-use pyo3::{Borrowed, intern};
 
-use crate::ffi::{Arguments, CallContext, freeze_context};
+use crate::ffi::{Arguments, CallContext, Once, freeze_context};
 use crate::handle::Guard;
 
 /// How a method is called.
@@ -56,7 +55,7 @@ impl Signature {
 }
 
 /// The names with which asyncio's tasks and futures hand a context over.
-static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+static CONTEXT: Once<Py<PyTuple>> = Once::new();
 
 /// The arguments of a call, but for those of the callback.
 pub(super) struct Request<'a, 'py> {

@@ -9,7 +9,6 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use cloverleaf::limits;
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyWeakrefReference};
 use rustix::io::{Errno, retry_on_intr};

@@ -3,22 +3,21 @@
 //! Everything else, a task factory, debug mode, keywords of a newer Python, goes to the method of the same name that
 //! is written in Python.
 
+use pyo3::Borrowed;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyString, PyTuple, PyType};
-use pyo3::{Borrowed, intern};
 
 use super::Loop;
-use crate::ffi::{Arguments, Method, Owned, call_with_names, raw_fastcall};
+use crate::ffi::{Arguments, Method, Once, Owned, call_with_names, raw_fastcall};
 
 /// `asyncio.tasks`, whose `Task` is looked up at each call, as asyncio's loop does: programs replace it.
-static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+static MODULE: Once<Py<PyModule>> = Once::new();
 
 /// What a task is made with, but for its coroutine: each with the keyword by which it is given.
-static LOOP: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-static LOOP_NAME: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-static LOOP_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
-static LOOP_NAME_CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+static LOOP: Once<Py<PyTuple>> = Once::new();
+static LOOP_NAME: Once<Py<PyTuple>> = Once::new();
+static LOOP_CONTEXT: Once<Py<PyTuple>> = Once::new();
+static LOOP_NAME_CONTEXT: Once<Py<PyTuple>> = Once::new();
 
 /// The keywords that every Python has.
 struct Keywords<'a, 'py> {
@@ -85,7 +84,7 @@ fn create_task(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
 /// A tuple of these names, made once.
 fn names<'a, 'py>(
     py: Python<'py>,
-    place: &'a PyOnceLock<Py<PyTuple>>,
+    place: &'a Once<Py<PyTuple>>,
     names: &[&str],
 ) -> PyResult<&'a Bound<'py, PyTuple>> {
     let names = place.get_or_try_init(py, || {

@@ -2,11 +2,11 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::guarded;
+use super::once::Once;
 
 /// The arguments of a call that takes any: positional ones, then those with names.
 #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
     pub(crate) fn only_named(
         &self,
         name: &Bound<'py, PyString>,
-        known: &PyOnceLock<Py<PyTuple>>,
+        known: &Once<Py<PyTuple>>,
     ) -> Option<Borrowed<'a, 'py, PyAny>> {
         let value = match &self.values[self.positional..] {
             [value] => self.borrow(*value),
@@ -59,7 +59,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         &self,
         given: &Bound<'py, PyString>,
         name: &Bound<'py, PyString>,
-        known: &PyOnceLock<Py<PyTuple>>,
+        known: &Once<Py<PyTuple>>,
     ) -> bool {
         let is_it = given.as_any().eq(name).unwrap_or(false);
         // SAFETY: there is a name, so this is the interpreter's tuple of names.

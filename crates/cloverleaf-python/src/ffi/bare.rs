@@ -8,7 +8,7 @@ use std::ptr;
 
 use pyo3::prelude::*;
 
-use super::call::{call_borrowed, with_context};
+use super::call::call_in_context;
 use super::context::{CallContext, keep_context};
 use super::object::Owned;
 use super::visit::Visitor;
@@ -44,10 +44,9 @@ impl BareCall {
     fn call(&self, py: Python<'_>) -> PyResult<()> {
         let arg = self.arg.as_ref().map_or(ptr::null_mut(), Owned::as_ptr);
         let args = [arg, ptr::null_mut(), ptr::null_mut()];
-        with_context(py, self.context.context.bind(py), || {
-            // SAFETY: `self` holds the callback and the argument.
-            unsafe { call_borrowed(py, self.callback.as_ptr(), args, false) }.map(drop)
-        })
+        let context = self.context.context.bind(py);
+        // SAFETY: `self` holds the callback and the argument.
+        unsafe { call_in_context(py, context, self.callback.as_ptr(), args, false) }
     }
 
     /// Has the processor fetch what the call needs, if it is not the same for many.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::{Borrowed, ffi};
 
 use super::guarded;
 use super::object::Owned;
@@ -22,19 +22,82 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Makes the call.
+    /// Makes the call in this context.
     ///
     /// # Errors
-    /// What it raises.
+    /// What it raises, and those of [`call_in_context`].
     #[inline]
-    pub(crate) fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn make_in(&self, py: Python<'_>, context: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let args = self
             .args
             .each_ref()
             .map(|arg| arg.as_ref().map_or(std::ptr::null_mut(), Owned::as_ptr));
         // SAFETY: the callable and the arguments are held by `self`.
-        unsafe { call_borrowed(py, self.callable.as_ptr(), args, self.in_tuple) }
+        unsafe { call_in_context(py, context, self.callable.as_ptr(), args, self.in_tuple) }
     }
+}
+
+/// Calls with arguments that others hold, as [`call_borrowed`] does, in this context.
+///
+/// asyncio asks whatever it was given as a context to `run` the call, so something else than a `Context` may do it.
+///
+/// # Errors
+/// What the call raises; `RuntimeError` if the context is entered already; and what asking for its `run` raises if it is
+/// no `Context`.
+///
+/// # Safety
+/// The callable and the arguments are live objects, and stay so through the call.
+#[inline]
+pub(super) unsafe fn call_in_context(
+    py: Python<'_>,
+    context: Borrowed<'_, '_, PyAny>,
+    callable: *mut ffi::PyObject,
+    args: [*mut ffi::PyObject; INLINE_ARGS],
+    in_tuple: bool,
+) -> PyResult<()> {
+    // SAFETY: the argument is a live object of any type, which the call checks; the thread is attached.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        let error = PyErr::fetch(py);
+        // SAFETY: as the caller promises.
+        return unsafe { call_by_run(context, error, callable, args, in_tuple) };
+    }
+    inside_entered(py, context, || {
+        // SAFETY: as the caller promises.
+        unsafe { call_borrowed(py, callable, args, in_tuple) }.map(drop)
+    })
+}
+
+/// Has what could not be entered run the call, if it is no `Context`.
+///
+/// # Safety
+/// As for [`call_in_context`].
+#[cold]
+unsafe fn call_by_run(
+    context: Borrowed<'_, '_, PyAny>,
+    error: PyErr,
+    callable: *mut ffi::PyObject,
+    args: [*mut ffi::PyObject; INLINE_ARGS],
+    in_tuple: bool,
+) -> PyResult<()> {
+    let py = context.py();
+    // SAFETY: a live object of any type.
+    if unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } != 0 {
+        return Err(error);
+    }
+    drop(error);
+    let run = context.getattr(intern!(py, "run"))?;
+    // SAFETY: they are live objects or null, as the caller promises.
+    let hold = |object| unsafe { Bound::from_borrowed_ptr_or_opt(py, object) };
+    let args: Vec<_> = args.into_iter().map_while(hold).collect();
+    let args: Vec<_> = match args.first() {
+        Some(tuple) if in_tuple => tuple.cast::<PyTuple>()?.iter().collect(),
+        _ => args,
+    };
+    let all = PyTuple::new(
+        py,
+        hold(callable).into_iter().chain(args).collect::<Vec<_>>(),
+    )?;
+    run.invoke(all).map(drop)
 }
 
 /// Calls with arguments that others hold: those up to the first null, or with the tuple in the first place.
@@ -42,7 +105,7 @@ impl Call {
 /// # Safety
 /// The callable and the arguments are live objects, and stay so through the call.
 #[inline]
-pub(super) unsafe fn call_borrowed(
+unsafe fn call_borrowed(
     py: Python<'_>,
     callable: *mut ffi::PyObject,
     args: [*mut ffi::PyObject; INLINE_ARGS],
@@ -104,10 +167,20 @@ pub(crate) fn with_context<R>(
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
         return Err(not_entered(context, PyErr::fetch(py)));
     }
+    inside_entered(py, context, inside)
+}
+
+/// Runs `inside`, and leaves the context, which has been entered.
+#[inline]
+fn inside_entered<R>(
+    py: Python<'_>,
+    context: Borrowed<'_, '_, PyAny>,
+    inside: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
     let entered = Entered(py, context);
     let result = inside();
     std::mem::forget(entered);
-    // SAFETY: this context was entered above, and whoever entered another one inside has left it.
+    // SAFETY: this context was entered by the caller, and whoever entered another one inside has left it.
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
         return Err(PyErr::fetch(py));
     }

@@ -44,6 +44,27 @@ impl Unfilled {
         Ok(Self::of(bytes, len))
     }
 
+    /// A `bytes` of `len` bytes that had been seen, to be filled again.
+    ///
+    /// # Safety
+    /// This is the only reference to it.
+    #[cfg(not(Py_GIL_DISABLED))]
+    pub(super) unsafe fn again(bytes: Bound<'_, PyBytes>, len: usize) -> Self {
+        let object: *mut ffi::PyBytesObject = bytes.as_ptr().cast();
+        // SAFETY: a bytes object has this field.
+        #[expect(deprecated, reason = "the hash must be forgotten with the content")]
+        let hash = unsafe { &raw mut (*object).ob_shash };
+        // SAFETY: nobody else has the object.
+        unsafe { hash.write(-1) };
+        Self::of(bytes, len)
+    }
+
+    /// How many bytes there is room for.
+    #[cfg(not(Py_GIL_DISABLED))]
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// The room.
     pub(crate) fn room(&mut self) -> &mut [MaybeUninit<u8>] {
         // SAFETY: the object has room for `len` bytes, is alive since `self` holds it, and nobody else has seen it (an

@@ -15,7 +15,6 @@ use std::mem::{self, offset_of};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, ffi};
 

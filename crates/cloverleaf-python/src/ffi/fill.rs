@@ -2,9 +2,9 @@
 
 use std::ffi::c_char;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use pyo3::{ffi, intern};
 
 use super::call::Reach;
 use super::content::Unfilled;

@@ -4,6 +4,9 @@
 //! or a `Bound` as proof.
 #![expect(unsafe_code, reason = "this is the fence")]
 
+#[macro_use]
+mod once;
+
 mod arguments;
 mod attach;
 mod audit;
@@ -30,6 +33,7 @@ mod option;
 mod plain;
 mod private;
 mod reachable;
+mod refill;
 mod socket;
 mod stand_in;
 mod state;
@@ -74,10 +78,12 @@ pub(crate) use method::{
     raw_onename, spared,
 };
 pub(crate) use object::{Owned, Slot, bytes_from};
+pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
 pub(crate) use reachable::Reachable;
+pub(crate) use refill::{cut_and_hold, unfilled_again};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{

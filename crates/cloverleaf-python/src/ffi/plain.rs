@@ -3,16 +3,15 @@
 use std::os::fd::RawFd;
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::call::Reach;
+use super::once::Once;
 use super::socket::descriptor_field;
 
 /// The class of which a socket must be, and nothing derived from it; None if its descriptor is not where we look.
-static PLAIN: PyOnceLock<Option<Py<PyType>>> = PyOnceLock::new();
+static PLAIN: Once<Option<Py<PyType>>> = Once::new();
 
 /// The open descriptor of a socket whose class is `socket.socket` itself: nothing about it was defined anew.
 ///

@@ -14,7 +14,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, ffi};
 
-use super::call::{INLINE_ARGS, call_borrowed, with_context};
+use super::call::{INLINE_ARGS, call_in_context};
 use super::class::{Native, NativeClass, has_weak_references};
 use super::context::{context_for_call, keep_context};
 use super::object::{Owned, Slot};
@@ -129,12 +129,9 @@ impl<'py, T: Native> Private<'py, T> {
             return Ok(());
         }
         let args = slots.args.map(Slot::peek);
-        with_context(py, context, || {
-            // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only
-            // reference and keeps it to itself. So they hold what they hold through the call.
-            let called = unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) };
-            called.map(drop)
-        })
+        // SAFETY: slots change only by methods of their object, and nobody can call one: `self` has the only
+        // reference and keeps it to itself. So they hold what they hold through the call.
+        unsafe { call_in_context(py, context, slots.callback.peek(), args, slots.in_tuple) }
     }
 
     /// Makes the object known again.

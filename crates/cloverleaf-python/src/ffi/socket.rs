@@ -4,22 +4,21 @@
 //! before each use we look whether the object still has it: a glance at its own field, as its own methods take.
 
 use super::call::Reach;
+use super::once::Once;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::attach::borrow_fd;
 use super::object::Owned;
 
 /// The built-in type of all sockets.
-static SOCKET_TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static SOCKET_TYPE: Once<Py<PyType>> = Once::new();
 
 /// The built-in type of all files without a buffer, such as `subprocess.Popen` makes of its pipes.
-static FILE_TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static FILE_TYPE: Once<Py<PyType>> = Once::new();
 
 /// A socket, or a file, and the number of its descriptor.
 #[derive(Debug)]

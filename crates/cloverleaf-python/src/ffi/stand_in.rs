@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::{Borrowed, intern};
 
 use super::class::{Native, TypeSlot, slot};
 use super::method::{answer, answer_attached, change};

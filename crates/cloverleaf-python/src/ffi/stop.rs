@@ -6,13 +6,15 @@
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 #[cfg(Py_3_12)]
-use pyo3::{intern, sync::PyOnceLock, types::PyDict};
+use pyo3::types::PyDict;
+use pyo3::types::PyTuple;
 
 #[cfg(Py_3_12)]
 use super::call::Reach;
 use super::object::Owned;
+#[cfg(Py_3_12)]
+use super::once::Once;
 
 /// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
 pub(super) fn stop_with(py: Python<'_>, result: Owned) {
@@ -87,7 +89,7 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 #[cfg(Py_3_12)]
 #[cold]
 fn ends_have_contexts(py: Python<'_>) -> bool {
-    static KNOWN: PyOnceLock<bool> = PyOnceLock::new();
+    static KNOWN: Once<bool> = Once::new();
     let learnt = KNOWN.get_or_try_init(py, || {
         let names = PyDict::new(py);
         py.run(c"async def end():\n    return 0", None, Some(&names))?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
+use pyo3::{Borrowed, ffi};
 
 use super::arguments::Arguments;
 use super::call::{Reach, call_in_full};

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::base::FileBase;
-use crate::ffi::{Unfilled, detached, recv_into_buffer, writable_buffer};
+use crate::ffi::{cut_and_hold, detached, recv_into_buffer, unfilled_again, writable_buffer};
 
 /// Bytes from which on other threads may run Python while the kernel copies.
 ///
@@ -64,9 +64,9 @@ pub(super) fn read<'py>(
     if size > AT_ONCE_BYTES {
         return Ok(None);
     }
-    let mut bytes = Unfilled::new(py, size)?;
+    let mut bytes = unfilled_again(py, size)?;
     match fill_all(py, fd, bytes.room(), offset) {
-        Some(filled) => bytes.cut(py, filled).map(Some),
+        Some(filled) => cut_and_hold(bytes, py, filled).map(Some),
         None => Ok(None),
     }
 }

@@ -15,7 +15,7 @@ use super::pread::pread;
 use super::request::Request;
 use super::work::{Work, is_direct};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Content, Method, Unfilled, close_fd, own_fd, raw_attached};
+use crate::ffi::{Content, Method, close_fd, cut_and_hold, own_fd, raw_attached, unfilled_again};
 
 /// What all objects of one open file share.
 #[derive(Debug)]
@@ -107,13 +107,15 @@ impl FileBase {
         size: usize,
         offset: u64,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let mut bytes = Unfilled::new(py, size)?;
+        let mut bytes = unfilled_again(py, size)?;
         let filled = {
             let slot = self.slot();
             let fd = slot.as_ref().ok_or_else(closed)?;
             read_full_at_once(fd.as_fd(), bytes.room(), offset)
         };
-        filled.map(|filled| bytes.cut(py, filled)).transpose()
+        filled
+            .map(|filled| cut_and_hold(bytes, py, filled))
+            .transpose()
     }
 
     fn request(
@@ -195,6 +197,16 @@ impl FileBase {
     /// Counts an operation; whether others must run first, which the caller sees to.
     fn _pauses(&self) -> bool {
         self.pauses()
+    }
+
+    /// Counts an operation that takes no wait, unless others must run first; `false` if so.
+    fn _spend(&self) -> bool {
+        let spent = self.shared.spent.load(Ordering::Relaxed);
+        let may = spent < OPERATIONS_BETWEEN_PAUSES;
+        if may {
+            self.shared.spent.store(spent + 1, Ordering::Relaxed);
+        }
+        may
     }
 
     /// Closes the file now; operations that have begun end as if it were open.

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use cloverleaf::fs::look_at_once;
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, renameat, unlinkat};
 

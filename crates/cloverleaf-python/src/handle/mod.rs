@@ -17,7 +17,6 @@ use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
 use cloverleaf::{Time, TimerKey};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 

@@ -3,14 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use cloverleaf::TimerKey;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySuper;
 
 use super::held::HasParts;
 use super::{AnyHandle, Handle, TimerHandle};
 use crate::event_loop::Loop;
-use crate::ffi::{Private, Reach, reveal, with_context, without_context};
+use crate::ffi::{Private, Reach, reveal, without_context};
 
 /// Runs the callback of a handle that has left the queue, unless it was cancelled, and lets go of the handle.
 ///
@@ -75,7 +74,7 @@ pub(crate) fn run(object: &Bound<'_, PyAny>, handle: AnyHandle<'_>) -> PyResult<
         return Ok(());
     };
     let context = parts.context(object)?.ok_or_else(without_context)?;
-    with_context(py, context.bind(py), || call.make(py).map(drop))
+    call.make_in(py, context.bind(py))
 }
 
 /// Runs a handle by the `_run` of asyncio's class, which a tool has replaced.

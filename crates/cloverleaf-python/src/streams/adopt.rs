@@ -1,6 +1,5 @@
 //! From asyncio's reader and protocol to ours, when a transport gets them.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyString, PyWeakrefReference};
 

@@ -7,7 +7,6 @@
 use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 

@@ -2,7 +2,6 @@
 //! nothing.
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PySlice};
 

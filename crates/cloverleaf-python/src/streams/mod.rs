@@ -23,11 +23,10 @@ pub(crate) use protocol::deliver;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
 use crate::event_loop;
-use crate::ffi::attach_methods;
+use crate::ffi::{Once, attach_methods};
 use crate::original::Original;
 
 /// The classes of streams.
@@ -61,7 +60,7 @@ impl Classes {
     }
 }
 
-static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
+static CLASSES: Once<Classes> = Once::new();
 
 /// Makes these the classes of streams on Cloverleaf's transports: each with asyncio's class, which it derives from, and
 /// the names of asyncio's methods that ours replace or stand for. `event_loop` names those of the loop's methods that are

@@ -2,17 +2,15 @@
 
 use std::ffi::CStr;
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyWeakrefReference};
 
 use super::fields::Fields;
 use super::reader;
 use super::{CLASSES, classes};
 use crate::ffi::{
-    Awaitable, Method, Native, NativeClass, Owned, Reach, Step, TypeSlot, Visitor, awaitable_slots,
-    call_method, raw_noargs, raw_onename,
+    Awaitable, Method, Native, NativeClass, Once, Owned, Reach, Step, TypeSlot, Visitor,
+    awaitable_slots, call_method, raw_noargs, raw_onename,
 };
 use crate::original::original;
 
@@ -21,7 +19,7 @@ use crate::original::original;
 struct Done;
 
 static CLASS: NativeClass = NativeClass::new();
-static DONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static DONE: Once<Py<PyAny>> = Once::new();
 
 impl Native for Done {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.Done";

@@ -1,9 +1,9 @@
 //! `StreamReader`: what comes goes into its buffer and wakes who waits for it; its reads begin here.
 
+use pyo3::Borrowed;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString};
-use pyo3::{Borrowed, intern};
 
 use super::classes;
 use super::feed::{Feed, feed_of};

@@ -8,21 +8,20 @@ use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
 use super::classes;
 use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback};
 use crate::ffi::{
-    Arguments, Callable, Called, Native, NativeClass, Owned, Reach, StandIn, TypeSlot, Visitor,
-    awaited_stand_in_slots, call_method, call_with_names, callable_slots, is_wakeup_of_task,
+    Arguments, Callable, Called, Native, NativeClass, Once, Owned, Reach, StandIn, TypeSlot,
+    Visitor, awaited_stand_in_slots, call_method, call_with_names, callable_slots,
+    is_wakeup_of_task,
 };
 use crate::future;
 
 /// The names with which asyncio's tasks hand a context over.
-static CONTEXT: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+static CONTEXT: Once<Py<PyTuple>> = Once::new();
 
 /// What is known of who waits.
 #[derive(Debug, Default)]

@@ -3,7 +3,6 @@
 //! The writer of a server's connection is made of our class. That of `open_connection` is seen by nobody but its caller,
 //! and stays asyncio's.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::feed::{Feed, feed_of};

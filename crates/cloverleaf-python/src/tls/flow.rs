@@ -1,6 +1,5 @@
 //! Back-pressure in both directions: the protocol towards us, and we towards the inner transport.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 

@@ -1,20 +1,18 @@
 //! The beginning: from `connection_made` of the inner transport to that of the protocol.
 
 use pyo3::exceptions::PyConnectionAbortedError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::class::TlsTransport;
 use super::records::Step;
 use super::state::{State, Told};
 use super::{incoming, outgoing, shutdown};
-use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
+use crate::ffi::{Method, Once, Owned, Reach, raw_noargs, raw_onename};
 use crate::transport::none;
 use crate::{future, report};
 
-static CERTIFICATE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static CERTIFICATE_ERROR: Once<Py<PyType>> = Once::new();
 
 /// The inner transport is there: begins.
 fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult<Owned> {

@@ -4,7 +4,6 @@
 //! goes out together at its end.
 
 use pyo3::exceptions::PyConnectionResetError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::class::TlsTransport;

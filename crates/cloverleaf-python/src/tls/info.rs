@@ -1,8 +1,8 @@
 //! What a TLS transport tells about itself, and whose it is.
 
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::{Borrowed, intern};
 
 use super::class::TlsTransport;
 use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};

@@ -6,16 +6,15 @@
 use std::mem;
 
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::class::TlsTransport;
 use super::connection::Connection;
-use super::records::{Step, bytes_view, part};
+use super::records::{Records, Written, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
-use crate::ffi::{Bytes, Method, Owned, call_method, raw_noargs, raw_onename};
+use crate::ffi::{Bytes, Method, Owned, Reach, call_method, raw_noargs, raw_onename};
 use crate::report;
 use crate::transport::{boolean, none};
 
@@ -116,11 +115,24 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let len = bytes.len();
     drop(bytes);
     let sent = match way {
-        Way::Direct => send_now(slf, this, data, len),
+        Way::Direct => match send_now(slf, this, data, len) {
+            // Two threads have crossed since `look`, and nothing is sent: the connection is as it was.
+            Ok(Sent::Nothing) => return Err(Records::refusal()),
+            Ok(Sent::All) => Ok(()),
+            Err(error) => Err(error),
+        },
         Way::Queued => write_backlog(slf),
         Way::Lost(times) => warn_if_often(slf.py(), times),
     };
     sent.or_else(|error| shutdown::fatal_error(slf, error, "Fatal error on SSL protocol"))
+}
+
+/// What has become of bytes that were to be sent at once.
+enum Sent {
+    /// All of them are on their way, or wait.
+    All,
+    /// Another thread has its turn, which ends only when this one's callback does.
+    Nothing,
 }
 
 /// Makes records of bytes, as long as the inner transport takes them; the rest waits.
@@ -129,21 +141,29 @@ fn send_now(
     this: &TlsTransport,
     data: &Bound<'_, PyAny>,
     len: usize,
-) -> PyResult<()> {
+) -> PyResult<Sent> {
     let records = this.records()?;
     let mut sent = 0;
-    if len <= PART_BYTES
-        && let Step::Done(count) = records.write(data)?
-    {
-        sent = count;
+    if len <= PART_BYTES {
+        match records.write(data)? {
+            Written::Bytes(count) => sent = count,
+            Written::Again => {}
+            Written::Crossed => return Ok(Sent::Nothing),
+        }
     }
+    let mut has_crossed = false;
     if sent < len {
         let view = bytes_view(data)?;
         while sent < len {
             let end = len.min(sent + PART_BYTES);
             match records.write(&part(&view, sent, end)?)? {
-                Step::Done(count) => sent += count,
-                Step::Again => break,
+                Written::Bytes(count) => sent += count,
+                Written::Again => break,
+                Written::Crossed if sent == 0 => return Ok(Sent::Nothing),
+                Written::Crossed => {
+                    has_crossed = true;
+                    break;
+                }
             }
             hand_over(slf, this)?;
             if !this.with(|connection| connection.is_free()) {
@@ -155,7 +175,29 @@ fn send_now(
             this.with(|connection| connection.backlog.push(&bytes[sent..]));
         }
     }
-    settle(slf, this)
+    if has_crossed {
+        go_on_later(slf, this)?;
+    } else {
+        settle(slf, this)?;
+    }
+    Ok(Sent::All)
+}
+
+/// Has the loop's thread go on, which may wait for any turn: no callback of OpenSSL's runs below what the loop calls.
+#[cold]
+fn go_on_later(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+    let py = slf.py();
+    let method = slf.getattr(intern!(py, "_go_on"))?;
+    this.event_loop
+        .bind(py)
+        .reach(intern!(py, "call_soon_threadsafe"), (method,))
+        .map(drop)
+}
+
+/// Goes on with what waits.
+fn go_on(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    drain_and_flush(slf)?;
+    Ok(none(slf.py()))
 }
 
 /// Until it is dropped, this thread alone makes records of what waits.
@@ -169,7 +211,8 @@ impl<'a> Draining<'a> {
     /// Begins; `None` if another thread is at it, which takes what waits by now, too.
     fn begin(this: &'a TlsTransport) -> Option<Self> {
         let others = this.with(|connection| mem::replace(&mut connection.is_draining, true));
-        (!others).then_some(Self {
+        // Made only then: one that is dropped ends what another thread has begun.
+        (!others).then(|| Self {
             this,
             is_over: false,
         })
@@ -197,28 +240,52 @@ impl Drop for Draining<'_> {
     }
 }
 
-/// Makes records of what waits, as long as the inner transport takes them.
-///
-/// OpenSSL lets other threads run, so another one may come here meanwhile: no bytes may become records twice.
+/// Makes records of what waits, as long as the inner transport takes them. If that was what a shutdown waited for, it
+/// goes on.
 ///
 /// # Errors
 /// `ssl.SSLError`, and what no handler may have.
 pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
+    let has_drained = drain(slf, this)?;
+    let is_last = has_drained
+        && this.with(|connection| {
+            connection.state == State::Flushing && connection.backlog.is_empty()
+        });
+    // Whoever began the shutdown found bytes that waited, and has left it to their end.
+    if is_last {
+        go_on_later(slf, this)
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes records of what waits, as long as the inner transport takes them; whether there was any.
+///
+/// OpenSSL lets other threads run, so another one may come here meanwhile: no bytes may become records twice.
+fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
     let Some(mut draining) = Draining::begin(this) else {
-        return Ok(());
+        return Ok(false);
     };
+    let mut has_drained = false;
     while let Some(piece) = draining.next(slf.py()) {
-        let Step::Done(count) = this.records()?.write(&piece)? else {
-            break;
-        };
-        this.with(|connection| connection.backlog.consume(count));
+        match this.records()?.write(&piece)? {
+            Written::Bytes(count) => this.with(|connection| connection.backlog.consume(count)),
+            Written::Again => break,
+            Written::Crossed => {
+                drop(draining);
+                go_on_later(slf, this)?;
+                return Ok(has_drained);
+            }
+        }
+        has_drained = true;
         if this.records()?.made() >= DEFERRED_BYTES {
             hand_over(slf, this)?;
         }
     }
     drop(draining);
-    settle(slf, this)
+    settle(slf, this)?;
+    Ok(has_drained)
 }
 
 /// Sends the records that there are: at once, or at the end of the event that is being served.
@@ -248,7 +315,7 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     }
 }
 
-/// Hands all records to the inner transport, unless it is full; whether it has them.
+/// Hands all records to the inner transport, unless it is full or they cannot be waited for; whether it has them.
 ///
 /// # Errors
 /// What the inner transport raises.
@@ -263,7 +330,10 @@ pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult
     let (Some(inner), Some(records)) = (inner, records) else {
         return Ok(false);
     };
-    let records = records.take(py)?;
+    let Some(records) = records.take(py)? else {
+        go_on_later(slf, this)?;
+        return Ok(false);
+    };
     if !records.as_bytes().is_empty() {
         call_method(&inner, intern!(py, "write"), [&records])?;
     }
@@ -280,13 +350,20 @@ fn pause_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn resume_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
     this.with(|connection| connection.inner_writing_paused = false);
-    if let Err(error) = write_backlog(slf) {
+    drain_and_flush(slf)?;
+    Ok(none(slf.py()))
+}
+
+/// Makes records of what waits, and ends the connection if that is all that it waits for.
+fn drain_and_flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = TlsTransport::of(slf)?;
+    if let Err(error) = drain(slf, this) {
         shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
     }
     if this.state() == State::Flushing {
         shutdown::flush(slf)?;
     }
-    Ok(none(slf.py()))
+    Ok(())
 }
 
 fn write_eof(_slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -298,7 +375,7 @@ fn can_write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok(boolean(slf.py(), false))
 }
 
-pub(super) const METHODS: [Method; 6] = [
+pub(super) const METHODS: [Method; 7] = [
     Method {
         name: c"write",
         doc: c"write($self, data)\n--\n\nEncrypt and send bytes; what does not go at once is sent later, in order.",
@@ -328,5 +405,10 @@ pub(super) const METHODS: [Method; 6] = [
         name: c"resume_writing",
         doc: c"resume_writing($self, /)\n--\n\nFor the inner transport: it has room again.",
         kind: raw_noargs!(resume_writing),
+    },
+    Method {
+        name: c"_go_on",
+        doc: c"_go_on($self, /)\n--\n\nFor the loop: send what had to wait for another thread.",
+        kind: raw_noargs!(go_on),
     },
 ];

@@ -5,13 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
 
-use super::turns::Turns;
-use crate::ffi::{Owned, Reach, Visitor, call_with, instance_dict};
+use super::turns::{Turns, crossed};
+use crate::ffi::{Once, Owned, Reach, Visitor, call_with, instance_dict};
 use crate::original::Original;
 
 /// The payload of the largest record that TLS knows: what one read can give at most.
@@ -30,6 +28,17 @@ pub(super) enum Step<T> {
     Done(T),
     /// It needs more of the peer's bytes first.
     Again,
+}
+
+/// What has become of bytes that were to become records.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// So many are records.
+    Bytes(usize),
+    /// More of the peer's bytes are needed first.
+    Again,
+    /// None: another thread has its turn, which ends only when this one's callback does.
+    Crossed,
 }
 
 /// One connection's records.
@@ -60,9 +69,9 @@ pub(super) struct Records {
     made: AtomicUsize,
 }
 
-static ORIGINAL: PyOnceLock<Original> = PyOnceLock::new();
-static WANT_READ: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static SYSCALL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static ORIGINAL: Once<Original> = Once::new();
+static WANT_READ: Once<Py<PyType>> = Once::new();
+static SYSCALL: Once<Py<PyType>> = Once::new();
 
 /// Tells "not yet" from an error.
 pub(super) fn step(py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Step<Owned>> {
@@ -133,6 +142,12 @@ impl Records {
         })
     }
 
+    /// What a program is told when nothing of its bytes was written because threads have [crossed](Written::Crossed).
+    #[cold]
+    pub(super) fn refusal() -> PyErr {
+        crossed()
+    }
+
     /// The `ssl.SSLObject`.
     pub(super) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.object.bind(py).to_owned()
@@ -184,12 +199,13 @@ impl Records {
         self.pending(&self.incoming, py)
     }
 
-    /// How many bytes there are for the peer.
+    /// How many bytes there are for the peer; about how many, while they cannot be waited for.
     ///
     /// # Errors
     /// None in practice.
     pub(super) fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
-        self.pending(&self.outgoing, py)
+        self.look_at(&self.outgoing, py)?
+            .map_or_else(|| Ok(self.made()), |pending| pending.extract())
     }
 
     /// About how many bytes of records [`write`](Self::write) has made since they were taken.
@@ -197,14 +213,18 @@ impl Records {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Takes all bytes that there are for the peer.
+    /// Takes all bytes that there are for the peer; `None` while they cannot be waited for.
     ///
     /// # Errors
     /// `MemoryError`.
-    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.made.store(0, Ordering::Relaxed);
-        let taken = self.turns.take(py, || self.take.bind(py).invoke0())?;
-        Ok(taken.cast_into::<PyBytes>()?)
+    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let taken = self.turns.try_take(py, || {
+            self.made.store(0, Ordering::Relaxed);
+            self.take.bind(py).invoke0()
+        })?;
+        taken
+            .map(|taken| Ok(taken.cast_into::<PyBytes>()?))
+            .transpose()
     }
 
     /// Goes on with the handshake.
@@ -223,28 +243,34 @@ impl Records {
         attempt(py, &self.turns, &self.unwrap)
     }
 
-    /// Makes records of bytes; answers how many bytes have become records.
+    /// Makes records of bytes.
     ///
     /// # Errors
     /// `ssl.SSLError`.
-    pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Step<usize>> {
+    pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Written> {
         let py = data.py();
         let written = self
             .turns
-            .take(py, || call_with(self.write.bind(py), [data]));
+            .try_take(py, || call_with(self.write.bind(py), [data]));
+        let Some(written) = written.transpose() else {
+            return Ok(Written::Crossed);
+        };
         let count: usize = match step(py, written)? {
             Step::Done(count) => count.bind(py).extract()?,
-            Step::Again => return Ok(Step::Again),
+            Step::Again => return Ok(Written::Again),
         };
         let made = count + (count / RECORD_BYTES + 1) * OVERHEAD_BYTES;
         self.made.fetch_add(made, Ordering::Relaxed);
-        Ok(Step::Done(count))
+        Ok(Written::Bytes(count))
     }
 
     fn pending(&self, bio: &Owned, py: Python<'_>) -> PyResult<usize> {
+        self.look_at(bio, py)?.ok_or_else(crossed)?.extract()
+    }
+
+    fn look_at<'py>(&self, bio: &Owned, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.turns
-            .take(py, || bio.bind(py).getattr(intern!(py, "pending")))?
-            .extract()
+            .try_take(py, || bio.bind(py).getattr(intern!(py, "pending")))
     }
 
     /// Shows the collector every object that is held.

@@ -34,17 +34,14 @@ static WAITS: Mutex<Vec<(u64, Arc<AtomicU64>)>> = Mutex::new(Vec::new());
 struct Waiting(u64);
 
 impl Waiting {
-    /// Begins to wait.
-    ///
-    /// # Errors
-    /// `RuntimeError` if that would never end.
-    fn begin(me: u64, holder: &Arc<AtomicU64>) -> PyResult<Self> {
+    /// Begins to wait; `None` if that would never end.
+    fn begin(me: u64, holder: &Arc<AtomicU64>) -> Option<Self> {
         let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
         if is_endless(&waits, me, holder) {
-            return Err(crossed());
+            return None;
         }
         waits.push((me, Arc::clone(holder)));
-        Ok(Self(me))
+        Some(Self(me))
     }
 }
 
@@ -65,7 +62,9 @@ fn is_endless(waits: &[(u64, Arc<AtomicU64>)], me: u64, holder: &Arc<AtomicU64>)
     false
 }
 
-fn crossed() -> PyErr {
+/// What a program is told whose wait would never end.
+#[cold]
+pub(super) fn crossed() -> PyErr {
     PyRuntimeError::new_err(
         "another thread uses this TLS connection, and waits for the one whose callback runs here",
     )
@@ -97,7 +96,8 @@ impl Turns {
         }
     }
 
-    /// Refuses a wait that would never end, before anything is begun.
+    /// Refuses a wait that would never end, before anything is begun. One that comes to that only now may still be
+    /// refused later.
     ///
     /// # Errors
     /// `RuntimeError`, as [`take`](Self::take) would.
@@ -131,10 +131,24 @@ impl Turns {
         py: Python<'_>,
         inside: impl FnOnce() -> PyResult<R>,
     ) -> PyResult<R> {
+        self.try_take(py, inside)?.ok_or_else(crossed)
+    }
+
+    /// Uses the objects when it is this thread's turn; `None`, and nothing has been done, if the thread whose turn it is
+    /// waits for one of this thread's.
+    ///
+    /// # Errors
+    /// Those of [`take`](Self::take) else.
+    #[inline]
+    pub(super) fn try_take<R>(
+        &self,
+        py: Python<'_>,
+        inside: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<Option<R>> {
         let me = thread_ident();
         // Only this thread writes its own number there, and takes it away.
         if self.holder.load(Ordering::Relaxed) == me {
-            return inside();
+            return inside().map(Some);
         }
         let _lock = match self.lock.try_lock() {
             Ok(lock) => lock,
@@ -145,7 +159,9 @@ impl Turns {
                 ));
             }
             Err(TryLockError::WouldBlock) => {
-                let _waiting = Waiting::begin(me, &self.holder)?;
+                let Some(_waiting) = Waiting::begin(me, &self.holder) else {
+                    return Ok(None);
+                };
                 self.lock
                     .lock_py_attached(py)
                     .unwrap_or_else(PoisonError::into_inner)
@@ -154,6 +170,6 @@ impl Turns {
         self.holder.store(me, Ordering::Relaxed);
         // Dropped before the lock.
         let _turn = Turn(&self.holder);
-        inside()
+        inside().map(Some)
     }
 }

@@ -3,7 +3,6 @@
 use std::os::fd::RawFd;
 
 use cloverleaf::Token;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 

@@ -3,15 +3,13 @@
 //! asyncio's transports have that method from their base, so tests of protocols replace it there to pretend whatever
 //! they like about a connection. Ours have one of their own, and ask here first; it costs a comparison.
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyType};
 
-use crate::ffi::Reach;
+use crate::ffi::{Once, Reach};
 use crate::original::Original;
 
-static BASE: PyOnceLock<Original> = PyOnceLock::new();
+static BASE: Once<Original> = Once::new();
 
 /// Remembers asyncio's method.
 ///

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-use pyo3::{Borrowed, PyTypeInfo, intern};
+use pyo3::{Borrowed, PyTypeInfo};
 
 use super::held;
 use super::stream::StreamTransport;

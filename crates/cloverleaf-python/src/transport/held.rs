@@ -21,6 +21,7 @@ use cloverleaf::{Found, Interest, limits};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
+use super::corked::push_all;
 use super::endpoint::Endpoint;
 use super::send::Outcome;
 use super::state::Stream;
@@ -152,9 +153,12 @@ pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
 #[inline]
 pub(crate) fn flush_before(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     // In another thread nothing is held.
-    let is_any = Loop::of(event_loop)?
-        .state()
-        .with(|state| state.held.is_any());
+    let is_any = Loop::of(event_loop)?.state().with(|state| {
+        if state.has_corked() {
+            push_all(event_loop.py(), state);
+        }
+        state.held.is_any()
+    });
     match is_any {
         Ok(true) => flush_all(event_loop.cast()?),
         Ok(false) | Err(_) => Ok(()),

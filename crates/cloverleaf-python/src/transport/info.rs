@@ -7,11 +7,10 @@ use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use cloverleaf::Address;
+use pyo3::Borrowed;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyType};
-use pyo3::{Borrowed, intern};
 
 use super::endpoint::{Endpoint, Peer};
 use super::extra::pretended;
@@ -20,10 +19,10 @@ use super::kind::Kind;
 use super::shown_socket;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+use crate::ffi::{Arguments, Method, Once, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
 
 /// What asyncio wraps a transport's socket in.
-static TRANSPORT_SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TRANSPORT_SOCKET: Once<Py<PyType>> = Once::new();
 
 pub(crate) fn none(py: Python<'_>) -> Owned {
     py.None().into_bound(py).into()
@@ -68,13 +67,14 @@ pub(super) fn real_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound
         Ok(sock) => return Ok(sock.map(|sock| sock.into_bound(py))),
         Err(fd) => fd,
     };
-    let arguments = PyDict::new(py);
-    arguments.set_item(intern!(py, "fileno"), fd)?;
-    let class = py
-        .import(intern!(py, "socket"))?
-        .getattr(intern!(py, "socket"))?;
-    let sock = class.call((), Some(&arguments))?;
-    let mut endpoint = Some(Endpoint::of_socket(&sock)?);
+    let sock = owning(py, fd)?;
+    let mut endpoint = match Endpoint::of_socket(&sock) {
+        Ok(endpoint) => Some(endpoint),
+        Err(error) => {
+            let_go(&sock);
+            return Err(error);
+        }
+    };
     let (before, found) = this.with(|stream| match socket_or_fd(py, &stream.endpoint) {
         Err(_) => {
             let before = endpoint
@@ -93,6 +93,42 @@ pub(super) fn real_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound
     // Another thread was first, or has closed the connection: the descriptor is no longer ours to give.
     sock.reach0(intern!(py, "detach"))?;
     Ok(found.map(|sock| sock.into_bound(py)))
+}
+
+/// A Python socket that has this descriptor, and knows that it does not block: what it shares with a duplicate would be
+/// changed otherwise.
+///
+/// # Errors
+/// What making it raises; the descriptor is its owner's still.
+fn owning(py: Python<'_>, fd: RawFd) -> PyResult<Bound<'_, PyAny>> {
+    let class = shown_socket::real_class(py)?;
+    let arguments = PyDict::new(py);
+    arguments.set_item(intern!(py, "type"), libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
+    arguments.set_item(intern!(py, "fileno"), fd)?;
+    let new = class.getattr(intern!(py, "__new__"))?;
+    let sock = new.call((&class,), Some(&arguments))?;
+    let begun = sock
+        .getattr(intern!(py, "__init__"))
+        .and_then(|init| init.call((), Some(&arguments)));
+    match begun {
+        Ok(_) => Ok(sock),
+        Err(error) => {
+            let_go(&sock);
+            Err(error)
+        }
+    }
+}
+
+/// Has a socket that could not be made let go of its descriptor, by the built-in method: no Python runs that could be
+/// interrupted.
+fn let_go(sock: &Bound<'_, PyAny>) {
+    let py = sock.py();
+    let detach = || {
+        py.import(intern!(py, "_socket"))?
+            .getattr(intern!(py, "socket"))?
+            .reach(intern!(py, "detach"), (sock,))
+    };
+    cloverleaf::ignore(detach());
 }
 
 /// The Python socket of an endpoint, or `None` if it is closed and has none; or the number that one is to be made of.
@@ -145,10 +181,7 @@ fn socket_to_show<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// # Errors
 /// What making it raises.
 pub(super) fn closed_socket(py: Python<'_>, family: c_int) -> PyResult<Bound<'_, PyAny>> {
-    let sock = py
-        .import(intern!(py, "socket"))?
-        .getattr(intern!(py, "socket"))?
-        .invoke((family,))?;
+    let sock = shown_socket::real_class(py)?.invoke((family,))?;
     sock.reach0(intern!(py, "close"))?;
     Ok(sock)
 }

@@ -3,7 +3,6 @@
 use std::os::fd::BorrowedFd;
 
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::buffer::Buffer;
 use rustix::io::Errno;

@@ -3,7 +3,6 @@
 //! Pipes, and on Python 3.11 sockets, join the pieces as `bytes.join` does. Newer sockets take whatever is false for no
 //! pieces, and make a `memoryview` of each.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 

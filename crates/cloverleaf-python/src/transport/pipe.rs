@@ -7,7 +7,6 @@ use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyBrokenPipeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use rustix::fs::{FileType, OFlags, Stat};

@@ -8,7 +8,6 @@ use std::os::fd::BorrowedFd;
 
 use cloverleaf::{Interest, limits};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyTuple};
 use rustix::io::Errno;

@@ -92,6 +92,8 @@ pub(super) fn give_up(slf: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult
 /// `_begin_sendfile()`: from now on nothing else is written.
 fn begin(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = StreamTransport::of(slf)?;
+    // A task that begins at once runs in the midst of an event.
+    held::flush_before(&this.event_loop(slf.py()))?;
     held::flush(slf, this)?;
     this.with(|stream| {
         refuse_to("sendfile", stream)?;

@@ -13,9 +13,7 @@ use std::sync::OnceLock;
 
 use cloverleaf::Address;
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyList, PyString, PyType, PyWeakrefMethods, PyWeakrefReference};
 use rustix::io::Errno;
 use rustix::net::{getpeername, getsockname};
@@ -26,7 +24,7 @@ use super::info;
 use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::ffi::{
-    Arguments, Method, Native, NativeClass, Owned, Reach, StandIn, TypeSlot, Visitor,
+    Arguments, Method, Native, NativeClass, Once, Owned, Reach, StandIn, TypeSlot, Visitor,
     attach_methods, generic_attribute, raw_fastcall, raw_noargs, set_socket_option, socket_option,
     stand_in_slots,
 };
@@ -51,7 +49,7 @@ struct Real {
     class: Original,
 }
 
-static REAL: PyOnceLock<Real> = PyOnceLock::new();
+static REAL: Once<Real> = Once::new();
 
 fn real(py: Python<'_>) -> PyResult<&Real> {
     REAL.get_or_try_init(py, || {
@@ -63,6 +61,25 @@ fn real(py: Python<'_>) -> PyResult<&Real> {
             module: module.unbind(),
             class,
         })
+    })
+}
+
+/// The class of the sockets that we make: the program's own in the place of Python's, if it derives from that.
+///
+/// # Errors
+/// What looking at the socket module raises.
+pub(super) fn real_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let real = real(py)?;
+    let class = real.module.bind(py).getattr(intern!(py, "socket"))?;
+    let own = real.class.class(py);
+    let derives = match class.cast::<PyType>() {
+        Ok(class) => class.is_subclass(own)?,
+        Err(_) => false,
+    };
+    Ok(if derives {
+        class
+    } else {
+        own.clone().into_any()
     })
 }
 
@@ -392,6 +409,8 @@ const METHODS: [Method; 4] = [
 pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let own = CLASS.create::<ShownSocket>(&module.py().get_type::<PyAny>())?;
     attach_methods(&own, &METHODS)?;
+    // Before a program, or a test, puts something else in its place.
+    real(module.py())?;
     module.add("ShownSocketBase", own)
 }
 

@@ -1,6 +1,5 @@
 //! How a transport begins: registered, then in asyncio's order `connection_made`, reading, and the waiter's result.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 

@@ -11,9 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefReference};
 
 use super::endpoint::{Endpoint, Peer};
@@ -25,9 +23,10 @@ use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpoll
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods, attach_property,
+    Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods, attach_property,
     copy_context,
 };
+use crate::held::for_collector;
 use crate::source::Hold;
 use crate::streams;
 
@@ -52,11 +51,9 @@ impl Native for StreamTransport {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.event_loop);
-        let stream = match self.stream.try_lock() {
-            Ok(stream) => stream,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(stream) = for_collector(|| self.try_lock()) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         let held = [
             &stream.protocol,
@@ -229,7 +226,7 @@ enum Told {
 }
 
 /// asyncio's class of protocols that lend a buffer.
-static BUFFERED_PROTOCOL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BUFFERED_PROTOCOL: Once<Py<PyType>> = Once::new();
 
 /// Whether a protocol lends a buffer.
 ///

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cloverleaf::{Interest, Token, limits};
-use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 

@@ -5,7 +5,6 @@
 
 use cloverleaf::{Sent, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::net::Shutdown;
@@ -97,6 +96,7 @@ fn send_others_before(
     len: usize,
     moment: Moment,
 ) -> PyResult<Moment> {
+    corked::push_others(slf, &this.event_loop(slf.py()))?;
     if !moment.is_any_held || this.with(|stream| stream.sends_nothing(len, moment)) {
         return Ok(moment);
     }

@@ -14,6 +14,9 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::limits::{COALESCE_BYTES, PIECES_PER_SEND};
 
+/// Never a signal; and never a wait, even if another process has told the socket, which it has inherited, to wait.
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
 /// What became of one attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -170,7 +173,7 @@ impl WriteQueue {
         let mut slices = self.slices();
         slices.push(IoSlice::new(last));
         let mut nothing = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SEND_FLAGS) {
             Ok(count) => {
                 let waited = self.len;
                 self.take_sent(count.min(waited));
@@ -217,10 +220,10 @@ impl WriteQueue {
 
     fn offer_socket(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         if self.pieces.len() == 1 {
-            return rustix::net::send(fd, &self.pieces[0][self.offset..], SendFlags::NOSIGNAL);
+            return rustix::net::send(fd, &self.pieces[0][self.offset..], SEND_FLAGS);
         }
         let mut nothing = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(fd, &self.slices(), &mut nothing, SendFlags::NOSIGNAL)
+        rustix::net::sendmsg(fd, &self.slices(), &mut nothing, SEND_FLAGS)
     }
 
     fn slices(&self) -> Vec<IoSlice<'_>> {
@@ -409,6 +412,22 @@ mod tests {
         reader.read_to_end(&mut received).unwrap();
         assert!(received.starts_with(b"through ppp"));
         assert_eq!(received.len(), len);
+    }
+
+    #[test]
+    fn a_socket_that_waits_is_not_waited_for() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut queue = WriteQueue::new();
+            queue.push(vec![b'w'; 64 << 20]);
+            while queue.send_to(&ours).unwrap() != Sent::WouldBlock {}
+            let with_more = queue.send_with(&ours, &[b'm'; 2 * COALESCE_BYTES]);
+            told.send(with_more.unwrap()).unwrap();
+        });
+        // A thread that waits in the kernel ends with the process.
+        let heard = heard.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(heard, Ok(Sent::WouldBlock));
     }
 
     #[test]

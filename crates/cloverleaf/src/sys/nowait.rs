@@ -5,7 +5,7 @@
 )]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// Fills `room` from `offset` on with what the page cache has; `None` if that is nothing, or cannot be told.
 ///
@@ -21,16 +21,34 @@ pub(crate) fn pread_nowait(
         iov_len: room.len(),
     };
     // SAFETY: the kernel writes at most `room.len()` bytes to `room`, which is borrowed for this call.
-    let count = unsafe {
-        libc::preadv2(
-            fd.as_raw_fd(),
-            &raw const piece,
-            1,
+    let count = unsafe { preadv2(fd.as_raw_fd(), &raw const piece, offset) };
+    usize::try_from(count).ok()
+}
+
+/// The system call itself: the C library's function is a point where a thread may be cancelled, which it says by two
+/// atomic changes around the call.
+#[cfg(target_pointer_width = "64")]
+unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> libc::c_long {
+    let one: libc::c_ulong = 1;
+    let high: libc::c_ulong = 0;
+    // SAFETY: as the caller promises; the offset's high half is of no meaning where the low one has 64 bits.
+    unsafe {
+        libc::syscall(
+            libc::SYS_preadv2,
+            fd,
+            piece,
+            one,
             offset,
+            high,
             libc::RWF_NOWAIT,
         )
-    };
-    usize::try_from(count).ok()
+    }
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> libc::ssize_t {
+    // SAFETY: as the caller promises.
+    unsafe { libc::preadv2(fd, piece, 1, offset, libc::RWF_NOWAIT) }
 }
 
 /// Writes as much of `bytes` at `offset` as needs no wait; `None` if that is nothing, or cannot be told.

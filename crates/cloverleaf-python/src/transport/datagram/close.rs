@@ -1,7 +1,6 @@
 //! How an endpoint ends: in order, at once, or by a failure; `connection_lost` comes once, and last.
 
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{DatagramTransport, outbox};

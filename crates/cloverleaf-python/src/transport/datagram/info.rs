@@ -2,9 +2,9 @@
 //!
 //! What `get_extra_info` knows is in `_extra`, as on asyncio.
 
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-use pyo3::{Borrowed, intern};
 
 use super::{DatagramTransport, outbox};
 use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};

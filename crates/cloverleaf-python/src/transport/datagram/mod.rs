@@ -24,7 +24,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
 

@@ -8,7 +8,6 @@ use std::io;
 
 use cloverleaf::{Address, DatagramBatch, Interest, limits, recv_datagram};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 

@@ -4,7 +4,6 @@ use std::io;
 
 use cloverleaf::{Address, send_datagram};
 use pyo3::exceptions::{PyOSError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
