@@ -376,9 +376,16 @@ class RawFile(Flight, io.RawIOBase):
 
     def _close_left(self) -> None:
         try:
-            self.write_held_now(getattr(self._left, "buffer", self._left))
-            self.blocks = True
-            self._left.close()
+            try:
+                self.write_held_now(getattr(self._left, "buffer", self._left))
+            except BaseException:
+                # What has failed goes with its buffer.
+                self.discards = True
+                raise
+            finally:
+                # Whatever comes of that: nothing may be written to the descriptor's number later.
+                self.blocks = True
+                self._left.close()
         finally:
             self.native._close()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloverleaf import files
+from cloverleaf import _cloverleaf, files
 
 from .harness.types import Loop
 
@@ -43,6 +43,15 @@ class Named:
 
     def __fspath__(self) -> str:
         return self._path
+
+
+def _kernels_own_mounts() -> Iterator[Path]:
+    """Yield folders on which a file system is mounted that is not known to ask nobody else."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        kind = fields[fields.index("-", 6) + 1]
+        if kind in {"devpts", "cgroup", "cgroup2", "mqueue", "tracefs", "securityfs"}:
+            yield Path(fields[4])
 
 
 SPELLINGS = [str, os.fsencode, Path, Named]
@@ -192,3 +201,20 @@ async def test_the_functions_look_like_those_of_os(loop: Loop) -> None:
         function = getattr(files, name)
         assert (function.__name__, function.__module__) == (name, "cloverleaf.files")
         assert function.__doc__
+
+
+async def test_only_file_systems_that_ask_nobody_are_looked_at_at_once(
+    loop: Loop,
+) -> None:
+    """A name may be at hand whose attributes a server has, which the loop itself may be."""
+    paths = [path for path in _kernels_own_mounts() if path.is_dir()]
+    if not paths:
+        pytest.skip("only such file systems are here")
+    for path in paths:
+        expected = path.stat()  # whose name is at hand from now on
+        assert _cloverleaf.stat_at_once(os.fsencode(path), True) is None, path
+        assert _identity(await files.stat(path)) == _identity(expected)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_dev, found.st_ino, found.st_mode

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
+use super::mounts::is_local;
 use crate::sys::{pread_nowait, pwrite_nowait};
 
 /// Reads from `offset` on what the page cache has, and says how much that was; `Some(0)` at the end of the file.
@@ -40,9 +41,11 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Option<us
     pwrite_nowait(fd, bytes, offset)
 }
 
-/// Opens a regular file that exists and whose path the kernel has at hand (`RESOLVE_CACHED`, see `openat2(2)`).
+/// Opens a regular file that exists, is this machine's own and whose path the kernel has at hand (`RESOLVE_CACHED`, see
+/// `openat2(2)`).
 ///
-/// Whatever is no regular file is left alone: opening it may wait, or be noticed at its other end.
+/// Whatever is no regular file is left alone: opening it may wait, or be noticed at its other end. So is what a server, or
+/// a process (FUSE), has to be asked for.
 pub fn open_at_once(path: &Path, flags: OFlags) -> Option<OwnedFd> {
     if flags.intersects(OFlags::CREATE | OFlags::TRUNC | OFlags::TMPFILE) {
         return None;
@@ -52,7 +55,7 @@ pub fn open_at_once(path: &Path, flags: OFlags) -> Option<OwnedFd> {
         openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()
     };
     let seen = cached(OFlags::PATH | (flags & OFlags::NOFOLLOW))?;
-    if !is_regular(&seen) {
+    if !is_local(&seen) || !is_regular(&seen) {
         return None;
     }
     // The name may lead to something else by now, for which opening does not wait like this either.
@@ -64,11 +67,13 @@ pub fn open_at_once(path: &Path, flags: OFlags) -> Option<OwnedFd> {
 /// Finds what a path leads to, if the kernel has all of it at hand, to be looked at: the descriptor is of use for
 /// `fstat(2)` and the like. A symbolic link at the end is followed, or is what was found.
 ///
-/// A file system that lets a name be resolved without asking anybody knows what it says of the file as well.
+/// Only file systems of this machine are looked at: others may have a name at hand, and ask a server, or a process (FUSE),
+/// for what they say of the file.
 pub fn look_at_once(path: &Path, follows: bool) -> Option<OwnedFd> {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follows);
-    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()
+    let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    is_local(&found).then_some(found)
 }
 
 fn is_regular(fd: &OwnedFd) -> bool {

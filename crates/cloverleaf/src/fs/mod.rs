@@ -8,6 +8,7 @@ mod at_once;
 mod copy;
 mod file;
 mod full;
+mod mounts;
 mod paths;
 
 pub use at_once::{look_at_once, open_at_once, read_at_once, write_at_once};
