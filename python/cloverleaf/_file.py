@@ -155,6 +155,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def readlines(self, hint: int | None = -1, /) -> list[_S]:
         """Return the lines up to the end, or until `hint` of them were read in all."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
         lines = []
         seen = 0
         while line := await self.readline():
@@ -182,6 +184,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Write each of the lines; line ends are not added."""
         turn = self._take() or await self._enter()
         try:
+            if self._file.closed:
+                raise ValueError("I/O operation on closed file.")
             for line in lines:
                 await self._write(line)
         finally:
@@ -287,6 +291,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         turns, raw = self._turns, self._raw
         if turns.taken or raw._flight is not None or raw.is_answered or raw.held:
             return 0
+        if raw.return_to is not None:
+            return 0
         if not self._spend():
             return 0
         turns.taken = turn = _file_turns.process
@@ -324,6 +330,9 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             await self._write_held()
         elif self._raw.is_answered:
             self._raw.forget_answer(self._buffer.flush)
+        if (place := self._raw.return_to) is not None:
+            await self._do(self._file.seek, place)
+            self._raw.return_to = None
 
     async def _write(self, data: Any) -> int:
         self._is_dirty = True

@@ -4,14 +4,18 @@ A read that had to stop because the rest needs a wait goes on when that has been
 is given up puts back what it had.
 """
 
+import asyncio
 import contextlib
 import functools
 import io
 import os
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from ._file import File
 from ._file_held import Waits
+
+_T = TypeVar("_T")
 
 
 class BinaryFile(File[bytes]):
@@ -25,7 +29,7 @@ class BinaryFile(File[bytes]):
         try:
             data: bytes | None
             if self._is_dirty:
-                data = await self._read_dirty(size)
+                data = await self._returning(self._read_dirty(size))
             else:
                 data = self._file.read(size)
             if self._raw.starved:
@@ -74,7 +78,7 @@ class BinaryFile(File[bytes]):
         try:
             line: bytes
             if self._is_dirty:
-                line = await self._readline_dirty(size)
+                line = await self._returning(self._readline_dirty(size))
             else:
                 line = self._file.readline(size)
             if self._raw.starved:
@@ -93,7 +97,9 @@ class BinaryFile(File[bytes]):
         filled = 0
         try:
             if self._is_dirty:
-                filled = await self._readinto_dirty(room)
+                filled = await self._returning(self._readinto_dirty(room))
+                if filled == len(room):
+                    return filled  # to ask for nothing more would write what is buffered
             while True:
                 self._raw.starved = False
                 filled += self._file.readinto(room[filled:]) or 0
@@ -106,6 +112,15 @@ class BinaryFile(File[bytes]):
         finally:
             self._raw.starved = False
             self._turns.leave(turn)
+
+    async def _returning(self, read: Coroutine[Any, Any, _T]) -> _T:
+        """Have the next operation first go back to where a read began that is given up."""
+        place = self._file.tell() if self._raw.is_seekable and not self._file.closed else None
+        try:
+            return await read
+        except (asyncio.CancelledError, GeneratorExit):
+            self._raw.return_to = place
+            raise
 
     async def _read_dirty(self, size: int | None) -> bytes | None:
         """Read where something may have to be written before all that was not read ahead."""

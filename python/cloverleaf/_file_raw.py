@@ -88,6 +88,8 @@ class RawFile(Flight, io.RawIOBase):
         self._answers_truncate = False
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
+        #: Where a read began that was given up while the stack wrote before it.
+        self.return_to: int | None = None
         #: The stack that nobody has any more, and that is to be closed.
         self._left: Any = None
         if is_seekable:
@@ -254,7 +256,8 @@ class RawFile(Flight, io.RawIOBase):
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, or has ended without the stack's knowing."""
-        return self._flight is None and not self.is_answered and not self.held
+        is_written = self._flight is None and not self.is_answered and not self.held
+        return is_written and self.return_to is None
 
     @property
     def owns_number(self) -> bool:
