@@ -33,13 +33,19 @@ LIBC = ctypes.PyDLL(None)  # its functions are called with the GIL held
 
 
 def blocked_in_c(peer: socket.socket, count: int) -> bytes:
-    """Receive while the GIL is held, for 5 s at most."""
+    """Receive while the GIL is held, for 5 s at most each time."""
     room = ctypes.create_string_buffer(count)
     peer.setblocking(True)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
-    received = LIBC.recv(peer.fileno(), room, count, socket.MSG_WAITALL)
+    received = b""
+    # The kernel may end a wait for all of it early, as when it takes an earlier loop's ring apart.
+    while len(received) < count:
+        more = LIBC.recv(peer.fileno(), room, count - len(received), socket.MSG_WAITALL)
+        if more <= 0:
+            break
+        received += room.raw[:more]
     peer.settimeout(5)
-    return room.raw[: max(received, 0)]
+    return received
 
 
 @pytest.mark.parametrize("blocked", [blocked_in_c, in_full])
@@ -181,6 +187,7 @@ class Kept(Recorder):
         self.own = Own()
 
 
+@pytest.mark.only("cloverleaf")  # asyncio has sent all of it before anybody could collect
 async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sent(
     loop: Loop,
 ) -> None:
