@@ -39,9 +39,9 @@ pub(super) fn class_has_own_time(class: &Bound<'_, PyType>) -> PyResult<bool> {
 fn look_for_time(class: &Bound<'_, PyType>) -> PyResult<bool> {
     let py = class.py();
     let time = class.getattr(intern!(py, "time"))?;
-    // Of a method in C, which nobody makes in Python, and ours.
+    // Of a method in C, which nobody makes in Python, and ours: of the native class, or put on this one by us.
     let is_ours = match time.getattr_opt(intern!(py, "__objclass__"))? {
-        Some(owner) => owner.is(py.get_type::<Loop>()),
+        Some(owner) => owner.is(py.get_type::<Loop>()) || owner.is(class),
         None => false,
     };
     let seen = if is_ours { class_version(class) } else { 0 };
