@@ -291,7 +291,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         turns, raw = self._turns, self._raw
         if turns.taken or raw._flight is not None or raw.is_answered or raw.held:
             return 0
-        if raw.return_to is not None:
+        if raw.back_to is not None:
             return 0
         if not self._spend():
             return 0
@@ -330,9 +330,9 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             await self._write_held()
         elif self._raw.is_answered:
             self._raw.forget_answer(self._buffer.flush)
-        if (place := self._raw.return_to) is not None:
+        if (place := self._raw.back_to) is not None:
             await self._do(self._file.seek, place)
-            self._raw.return_to = None
+            self._raw.back_to = None
 
     async def _write(self, data: Any) -> int:
         self._is_dirty = True

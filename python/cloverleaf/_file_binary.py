@@ -119,7 +119,7 @@ class BinaryFile(File[bytes]):
         try:
             return await read
         except (asyncio.CancelledError, GeneratorExit):
-            self._raw.return_to = place
+            self._raw.back_to = place
             raise
 
     async def _read_dirty(self, size: int | None) -> bytes | None:

@@ -75,8 +75,7 @@ class RawFile(Flight, io.RawIOBase):
         #: What waits before the stack, in its order; a buffer below a text layer adds to it
         #: and says nothing if `holds` is set, and takes nothing if `drops` is.
         self.held: deque[Held] = deque()
-        self.holds = True
-        self.drops = False
+        self.holds, self.drops = True, False
         #: What of the first of them the stack is writing, and how much went past its buffer.
         self.source: Held | None = None
         self.passed = 0
@@ -84,12 +83,11 @@ class RawFile(Flight, io.RawIOBase):
         self._asked: tuple[bytes, int, int | None] | int | None = None
         #: What it will be told when it asks again; None says that the system would block.
         self._answer: int | None = None
-        self.is_answered = False
-        self._answers_truncate = False
+        self.is_answered = self._answers_truncate = False
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
         #: Where a read began that was given up while the stack wrote before it.
-        self.return_to: int | None = None
+        self.back_to: int | None = None
         #: The stack that nobody has any more, and that is to be closed.
         self._left: Any = None
         if is_seekable:
@@ -256,8 +254,7 @@ class RawFile(Flight, io.RawIOBase):
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, or has ended without the stack's knowing."""
-        is_written = self._flight is None and not self.is_answered and not self.held
-        return is_written and self.return_to is None
+        return self._flight is None and not (self.is_answered or self.held) and self.back_to is None
 
     @property
     def owns_number(self) -> bool:
