@@ -21,6 +21,8 @@ pub(crate) struct Moment {
     pub(crate) together: bool,
     /// Something is held, by this transport or another.
     pub(crate) is_any_held: bool,
+    /// The kernel may hold something back, of this transport or another.
+    pub(crate) is_any_corked: bool,
     /// From when on what is held counts as held.
     since: Time,
 }
@@ -32,6 +34,7 @@ impl Moment {
         turn: 0,
         together: false,
         is_any_held: false,
+        is_any_corked: false,
         since: Time::ORIGIN,
     };
 
@@ -299,6 +302,7 @@ impl Held {
             event: self.events,
             together: self.together && !self.is_full(),
             is_any_held: self.is_any(),
+            is_any_corked: false,
             since: self.since,
         }
     }

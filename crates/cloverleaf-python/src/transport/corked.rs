@@ -110,14 +110,11 @@ pub(crate) fn push_all(py: Python<'_>, state: &mut LoopState) {
 
 /// Has the kernel send what it holds back for others, before something else is sent that was written after it: who sees
 /// the later finds the earlier. In another thread nothing is held back.
-#[inline]
+#[cold]
 pub(super) fn push_others(slf: &Bound<'_, PyAny>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let others = Loop::of(event_loop)?.state().with(|state| {
-        if !state.has_corked() {
-            return Vec::new();
-        }
         let is_other = |kept: &mut Owned| kept.address() != slf.as_ptr() as usize;
-        state.corked.extract_if(.., is_other).collect()
+        state.corked.extract_if(.., is_other).collect::<Vec<_>>()
     });
     for other in others.unwrap_or_default() {
         StreamTransport::of(&other.bind(slf.py()))?.with(Stream::push);

@@ -7,7 +7,7 @@
 //! callbacks send at once, as some of them wait, without awaiting, for what they have sent to take effect.
 //!
 //! A callback that takes long, or waits, without awaiting, for the effect of what was written, does not hold that up: the
-//! crate's guard, a thread, sends it in the loop's place when it has been held for a millisecond. It touches nothing but
+//! crate's guard, a thread, sends it in the loop's place when it has been held for some milliseconds. It touches nothing but
 //! the queue and the descriptor, under the transport's lock, and leaves what came of it to the loop.
 //!
 //! Where the user has asked for io_uring and enough sockets are ready, the first write is held, too, until others have
@@ -35,9 +35,11 @@ use crate::held::{Deferred, Moment, Sender};
 #[inline]
 pub(super) fn moment(this: &StreamTransport, py: Python<'_>, len: usize) -> PyResult<Moment> {
     let event_loop = this.event_loop(py);
-    let moment = Loop::of(&event_loop)?
-        .state()
-        .with(|state| state.held.moment(len));
+    let moment = Loop::of(&event_loop)?.state().with(|state| {
+        let mut moment = state.held.moment(len);
+        moment.is_any_corked = state.has_corked();
+        moment
+    });
     // Another thread's loop: nothing can be held from here.
     Ok(moment.unwrap_or(Moment::OUTSIDE))
 }

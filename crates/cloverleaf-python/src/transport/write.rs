@@ -96,7 +96,9 @@ fn send_others_before(
     len: usize,
     moment: Moment,
 ) -> PyResult<Moment> {
-    corked::push_others(slf, &this.event_loop(slf.py()))?;
+    if moment.is_any_corked {
+        corked::push_others(slf, &this.event_loop(slf.py()))?;
+    }
     if !moment.is_any_held || this.with(|stream| stream.sends_nothing(len, moment)) {
         return Ok(moment);
     }
