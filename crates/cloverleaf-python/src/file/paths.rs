@@ -9,11 +9,12 @@ use std::path::Path;
 use cloverleaf::fs::look_at_once;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyModule;
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, renameat, unlinkat};
 
 use super::request::Request;
 use super::work::Work;
-use crate::ffi::Reach;
+use crate::ffi::{Once, Reach};
 
 /// A change of names.
 #[derive(Debug)]
@@ -40,6 +41,9 @@ impl Change {
     }
 }
 
+/// The module `os`, whose functions are looked up at each call: a program may replace them.
+static OS: Once<Py<PyModule>> = Once::new();
+
 /// What `os.stat`, or `os.lstat`, says of a path that the kernel has at hand; None if that needs a wait, or fails.
 ///
 /// # Errors
@@ -54,8 +58,9 @@ pub(super) fn stat_at_once<'py>(
     let Some(found) = look_at_once(path, follows) else {
         return Ok(None);
     };
-    let os = py.import(intern!(py, "os"))?;
-    os.reach(intern!(py, "fstat"), (found.as_raw_fd(),))
+    let os = OS.get_or_try_init(py, || py.import(intern!(py, "os")).map(Bound::unbind))?;
+    os.bind(py)
+        .reach(intern!(py, "fstat"), (found.as_raw_fd(),))
         .map(Some)
 }
 
