@@ -20,11 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.suite import loops  # noqa: E402  # the script runs from any folder
-from benchmarks.workloads import echo, streams  # noqa: E402
+from benchmarks.suite import loops
+from benchmarks.workloads import echo, streams
 
 KINDS = {"protocol": echo.serving(echo.Echo), "streams": streams.serving(streams.by_lines)}
 MESSAGE = b"x" * 63 + b"\n"
