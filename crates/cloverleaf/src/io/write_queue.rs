@@ -50,12 +50,15 @@ impl Deref for Piece {
 }
 
 /// Bytes in order, waiting for the kernel.
+///
+/// Begins, by `repr(C)`, with what tells whether there are any, which is all that most writes ask.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct WriteQueue {
+    len: usize,
     pieces: VecDeque<Piece>,
     /// How much of the first piece has gone.
     offset: usize,
-    len: usize,
     /// The descriptor is known not to be a socket.
     plain: bool,
 }
