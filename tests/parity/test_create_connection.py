@@ -350,7 +350,7 @@ async def test_a_connect_in_progress_does_not_block_the_loop(
     real = socket.getaddrinfo
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        free.wait(5)
+        free.wait(60)
         return real(*args, **kwargs)
 
     async with listening(loop) as ((_, port), _made):

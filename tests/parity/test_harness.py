@@ -34,7 +34,7 @@ def run_tests(folder: Path, source: str, *options: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         env={**os.environ, "PYTHONPATH": str(SUITE)},
     )
     return ended.stdout + ended.stderr

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 60.0
 
 
 def descriptors() -> dict[int, str]:

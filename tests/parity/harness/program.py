@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .kinds import Kind
 
-SECONDS = 8.0
+SECONDS = 90.0
 
 
 @dataclass(frozen=True)
