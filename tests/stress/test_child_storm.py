@@ -58,11 +58,16 @@ def resident_kib() -> int:
 @pytest.mark.deadline(240)
 def test_a_thousand_children_leave_nothing_behind(loop: Loop) -> None:
     loop.run_until_complete(many(CHILDREN // 4))
-    maps, resident = mappings(), resident_kib()
-    loop.run_until_complete(many(CHILDREN))
-    assert not children()
-    assert mappings() < maps + 20
-    assert resident_kib() < resident + 8192
+    # How many children and threads there are at once is chance; a leak grows each time.
+    for _ in range(3):
+        maps, resident = mappings(), resident_kib()
+        loop.run_until_complete(many(CHILDREN))
+        assert not children()
+        more_maps, more_kib = mappings() - maps, resident_kib() - resident
+        if more_maps < 20 and more_kib < 8192:
+            break
+    assert more_maps < 20
+    assert more_kib < 8192
 
 
 @pytest.mark.deadline(240)

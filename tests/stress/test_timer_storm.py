@@ -51,10 +51,14 @@ def test_timers_in_callbacks_of_timers_go_on_in_order(loop: Loop) -> None:
         seen.append(due)
         if left:
             loop.call_at(due + 1e-5, again, due + 1e-5, left - 1)
+        elif len(seen) == 20 * 51:
+            loop.stop()
 
     start = loop.time()
     for n in range(20):
         loop.call_at(start + n * 1e-3, again, start + n * 1e-3, 50)
-    loop.call_later(0.1, loop.stop)
     loop.run_forever()
-    assert len(seen) == 20 * 51
+    for n in range(20):
+        own = [due for due in seen if start + n * 1e-3 <= due < start + (n + 0.99) * 1e-3]
+        assert len(own) == 51
+        assert own == sorted(own)
