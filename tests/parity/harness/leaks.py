@@ -54,7 +54,7 @@ def children() -> frozenset[int]:
     for thread in tasks():
         try:
             listing = Path(f"/proc/self/task/{thread}/children").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         found.update(map(int, listing.split()))
     return frozenset(found)
