@@ -22,6 +22,8 @@ def start(programs: Programs, loop_name: str, http_name: str, *more: str) -> Pro
     return programs.python(
         *("-m", "uvicorn", "asgi_app:app", "--loop", LOOP_ARGUMENT[loop_name]),
         *("--http", http_name, "--ws", "websockets-sansio", *more),
+        # A client that stands still meanwhile has kept its connection.
+        *("--timeout-keep-alive", "60", "--ws-ping-timeout", "60"),
     )
 
 
