@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -19,6 +20,9 @@ MIB = 1024 * 1024
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="redis-server is not installed: apt-get install redis-server"
 )
+# Its own is 5 s, for which a machine may stand still.
+PATIENCE: dict[str, Any] = {"socket_timeout": 100, "socket_connect_timeout": 100}
+
 transports = pytest.mark.parametrize("transport", ["tcp", "unix"])
 
 
@@ -32,8 +36,8 @@ def server(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def connect(server: RedisServer, transport: str = "tcp") -> Redis:
     if transport == "unix":
-        return Redis(unix_socket_path=server.path)
-    return Redis(host="127.0.0.1", port=server.port)
+        return Redis(unix_socket_path=server.path, **PATIENCE)
+    return Redis(host="127.0.0.1", port=server.port, **PATIENCE)
 
 
 @transports
@@ -161,7 +165,9 @@ def test_a_blocking_pop_is_woken_by_a_push(run: Run, server: RedisServer) -> Non
 
 def test_a_pool_of_five_serves_a_hundred_tasks(run: Run, server: RedisServer) -> None:
     async def main() -> None:
-        pool = BlockingConnectionPool(max_connections=5, host="127.0.0.1", port=server.port)
+        pool = BlockingConnectionPool(
+            max_connections=5, timeout=100, host="127.0.0.1", port=server.port, **PATIENCE
+        )
         async with Redis.from_pool(pool) as redis:
 
             async def talk(number: int) -> None:
