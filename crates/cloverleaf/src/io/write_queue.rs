@@ -429,7 +429,7 @@ mod tests {
             told.send(with_more.unwrap()).unwrap();
         });
         // A thread that waits in the kernel ends with the process.
-        let heard = heard.recv_timeout(std::time::Duration::from_secs(20));
+        let heard = heard.recv_timeout(std::time::Duration::from_secs(120));
         assert_eq!(heard, Ok(Sent::WouldBlock));
     }
 
