@@ -23,11 +23,8 @@ from ._file_arguments import as_bytes, size_or_all
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
 from ._file_lines import next_lines
-from ._file_raw import AT_ONCE_BYTES, RawFile
+from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
 from ._file_turns import Turns
-
-# Seeks whose end depends on the file's length.
-_FROM_LENGTH = (os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
 
 _S = TypeVar("_S", str, bytes)
 _T = TypeVar("_T")
@@ -216,16 +213,13 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Move the position; return where it is then."""
         turn = self._take() or await self._enter()
         try:
-            raw = self._raw
-            if raw.may_ask and whence in _FROM_LENGTH and not self._file.closed:
-                await self._flush()
-                await raw.ask_where(offset, whence)
-            elif not raw._access:
+            if self._raw.may_ask and whence in FROM_LENGTH and not self._file.closed:
+                return await self._seek_asking(offset, whence)
+            if not self._raw._access:
                 # There is nothing to write before.
                 return int(self._file.seek(offset, whence))
             return int(await self._do(self._file.seek, offset, whence))
         finally:
-            self._raw.sought = None
             self._turns.leave(turn)
 
     async def tell(self) -> int:
@@ -442,6 +436,14 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._file.flush()
         finally:
             self._raw.blocks = is_blocking
+
+    async def _seek_asking(self, offset: int, whence: int) -> int:
+        await self._flush()
+        await self._raw.ask_where(offset, whence)
+        try:
+            return int(self._file.seek(offset, whence))
+        finally:
+            self._raw.sought = None
 
     async def _flush(self) -> None:
         await self._do(self._file.flush)

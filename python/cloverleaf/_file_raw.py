@@ -27,6 +27,9 @@ from ._file_left import Left
 # What the loop's own thread reads and writes at most.
 AT_ONCE_BYTES = 1024 * 1024
 
+# Seeks whose end depends on the file's length.
+FROM_LENGTH = (os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
+
 
 class RawFile(Left, io.RawIOBase):
     """One open descriptor, for the stack above it."""
@@ -136,7 +139,7 @@ class RawFile(Left, io.RawIOBase):
             return len(data)
         if self.is_seekable and not self.reads_block:
             count = self.native._try_readinto(buffer, self.position)
-            if count and self._access == os.O_RDWR and not self.is_unbuffered:
+            if self._access and count and not self.is_unbuffered:
                 count = self._filled(buffer, count)
         else:
             count = self._readinto_now(buffer) if self.reads_block else None
@@ -151,7 +154,8 @@ class RawFile(Left, io.RawIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes | None:
         """Return what is at hand, at most `size` bytes; None if that is nothing."""
-        size = size_or_all(size)
+        if type(size) is not int or size > sys.maxsize:
+            size = size_or_all(size)
         if size < 0:
             return self.readall()
         self._check_readable()
@@ -216,9 +220,12 @@ class RawFile(Left, io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position."""
-        whence = operator.index(whence)
-        self._check_open()
-        offset = operator.index(offset)
+        if type(whence) is not int:
+            whence = operator.index(whence)
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if type(offset) is not int:
+            offset = operator.index(offset)
         if whence == os.SEEK_CUR and self.is_seekable:
             offset, whence = offset + self.position, os.SEEK_SET
         if whence == os.SEEK_SET and 0 <= offset <= self.known_to:
