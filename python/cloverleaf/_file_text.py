@@ -7,6 +7,7 @@ what its buffer did not take: so that buffer holds what has to wait, and says th
 
 import asyncio
 import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from ._file_raw import AT_ONCE_BYTES, RawFile
 
 # What the text layer reads at a time, or the buffer below it: the larger of the two.
 _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
+
+# Whether reads of text first write what is unwritten, as `tell` does in every version.
+_READS_WRITE_FIRST = sys.version_info >= (3, 13)
 
 
 class TextFile(File[str]):
@@ -101,6 +105,11 @@ class TextFile(File[str]):
             return await self._read("readline", -1)
         return str(self._file.readline())
 
+    async def _place(self) -> int | None:
+        # To tell would write what is unwritten, and what comes of a read then would be another's.
+        can_tell = _READS_WRITE_FIRST or not self._is_dirty
+        return await super()._place() if can_tell else None
+
     def _take_back(self, lines: list[str], began_at: int | None) -> None:
         if self._raw.is_seekable:
             self._return_to = began_at
@@ -156,7 +165,6 @@ class TextFile(File[str]):
         if not self._raw.is_seekable:
             return await self._read_stream(method, size)
         if self._raw.may_ask:
-            await self._flush()
             return await self._read_in_thread(method, size)
         # What is buffered the text layer writes itself, before it reads: when and how differs
         # between versions of Python, and programs can tell.
@@ -177,7 +185,7 @@ class TextFile(File[str]):
 
     async def _read_in_thread(self, method: str, size: int) -> str:
         """Read much: decoding alone would take the loop's thread for long."""
-        began_at = self._file.tell()
+        began_at = await self._place()
         try:
             return str(await self._fly(method, size, lambda _: None))
         except asyncio.CancelledError:

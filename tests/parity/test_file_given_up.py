@@ -253,3 +253,29 @@ async def test_an_unbuffered_line_takes_nothing_that_comes_after_it(
     os.set_blocking(reading, False)
     with os.fdopen(reading, "rb", 0) as rest:
         assert rest.read() == (b"rest" if buffering == 0 else b"")
+
+
+@pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+async def test_lines_behind_one_that_is_not_written_are_those_of_open(
+    loop: Loop, tmp_path: Path, is_cold: bool
+) -> None:
+    path = tmp_path / "file"
+    content = "".join(f"line {number}\n" for number in range(3000))
+    path.write_text(content)
+    with path.open("r+") as theirs:
+        theirs.readline()
+        theirs.seek(0)
+        theirs.write("other\n")
+        expected = list(iter(theirs.readline, ""))  # a file that iterates cannot tell
+        end = theirs.tell()
+    expected_content = path.read_text()
+    path.write_text(content)
+    async with cloverleaf.open(path, "r+") as ours:
+        if is_cold:
+            chill(ours)
+        await ours.readline()
+        await ours.seek(0)
+        await ours.write("other\n")
+        assert await ours.readlines() == expected
+        assert await ours.tell() == end
+    assert path.read_text() == expected_content
