@@ -152,7 +152,7 @@ def test_every_loop_of_every_workload_is_drawn(tmp_path: Path) -> None:
 def conversation(address: str, question: bytes) -> bytes:
     """What a server answers first."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(question)
         return connection.recv(100)
 

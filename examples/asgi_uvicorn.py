@@ -68,6 +68,7 @@ def main() -> None:
         http="httptools",
         lifespan="off",
         access_log=False,
+        timeout_keep_alive=60,
     )
 
 

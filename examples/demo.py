@@ -31,7 +31,7 @@ KINDS = {"aiohttp": "http_aiohttp.py", "uvicorn": "asgi_uvicorn.py"}
 LOOPS = ("cloverleaf", "asyncio")
 BODY = "Hello, world\n"
 WARM_UP_S = 0.1
-STOP_DEADLINE_S = 10
+STOP_DEADLINE_S = 60
 
 
 @dataclass

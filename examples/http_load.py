@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from urllib.parse import urlsplit
 
-LAST_ANSWER_S = 5  # How long a request under way at the end may still take.
+LAST_ANSWER_S = 60  # How long a request under way at the end may still take.
 
 
 @dataclass

@@ -19,63 +19,11 @@
 set -uo pipefail
 # shellcheck source=tools/environment.sh
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# shellcheck source=tools/steps.sh
+. "$ROOT/tools/steps.sh"
 cd "$ROOT" || exit 1
 
-STEP_LIMIT=${STEP_LIMIT:-30m} # a step that takes longer hangs
 LOGS=$ROOT/target/logs
-NAMES=() RESULTS=() SECONDS_OF=() CLOSINGS=()
-FAILED=0
-
-# -- steps -------------------------------------------------------------------------------------
-
-# step NAME COMMAND...: runs it, shows and logs what it prints, and notes how it ended. Status 77 means
-# that it cannot be done here; its last line says why.
-step() {
-    local name=$1 began=$SECONDS status
-    local log=$LOGS/${name//[^a-z0-9.]/-}.log
-    shift
-    say "$name"
-    "$@" </dev/null 2>&1 | tee "$log"
-    status=${PIPESTATUS[0]}
-    note "$name" "$status" $((SECONDS - began)) "$(closing_line "$log")"
-    return "$status"
-}
-
-note() {
-    NAMES+=("$1") SECONDS_OF+=("$3") CLOSINGS+=("$4")
-    if (($2 == 0)); then
-        RESULTS+=(ok)
-    elif (($2 == 77)); then
-        RESULTS+=(skipped)
-    else
-        RESULTS+=("FAILED ($2)")
-        FAILED=$((FAILED + 1))
-    fi
-}
-
-skip() {
-    printf '\n==> %s: skipped, %s\n' "$1" "$2"
-    NAMES+=("$1") RESULTS+=(skipped) SECONDS_OF+=(0) CLOSINGS+=("$2")
-}
-
-# The last line that says something, without colours and rulers.
-closing_line() {
-    sed -e 's/\x1b\[[0-9;]*m//g' -e 's/^[=[:space:]]*//' -e 's/[=[:space:]]*$//' "$1" |
-        grep -v '^-*$' | tail -1 | cut -c1-100
-}
-
-limited() { timeout --foreground -k 30 "$STEP_LIMIT" "$@"; }
-
-summary() {
-    local index
-    printf '\n%-34s %-13s %6s  %s\n' step result time 'closing line'
-    for index in "${!NAMES[@]}"; do
-        printf '%-34s %-13s %5ss  %s\n' "${NAMES[index]}" "${RESULTS[index]}" \
-            "${SECONDS_OF[index]}" "${CLOSINGS[index]}"
-    done
-    printf '\n%d steps, %d failed, %d s\n' "${#NAMES[@]}" "$FAILED" "$SECONDS"
-    ((FAILED == 0))
-}
 
 # -- environments ------------------------------------------------------------------------------
 
@@ -228,7 +176,8 @@ conformance() {
     build "$python" || return
     mkdir -p target/conformance
     suite=("$(venv_of "$python")/bin/python" tests/conformance/run_cpython_suite.py
-        --loop cloverleaf -j 2 --known-failures tests/conformance/known_failures/cloverleaf.txt)
+        --loop cloverleaf -j 2 --timeout 100 --retries 2
+        --known-failures tests/conformance/known_failures/cloverleaf.txt)
     step "conformance $version" limited "${suite[@]}" --json "target/conformance/$version.json"
     [[ $python == "$PRIMARY" ]] || return
     for backend in "${BACKENDS[@]}"; do

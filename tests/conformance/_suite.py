@@ -115,7 +115,7 @@ class Suite:
         worker = self.start_worker(["--collect", *names])
         modules: dict[str, Event] = {}
         try:
-            for event in worker.events(lambda: 120):
+            for event in worker.events(lambda: 300):
                 if event["event"] == "ready":
                     self.ready = event
                 elif event["event"] == "module":

@@ -56,7 +56,7 @@ class Worker:
     def wait(self) -> int | None:
         """Return the exit status, or None if the process does not end."""
         try:
-            return self.process.wait(10)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             return None
 
@@ -64,7 +64,7 @@ class Worker:
         """Have faulthandler write every thread's stack to the log, which it does on SIGABRT."""
         try:
             self.process.send_signal(signal.SIGABRT)
-            self.process.wait(3)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             pass  # end() kills it
 

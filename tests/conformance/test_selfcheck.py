@@ -160,7 +160,7 @@ def test_a_runner_that_is_stopped_leaves_no_process_behind() -> None:
         assert any(line.startswith("passed") for line in iter(runner.stdout.readline, ""))
         workers = children(runner.pid)
         runner.send_signal(signal.SIGTERM)
-        runner.wait(30)
+        runner.wait(90)
     assert workers
     assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
 

@@ -25,7 +25,7 @@ from _outcomes import Run, Verdict, compare, read_run
 from _suites import HERE, Suite, read_suites
 
 ROOT = HERE.parent.parent
-LIMIT = 900  # seconds for one run of a suite
+LIMIT = 1500  # seconds for one run of a suite
 
 
 @dataclass(frozen=True)

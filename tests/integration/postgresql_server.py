@@ -21,7 +21,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 USER = "leaf"
 READY = "database system is ready to accept connections"
 MAKE_DEADLINE_S = 120
-START_DEADLINE_S = 60
+START_DEADLINE_S = 120
 
 
 class PostgresqlServer(NamedTuple):

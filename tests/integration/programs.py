@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-DEADLINE_S = 15
+DEADLINE_S = 60
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 

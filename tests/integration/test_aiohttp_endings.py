@@ -124,7 +124,7 @@ def test_cleanup_lets_a_request_in_flight_finish(run: Run) -> None:
 
         app = web.Application()
         app.router.add_get("/", slow)
-        runner = web.AppRunner(app, shutdown_timeout=10)
+        runner = web.AppRunner(app, shutdown_timeout=60)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
@@ -178,7 +178,7 @@ def test_run_app_stops_in_order_on_a_signal(
 ) -> None:
     program = programs.python("run_app_program.py", loop_name)
     port = int(program.wait_for_line(r"listening on (\d+)")[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = client.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200")

@@ -141,7 +141,12 @@ def test_anyio_deadlines_cancel_on_time(loop_factory: LoopFactory) -> None:
         assert scope.cancelled_caught
         return time.monotonic() - start
 
-    assert 0.05 <= anyio_run(main, loop_factory) < 2
+    # None is early, and one in time is enough: the machine may stand still meanwhile.
+    taken: list[float] = []
+    while not taken or (taken[-1] >= 2 and len(taken) < 10):
+        taken.append(anyio_run(main, loop_factory))
+    assert min(taken) >= 0.05
+    assert taken[-1] < 2
 
 
 def test_an_anyio_portal_starts_the_loop_in_a_thread(
@@ -155,7 +160,7 @@ def test_an_anyio_portal_starts_the_loop_in_a_thread(
     with anyio.from_thread.start_blocking_portal("asyncio", options) as portal:
         module, thread = portal.call(where)
         futures = [portal.start_task_soon(where) for _ in range(20)]
-        assert {future.result(10)[1] for future in futures} == {thread}
+        assert {future.result(60)[1] for future in futures} == {thread}
     assert module.partition(".")[0] == loop_name
     assert thread != threading.get_ident()
 
@@ -168,7 +173,7 @@ def test_httpx_talks_to_aiohttp(run: Run) -> None:
     async def main() -> None:
         app = web.Application(client_max_size=2**24)
         app.router.add_post("/", mirror)
-        async with served(app) as url, httpx.AsyncClient(trust_env=False) as client:
+        async with served(app) as url, httpx.AsyncClient(trust_env=False, timeout=60) as client:
 
             async def ask(number: int) -> None:
                 body = f"request {number} ".encode() * (number * 100 + 1)
@@ -197,7 +202,7 @@ def test_httpx_streams_a_large_answer(run: Run) -> None:
         app.router.add_get("/", large)
         async with (
             served(app) as url,
-            httpx.AsyncClient(trust_env=False) as client,
+            httpx.AsyncClient(trust_env=False, timeout=60) as client,
             client.stream("GET", url) as response,
         ):
             received = b"".join([chunk async for chunk in response.aiter_bytes()])
@@ -216,7 +221,7 @@ def test_httpx_times_out_and_goes_on(run: Run) -> None:
 
         app = web.Application()
         app.router.add_get("/", slow)
-        async with served(app) as url, httpx.AsyncClient(trust_env=False) as client:
+        async with served(app) as url, httpx.AsyncClient(trust_env=False, timeout=60) as client:
             with pytest.raises(httpx.ReadTimeout):
                 await client.get(url, timeout=0.05)
             may_answer.set()

@@ -20,7 +20,7 @@ transports = pytest.mark.parametrize("transport", ["tcp", "unix"])
 def where(server: PostgresqlServer, transport: str = "tcp") -> dict[str, Any]:
     """How to reach the server."""
     host = "127.0.0.1" if transport == "tcp" else server.directory
-    return {"host": host, "port": server.port, "user": USER, "database": "postgres", "timeout": 15}
+    return {"host": host, "port": server.port, "user": USER, "database": "postgres", "timeout": 60}
 
 
 @transports

@@ -16,7 +16,7 @@ def test_the_echo_server_echoes_and_stops_in_order(loop_name: str, programs: Pro
     program = programs.python(str(EXAMPLES / "echo_server.py"), "--loop", loop_name, "--port", "0")
     port = int(program.wait_for_line(r"Serving on 127\.0\.0\.1:(\d+)")[1])
     message = bytes(range(256)) * (MIB // 256)
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(message[:1000])
         with client.makefile("rb") as file:
             assert file.read(1000) == message[:1000]
@@ -30,7 +30,7 @@ def test_the_demo_serves_measures_and_says_so(loop_name: str, programs: Programs
     program = programs.python(
         str(EXAMPLES / "demo.py"), "--loops", loop_name, "--seconds", "0.4", "--rounds", "1"
     )
-    assert program.wait(30) == 0, program.text()
+    assert program.wait(90) == 0, program.text()
     text = program.text()
     assert text.count("HTTP/1.1 200 OK") == 2
     assert text.count(f'"loop": "{loop_name}.') == 2

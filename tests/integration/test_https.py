@@ -58,7 +58,7 @@ async def visited(*, demanding: bool = False) -> AsyncIterator[aiohttp.ClientSes
     app.router.add_get("/body", body)
     app.router.add_get("/who", who)
     app.router.add_get("/shout", shout)
-    runner = web.AppRunner(app, shutdown_timeout=5)
+    runner = web.AppRunner(app, shutdown_timeout=60)
     await runner.setup()
     try:
         context = demanding_context() if demanding else server_context()

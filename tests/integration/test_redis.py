@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -19,6 +20,9 @@ MIB = 1024 * 1024
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="redis-server is not installed: apt-get install redis-server"
 )
+# Its own is 5 s, for which a machine may stand still.
+PATIENCE: dict[str, Any] = {"socket_timeout": 100, "socket_connect_timeout": 100}
+
 transports = pytest.mark.parametrize("transport", ["tcp", "unix"])
 
 
@@ -32,8 +36,8 @@ def server(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def connect(server: RedisServer, transport: str = "tcp") -> Redis:
     if transport == "unix":
-        return Redis(unix_socket_path=server.path)
-    return Redis(host="127.0.0.1", port=server.port)
+        return Redis(unix_socket_path=server.path, **PATIENCE)
+    return Redis(host="127.0.0.1", port=server.port, **PATIENCE)
 
 
 @transports
@@ -94,7 +98,7 @@ def test_published_messages_arrive_in_order(run: Run, server: RedisServer) -> No
     async def main() -> None:
         async with connect(server) as redis, redis.pubsub() as pubsub:
             await pubsub.subscribe("leaves")
-            first = await pubsub.get_message(timeout=5)
+            first = await pubsub.get_message(timeout=60)
             assert first is not None
             assert first["type"] == "subscribe"
 
@@ -105,7 +109,7 @@ def test_published_messages_arrive_in_order(run: Run, server: RedisServer) -> No
             publishing = asyncio.create_task(publish())
             heard: list[int] = []
             while len(heard) < 500:
-                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=60)
                 assert message is not None, f"no message after {len(heard)}"
                 heard.append(int(message["data"]))
             await publishing
@@ -121,7 +125,7 @@ def test_a_cancelled_blocking_pop_takes_nothing_and_mixes_no_answers(
     async def main() -> None:
         async with connect(server, transport) as redis:
             for number in range(10):
-                popping = asyncio.create_task(pop(redis, timeout_s=30))
+                popping = asyncio.create_task(pop(redis, timeout_s=100))
                 await blocked_clients_are(1, redis)
                 popping.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -150,7 +154,7 @@ async def blocked_clients_are(count: int, redis: Redis) -> None:
 def test_a_blocking_pop_is_woken_by_a_push(run: Run, server: RedisServer) -> None:
     async def main() -> None:
         async with connect(server) as redis:
-            popping = asyncio.create_task(pop(redis, timeout_s=10))
+            popping = asyncio.create_task(pop(redis, timeout_s=100))
             await blocked_clients_are(1, redis)
             await redis.rpush("queue", "woken")
             assert await popping == [b"queue", b"woken"]
@@ -161,7 +165,9 @@ def test_a_blocking_pop_is_woken_by_a_push(run: Run, server: RedisServer) -> Non
 
 def test_a_pool_of_five_serves_a_hundred_tasks(run: Run, server: RedisServer) -> None:
     async def main() -> None:
-        pool = BlockingConnectionPool(max_connections=5, host="127.0.0.1", port=server.port)
+        pool = BlockingConnectionPool(
+            max_connections=5, timeout=100, host="127.0.0.1", port=server.port, **PATIENCE
+        )
         async with Redis.from_pool(pool) as redis:
 
             async def talk(number: int) -> None:
@@ -181,7 +187,7 @@ def test_a_killed_client_hears_it_and_connects_again(run: Run, server: RedisServ
         async with connect(server) as admin, connect(server) as redis:
             async with redis.pubsub() as pubsub:
                 await pubsub.subscribe("leaves")
-                assert await pubsub.get_message(timeout=5) is not None
+                assert await pubsub.get_message(timeout=60) is not None
                 await admin.client_kill_filter(_type="pubsub")
                 with pytest.raises(RedisConnectionError):
                     await listen_without_reconnecting(pubsub.connection)

@@ -15,13 +15,15 @@ from .programs import Program, Programs
 MIB = 1024 * 1024
 LOOP_ARGUMENT = {"asyncio": "asyncio", "cloverleaf": "cloverleaf:new_event_loop"}
 HTTP_IMPLEMENTATIONS = ("h11", "httptools")
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 def start(programs: Programs, loop_name: str, http_name: str, *more: str) -> Program:
     return programs.python(
         *("-m", "uvicorn", "asgi_app:app", "--loop", LOOP_ARGUMENT[loop_name]),
         *("--http", http_name, "--ws", "websockets-sansio", *more),
+        # A client that stands still meanwhile has kept its connection.
+        *("--timeout-keep-alive", "60", "--ws-ping-timeout", "60"),
     )
 
 
@@ -123,7 +125,7 @@ def test_sixteen_clients_at_once_each_get_their_own(port: int) -> None:
 
 
 def test_a_websocket_echoes(port: int) -> None:
-    with connect(f"ws://127.0.0.1:{port}/", max_size=2 * MIB) as ws:
+    with connect(f"ws://127.0.0.1:{port}/", max_size=2 * MIB, open_timeout=TIMEOUT_S) as ws:
         for message in ("hello", bytes(MIB), "again"):
             ws.send(message)
             assert ws.recv(TIMEOUT_S) == message

@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
-from websockets.asyncio.client import connect, unix_connect
-from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.asyncio import client, server
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from .conftest import Run
 
 MIB = 1024 * 1024
+
+# Their own patience is short for a machine that stands still now and then.
+connect = partial(client.connect, open_timeout=60, close_timeout=60, ping_timeout=60)
+unix_connect = partial(client.unix_connect, open_timeout=60, close_timeout=60, ping_timeout=60)
+serve = partial(server.serve, open_timeout=60, close_timeout=60, ping_timeout=60)
+unix_serve = partial(server.unix_serve, open_timeout=60, close_timeout=60, ping_timeout=60)
 
 
 async def echo(connection: ServerConnection) -> None:

@@ -142,7 +142,7 @@ async def test_what_others_write_later_is_not_seen_before_it(loop: Loop, by: str
     async with accustomed(loop) as (protocol, peer), accepted(loop, Recorder) as (other, its_peer):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as notified:
             notified.bind(("127.0.0.1", 0))
-            notified.settimeout(5)
+            notified.settimeout(60)
             notifier, _ = await loop.create_datagram_endpoint(
                 asyncio.DatagramProtocol, remote_addr=notified.getsockname()
             )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -106,9 +108,45 @@ async def test_a_factory_that_raises_leaves_nothing(loop: Loop) -> None:
             await loop.create_connection(factory, *listener.getsockname())
         peer, _ = listener.accept()
         with peer:
-            peer.settimeout(5)
+            peer.settimeout(60)
             if sys.version_info >= (3, 14) or "cloverleaf" in type(loop).__module__:
                 assert peer.recv(1) == b""
+
+
+class Factory:
+    """Makes protocols, or raises; who keeps a frame of the attempt keeps it alive."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails = fails
+
+    def __call__(self) -> asyncio.Protocol:
+        if self.fails:
+            raise LookupError("no protocol")
+        return Quiet()
+
+
+@pytest.mark.parametrize("end", ["refused", "cancelled", "no protocol"])
+async def test_a_failure_leaves_no_cycle_behind(loop: Loop, end: str) -> None:
+    factory = Factory(fails=end == "no protocol")
+    known = weakref.ref(factory)
+    sock, (host, port) = refusing()
+    gc.disable()
+    try:
+        with sock:
+            if end != "refused":
+                sock.listen()
+            task = loop.create_task(loop.create_connection(factory, host, port))
+            del factory
+            if end == "cancelled":
+                await asyncio.sleep(0)
+                task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() or isinstance(task.exception(), OSError | LookupError)
+            del task
+            await turns(3)
+            assert known() is None
+    finally:
+        gc.enable()
 
 
 async def test_many_connect_at_once(loop: Loop) -> None:

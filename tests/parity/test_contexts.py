@@ -346,7 +346,7 @@ def test_a_stranger_runs_the_steps_of_a_task_and_the_callbacks_of_a_future(loop:
     assert seen == [future]
     assert runs == [1]
     task = asyncio.Task(work(), loop=loop, context=stranger)
-    assert loop.run_until_complete(asyncio.wait_for(task, 10)) == 5
+    assert loop.run_until_complete(asyncio.wait_for(task, 60)) == 5
     assert len(runs) == 4
 
 

@@ -84,7 +84,7 @@ async def test_another_file_is_not_replaced(loop: Loop, tmp_path: Path) -> None:
 
 async def test_a_socket_pair_can_be_adopted(loop: Loop) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    theirs.settimeout(5)
+    theirs.settimeout(60)
     with theirs:
         async with endpoint(loop, sock=ours) as box:
             assert box.transport.get_extra_info("peername") == ""

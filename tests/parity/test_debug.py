@@ -26,6 +26,13 @@ def slow(seconds: float) -> None:
         pass
 
 
+def told(logged: Complaints, begins: str, names: str = "") -> str:
+    """Return the one message of this kind; what else took long by bad luck may be told of, too."""
+    found = [each for each in logged.take() if each.startswith(begins) and names in each]
+    (message,) = found
+    return message
+
+
 def test_debug_mode_is_off_and_can_be_set(loop: Loop) -> None:
     assert loop.get_debug() is False
     loop.set_debug(True)
@@ -43,8 +50,8 @@ def test_a_slow_callback_is_logged_by_name(loop: Loop, logged: Complaints) -> No
     loop.slow_callback_duration = 0.01
     loop.call_soon(slow, 0.012)
     turn(loop)
-    (message,) = logged.take()
-    assert re.fullmatch(r"Executing <Handle slow\(.* took 0\.\d{3} seconds", message)
+    message = told(logged, "Executing <Handle slow(")
+    assert re.fullmatch(r"Executing <Handle slow\(.* took \d+\.\d{3} seconds", message)
     assert "test_debug.py" in message
 
 
@@ -53,8 +60,7 @@ def test_a_slow_timer_is_logged(loop: Loop, logged: Complaints) -> None:
     loop.slow_callback_duration = 0.01
     loop.call_later(0, slow, 0.012)
     turn(loop)
-    (message,) = logged.take()
-    assert message.startswith("Executing <TimerHandle when=")
+    told(logged, "Executing <TimerHandle when=", "slow(")
 
 
 def test_a_slow_task_is_logged_by_the_coroutines_name(loop: Loop, logged: Complaints) -> None:
@@ -64,9 +70,7 @@ def test_a_slow_task_is_logged_by_the_coroutines_name(loop: Loop, logged: Compla
     loop.set_debug(True)
     loop.slow_callback_duration = 0.01
     loop.run_until_complete(crunching())
-    (message,) = logged.take()
-    assert message.startswith("Executing <Task ")
-    assert "crunching" in message
+    told(logged, "Executing <Task ", "crunching")
 
 
 def test_a_slow_watcher_is_logged(loop: Loop, logged: Complaints) -> None:
@@ -82,8 +86,7 @@ def test_a_slow_watcher_is_logged(loop: Loop, logged: Complaints) -> None:
     loop.slow_callback_duration = 0.01
     loop.add_writer(writing, slow_watcher)
     turns_until(loop, lambda: seen)
-    (message,) = logged.take()
-    assert message.startswith("Executing <Handle ")
+    told(logged, "Executing <Handle ", "slow_watcher")
     os.close(reading)
     os.close(writing)
 
@@ -107,8 +110,9 @@ def test_a_slow_protocol_is_logged(loop: Loop, logged: Complaints) -> None:
     peer.sendall(b"x")
     peer.close()
     loop.run_forever()
-    (message,) = [each for each in logged.take() if each.startswith("Executing ")]
-    assert " took 0.0" in message
+    # The end of file is told of as well, if that took long by bad luck.
+    first = next(each for each in logged.take() if each.startswith("Executing "))
+    assert re.search(r"Transport.* took \d+\.\d{3} seconds$", first)
 
 
 def test_a_slow_callback_that_cancels_its_handle_is_still_named(
@@ -124,13 +128,12 @@ def test_a_slow_callback_that_cancels_its_handle_is_still_named(
     loop.slow_callback_duration = 0.01
     handles.append(loop.call_soon(cancelling))
     turn(loop)
-    (message,) = logged.take()
-    assert "cancelling" in message
+    told(logged, "Executing <Handle ", "cancelling")
 
 
 def test_quick_callbacks_are_not_logged(loop: Loop, logged: Complaints) -> None:
     loop.set_debug(True)
-    loop.slow_callback_duration = 5
+    loop.slow_callback_duration = 3600
     loop.call_soon(slow, 0.001)
     turn(loop)
     assert logged.take() == []
@@ -228,6 +231,7 @@ def test_the_exception_handler_is_told_where_a_handle_was_made(
 
 def test_the_logged_exception_says_where_a_handle_was_made(loop: Loop, logged: Complaints) -> None:
     loop.set_debug(True)
+    loop.slow_callback_duration = 3600
     loop.call_soon(divmod, 1, 0)
     turn(loop)
     (message,) = logged.take()

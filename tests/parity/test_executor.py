@@ -90,7 +90,7 @@ async def test_cancelling_a_job_that_runs_leaves_the_thread_alone(loop: Loop) ->
 
     def work() -> int:
         begun.set()
-        ended.append(go_on.wait(5))
+        ended.append(go_on.wait(60))
         return 1
 
     future = loop.run_in_executor(None, work)
@@ -109,7 +109,7 @@ async def test_jobs_that_the_default_executor_cancels_are_cancelled(loop: Loop) 
 
     def work() -> bool:
         begun.set()
-        return go_on.wait(5)
+        return go_on.wait(60)
 
     first = loop.run_in_executor(None, work)
     assert await loop.run_in_executor(None, begun.wait, 5)
@@ -166,11 +166,11 @@ async def test_shutdown_waits_for_running_jobs(loop: Loop) -> None:
 
     def job() -> None:
         begun.set()
-        free.wait(5)
+        free.wait(60)
         seen.append(1)
 
     future = loop.run_in_executor(None, job)
-    assert begun.wait(5)
+    assert begun.wait(60)
     shutdown = loop.create_task(loop.shutdown_default_executor())
     for _ in range(3):
         await asyncio.sleep(0)
@@ -203,10 +203,10 @@ if sys.version_info >= (3, 12):  # the timeout of shutdown_default_executor is n
 
         def job() -> None:
             begun.set()
-            free.wait(5)
+            free.wait(60)
 
         future = loop.run_in_executor(None, job)
-        assert begun.wait(5)
+        assert begun.wait(60)
         with pytest.warns(RuntimeWarning, match=r"did not finishing joining its threads within"):
             await loop.shutdown_default_executor(timeout=0.01)
         free.set()

@@ -17,7 +17,7 @@ from .harness.types import Loop
 
 LOUD = 64
 
-DEADLINE = 20.0
+DEADLINE = 90.0
 
 
 class Listening(asyncio.Protocol):

@@ -93,7 +93,7 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
 
     file, closing = first.run_until_complete(begin())
     first.close()
-    second.run_until_complete(asyncio.wait_for(file.close(), 10))
+    second.run_until_complete(asyncio.wait_for(file.close(), 60))
     assert file.closed
     assert path.read_bytes() == b"kept"
     del file, closing

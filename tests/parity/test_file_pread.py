@@ -79,7 +79,7 @@ async def test_it_is_a_coroutine(loop: Loop, path: Path) -> None:
             await read
         both = await asyncio.gather(file.pread(2, 0), file.pread(offset=2, size=2))
         assert list(both) == [CONTENT[:2], CONTENT[2:4]]
-        assert await asyncio.wait_for(file.pread(3, 3), 5) == CONTENT[3:6]
+        assert await asyncio.wait_for(file.pread(3, 3), 60) == CONTENT[3:6]
         assert str(inspect.signature(type(file).pread)) == "(self, /, size, offset)"
 
 

@@ -14,7 +14,7 @@ import cloverleaf
 from .harness.turns import turns
 from .harness.types import Loop
 
-SECONDS = 8
+SECONDS = 60
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ async def test_open_can_be_a_task(loop: Loop, path: Path) -> None:
     file = await asyncio.create_task(cloverleaf.open(path, "rb"))
     assert await asyncio.create_task(file.read(3)) == CONTENT[:3]
     assert await asyncio.create_task(file.pread(3, 1)) == CONTENT[1:4]
-    await asyncio.wait_for(file.close(), 5)
+    await asyncio.wait_for(file.close(), 60)
 
 
 async def test_an_exception_in_the_block_closes_the_file(loop: Loop, path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_what_a_given_up_opener_opens_is_closed(loop: Loop, path: Path) ->
 
     def opener(name: Any, flags: int) -> int:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         opened.append(os.open(name, flags))
         return opened[0]
 

@@ -168,7 +168,7 @@ def call():
 calls = threading.Thread(target=call)
 calls.start()
 def work():
-    signal.alarm(5)  # a child that waits for a lock ends by this
+    signal.alarm(60)  # a child that waits for a lock ends by this
     try:
         loop.call_soon_threadsafe(print)
         loop.close()
@@ -199,7 +199,7 @@ class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "cloverleaf._starting":
             importing.set()
-            assert forking.wait(5)
+            assert forking.wait(60)
 def start():
     loop = new_event_loop()
     try:
@@ -218,7 +218,7 @@ async def ended(loop):
     transport.close()
     return code
 def work():
-    signal.alarm(7)
+    signal.alarm(60)
     return start()
 if sys.version_info < (3, 12):
     asyncio.set_child_watcher(asyncio.ThreadedChildWatcher())
@@ -249,16 +249,16 @@ def test_a_child_does_not_wait_for_what_a_thread_was_making(program: Program) ->
         def slowly(*args, **kwargs):
             if threading.current_thread() is thread:
                 begun.set()
-                forked.wait(5)
+                forked.wait(60)
             return original(*args, **kwargs)
 
         thread = threading.Thread(target=new_event_loop().create_future)
         builtins.__import__ = slowly
         thread.start()
-        assert begun.wait(5)
+        assert begun.wait(60)
         pid = os.fork()
         if pid == 0:
-            signal.alarm(5)
+            signal.alarm(60)
             new_event_loop().create_future()
             os._exit(7)
         forked.set()

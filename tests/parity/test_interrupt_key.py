@@ -44,6 +44,8 @@ except KeyboardInterrupt:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    if state == "idle":
+        program.asleep(process)
     process.send_signal(signal.SIGINT)
     ended = program.wait(process)
     assert (ended.status, ended.out, ended.err) == (0, "interrupted\n", "")
@@ -88,6 +90,7 @@ except KeyboardInterrupt:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    program.asleep(process)
     process.send_signal(signal.SIGINT)
     assert program.wait(process).out == "cleaned up\ninterrupted\n"
 
@@ -109,6 +112,7 @@ loop.close()
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    program.asleep(process)
     process.send_signal(signal.SIGINT)
     ended = program.wait(process)
     assert (ended.status, ended.out, ended.err) == (0, "interrupted False\nusable\n", "")

@@ -275,7 +275,7 @@ class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == MODULE and threading.current_thread() is not threading.main_thread():
             begun.set()
-            forking.wait(5)
+            forking.wait(60)
             forked.wait(0.5)  # without the lock, the fork does not wait for this
 
 async def nothing():
@@ -298,10 +298,10 @@ sys.meta_path.insert(0, Slow())
 os.register_at_fork(before=forking.set, after_in_parent=forked.set)
 thread = threading.Thread(target=use)
 thread.start()
-assert begun.wait(5)
+assert begun.wait(60)
 pid = os.fork()
 if pid == 0:
-    signal.alarm(5)
+    signal.alarm(60)
     use()
     os._exit(7)
 thread.join()

@@ -144,7 +144,7 @@ async def test_a_slow_getaddrinfo_does_not_block_the_loop(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [free.wait(5)])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [free.wait(60)])
     future = asyncio.ensure_future(loop.getaddrinfo("slow.example", 1))
     for _ in range(5):
         await asyncio.sleep(0)
@@ -164,7 +164,7 @@ async def test_completions_a_cancelled_lookup_ends_cancelled(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [free.wait(5)])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [free.wait(60)])
     future = asyncio.ensure_future(loop.getaddrinfo("slow.example", 1))
     await asyncio.sleep(0)
     future.cancel()

@@ -186,7 +186,7 @@ async def test_borrows_a_protocol_may_use_its_transport_in_every_call(loop: Loop
 async def test_completions_each_job_of_an_executor_ends_once(loop: Loop) -> None:
     ends: list[int] = []
     free = threading.Event()
-    works: list[Callable[[], object]] = [int, lambda: 1 // 0, lambda: free.wait(5)]
+    works: list[Callable[[], object]] = [int, lambda: 1 // 0, lambda: free.wait(60)]
     futures = [loop.run_in_executor(None, work) for work in works * 10]
     for n, future in enumerate(futures):
         future.add_done_callback(lambda _, n=n: ends.append(n))  # type: ignore[misc]
@@ -219,7 +219,7 @@ def test_completions_a_lookup_that_outlives_the_loop_harms_nobody(
 
     for patched in (False, True):
         if patched:
-            monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: free.wait(5))
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: free.wait(60))
         loop = new_loop()
         loop.run_until_complete(begin(loop))
         tasks = asyncio.all_tasks(loop)

@@ -377,6 +377,7 @@ async def test_debug_mode_tells_of_pipes(
     loop: Loop, caplog: pytest.LogCaptureFixture, logged: Complaints
 ) -> None:
     loop.set_debug(True)
+    loop.slow_callback_duration = 3600
     with caplog.at_level("DEBUG", logger="asyncio"):
         async with read_end(loop, Recorder) as (ours, writing):
             ours.transport.pause_reading()

@@ -42,7 +42,7 @@ async def serve(loop: Loop, family: int, protocol: Recorder) -> tuple[Any, socke
         host = "127.0.0.1" if family == socket.AF_INET else "::1"
         server = await loop.create_server(lambda: protocol, host, 0)
     peer = socket.socket(family)
-    peer.settimeout(5)
+    peer.settimeout(60)
     peer.connect(server.sockets[0].getsockname())
     await until(protocol.made.done)
     return server, peer
@@ -389,7 +389,7 @@ async def test_who_only_says_that_it_is_a_socket_is_asked_for_its_descriptor(loo
             return getattr(ours, name)
 
     with ours, theirs:
-        theirs.settimeout(5)
+        theirs.settimeout(60)
         passing: Any = Passing()
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=passing)
         transport.write(b"!")

@@ -257,7 +257,7 @@ def test_signal_handlers_belong_to_the_main_thread(loop: Loop) -> None:
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(loop.run_until_complete, elsewhere())
         with pytest.raises(RuntimeError, match=r"set_wakeup_fd only works in main thread"):
-            running.result(5)
+            running.result(60)
 
 
 def test_a_closed_loop_takes_no_signal_handler(loop: Loop) -> None:
@@ -293,7 +293,7 @@ def signalled_while_it_runs(loop: Loop, on_signal: Callable[[], None]) -> Iterat
     loop.call_soon(running.release)
 
     def kill() -> None:
-        running.acquire(timeout=5)
+        running.acquire(timeout=60)
         while not called.acquire(timeout=0.1):
             os.kill(os.getpid(), USR1)
 

@@ -140,7 +140,7 @@ async def test_a_failing_protocol_has_written_what_it_wrote(loop: Loop) -> None:
 
 def test_what_ends_the_loop_does_not_hold_answers_back(loop: Loop) -> None:
     ours, peer = socket.socketpair()
-    peer.settimeout(5)
+    peer.settimeout(60)
     protocol = Answering(loop)
 
     def answer(transport: asyncio.Transport) -> None:
@@ -246,7 +246,7 @@ async def test_a_socket_that_is_known_is_always_up_to_date(
     loop: Loop, act: str, whence: str
 ) -> None:
     brought, theirs = tcp_pair()
-    theirs.settimeout(5)
+    theirs.settimeout(60)
     made = (
         linked(loop, Answering, lambda: (brought, theirs))
         if whence == "brought"
@@ -319,7 +319,7 @@ async def test_a_buffered_protocol_answers_in_pieces(loop: Loop) -> None:
             self.transport.close()
 
     ours, peer = tcp_pair()
-    peer.settimeout(5)
+    peer.settimeout(60)
     with peer:
         await loop.create_connection(Answers, sock=ours)
         peer.sendall(b"in pieces")

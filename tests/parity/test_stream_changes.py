@@ -217,7 +217,7 @@ async def test_what_a_task_waits_for_is_the_future_of_the_reader(loop: Loop, sid
         known = {future: "known"}
         told: list[Any] = []
         future.add_done_callback(lambda done: told.append(known.pop(done)))
-        waited = asyncio.wait_for(next(asyncio.as_completed([future])), 10)
+        waited = asyncio.wait_for(next(asyncio.as_completed([future])), 60)
         other = loop.create_task(waited)
         peer.sendall(b"x\n")
         assert await task == b"x\n"

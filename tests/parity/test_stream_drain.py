@@ -33,7 +33,7 @@ async def test_a_drain_with_nothing_to_wait_for_takes_no_turn(loop: Loop, side: 
         writer.write(b"x")
         assert await writer.drain() is None
         assert await turns(loop, asyncio.sleep(0)) - await turns(loop, writer.drain()) == 1
-        peer.settimeout(10)
+        peer.settimeout(60)
         assert peer.recv(1) == b"x"
 
 
@@ -56,7 +56,7 @@ async def test_a_drain_waits_for_room(loop: Loop, side: str) -> None:
 
 def receive(peer: socket.socket, count: int) -> None:
     """Receive so many bytes."""
-    peer.settimeout(30)
+    peer.settimeout(60)
     while count > 0:
         count -= len(peer.recv(min(count, 1 << 20)))
 
@@ -171,6 +171,6 @@ async def test_a_writer_is_asyncios(loop: Loop) -> None:
         assert protocol._client_connected_cb.__name__ == "serve"
         writer.writelines([b"a", b"b"])
         await writer.drain()
-        peer.settimeout(10)
+        peer.settimeout(60)
         assert peer.recv(2) == b"ab"
         assert await reader.read(0) == b""

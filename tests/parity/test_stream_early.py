@@ -208,7 +208,7 @@ async def test_one_that_another_puts_under_tls_has_its_handshake(loop: Loop) -> 
         other = await first_does(many, upgrade, hello.read())
         assert other.peer is not None
         shaken = loop.run_in_executor(None, hand_shake, other.peer)
-        upgraded = await asyncio.wait_for(rest(), 5)
+        upgraded = await asyncio.wait_for(rest(), 60)
         assert upgraded is not None
         await shaken
         assert await secure.received(9) == b"under TLS"

@@ -44,7 +44,7 @@ def blocked_in_c(peer: socket.socket, count: int) -> bytes:
         if more <= 0:
             break
         received += room.raw[:more]
-    peer.settimeout(5)
+    peer.settimeout(60)
     return received
 
 
@@ -118,12 +118,12 @@ async def test_a_long_callback_delays_no_answer_of_before(loop: Loop) -> None:
         member.transport.write(b"one")
         member.transport.write(b"two")
         assert member.peer is not None
-        ends = time.monotonic() + 5
+        ends = time.monotonic() + 60
         member.peer.setblocking(False)
         while len(waiting(member.peer)) < 6 and time.monotonic() < ends:
             pass
         came.append(waiting(member.peer) == b"onetwo")
-        member.peer.settimeout(5)
+        member.peer.settimeout(60)
 
     async with clients(loop) as many:
         many.ask(answer)
@@ -215,7 +215,7 @@ async def test_what_only_a_transport_holds_is_no_garbage_while_its_answer_is_sen
             def answer(_: asyncio.Transport) -> None:
                 transport.write(b"one")
                 transport.write(b"two")
-                ends = time.monotonic() + 5
+                ends = time.monotonic() + 60
                 while len(waiting(peer)) < 6 and time.monotonic() < ends:
                     collections.append(gc.collect())
                 assert in_full(peer, 6) == b"onetwo"
@@ -273,7 +273,7 @@ async def main():
     server = await loop.create_server(Answering, "127.0.0.1", 0)
     for _ in range(5):
         peer = socket.create_connection(server.sockets[0].getsockname())
-        peer.settimeout(5)
+        peer.settimeout(60)
         peers[peer.getsockname()] = peer
     for lap in range(3):
         for peer in peers.values():
@@ -332,10 +332,9 @@ async def test_the_guard_hears_no_signal_and_sleeps_when_nothing_is_held(loop: L
             await asyncio.sleep(0.05)
             return looks() == before
 
-        laps = 0
+        # If it never sleeps, the test's deadline ends this.
         while not await is_at_rest():
-            laps += 1
-            assert laps < 50, "it never sleeps"
+            pass
 
 
 @pytest.mark.only("cloverleaf")
@@ -364,7 +363,7 @@ async def test_what_is_sent_at_once_overtakes_nothing_that_was_written_before(lo
     overtaken: list[int] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as notified:
         notified.bind(("127.0.0.1", 0))
-        notified.settimeout(5)
+        notified.settimeout(60)
         notifier, _ = await loop.create_datagram_endpoint(
             asyncio.DatagramProtocol, remote_addr=notified.getsockname()
         )

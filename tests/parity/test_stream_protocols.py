@@ -163,7 +163,7 @@ async def refused_by_its_protocol_factory(loop: Loop, contexts: list[Context]) -
     server = await loop.create_server(factory, "127.0.0.1", 0)
     async with server:
         with socket.create_connection(server.sockets[0].getsockname()) as client:
-            client.settimeout(5)
+            client.settimeout(60)
             await until(lambda: contexts)
             assert isinstance(contexts[0]["exception"], BrokenError)
             text = "Error on transport creation for incoming connection"

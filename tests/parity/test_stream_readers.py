@@ -337,7 +337,7 @@ async def test_a_read_is_a_coroutine(loop: Loop) -> None:
         assert coroutine.cr_await is not None
         assert not coroutine.cr_running
         peer.sendall(b"x\n")
-        assert await asyncio.wait_for(task, 10) == b"x\n"
+        assert await asyncio.wait_for(task, 60) == b"x\n"
         with pytest.raises(RuntimeError, match=r"^cannot reuse already awaited coroutine$"):
             await coroutine
         coroutine.close()

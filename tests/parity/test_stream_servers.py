@@ -130,7 +130,7 @@ async def test_a_server_tells_of_a_callback_that_fails(loop: Loop) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     with socket.create_connection(server.sockets[0].getsockname()) as peer:
         await until(lambda: bool(told))
-        peer.settimeout(10)
+        peer.settimeout(60)
         assert await loop.run_in_executor(None, peer.recv, 1) == b""
     server.close()
     assert told[0]["message"] == "Unhandled exception in client_connected_cb"

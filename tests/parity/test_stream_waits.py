@@ -272,7 +272,7 @@ async def test_a_read_that_is_driven_by_hand_waits_for_its_wake_up(loop: Loop) -
 async def test_a_waiter_may_be_awaited_by_another(loop: Loop) -> None:
     async with stream() as (reader, _, peer):
         task = await waiting(loop, reader.readline())
-        other = loop.create_task(asyncio.wait_for(task._fut_waiter, 10))
+        other = loop.create_task(asyncio.wait_for(task._fut_waiter, 60))
         peer.sendall(b"x\n")
         assert await task == b"x\n"
         assert await other is None
@@ -307,7 +307,7 @@ async def test_lines_are_cut_from_any_pieces(loop: Loop) -> None:
     async with stream() as (reader, _, _):
         for cut in (1, 3, 7, 64):
             text = b"".join(lines)
-            task = loop.create_task(asyncio.wait_for(read_lines(reader, len(lines)), 10))
+            task = loop.create_task(asyncio.wait_for(read_lines(reader, len(lines)), 60))
             for start in range(0, len(text), cut):
                 reader.feed_data(text[start : start + cut])
                 await asyncio.sleep(0)

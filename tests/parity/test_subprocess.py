@@ -50,7 +50,6 @@ async def test_a_program_hears_and_speaks(loop: Loop) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.deadline(60)
 async def test_64_mebibytes_go_there_and_back(loop: Loop) -> None:
     process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)
     said, _ = await process.communicate(BIG)
@@ -287,7 +286,6 @@ async def test_starting_can_be_cancelled(loop: Loop) -> None:
     assert not children()
 
 
-@pytest.mark.deadline(60)
 async def test_many_at_once(loop: Loop) -> None:
     async def one(number: int) -> bytes:
         process = await asyncio.create_subprocess_exec(*CAT, stdin=PIPE, stdout=PIPE)

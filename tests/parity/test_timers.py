@@ -219,15 +219,13 @@ def test_a_hundred_thousand_timers_run_in_order(loop: Loop) -> None:
 
 @pytest.mark.only("cloverleaf")  # asyncio rounds its sleep up to a whole millisecond
 def test_sleep_below_a_millisecond_does_not_wait_for_a_whole_one(loop: Loop) -> None:
-    async def shortest() -> float:
-        best = math.inf
-        for _ in range(30):
-            before = time.perf_counter()
-            await asyncio.sleep(0.0002)
-            best = min(best, time.perf_counter() - before)
-        return best
+    async def slept() -> float:
+        before = time.perf_counter()
+        await asyncio.sleep(0.0002)
+        return time.perf_counter() - before
 
-    assert loop.run_until_complete(shortest()) < 0.0009
+    # Once is enough: the machine may be late with any of them, and nothing makes one early.
+    assert any(loop.run_until_complete(slept()) < 0.0009 for _ in range(5000))
 
 
 async def test_wait_for_ends_what_takes_too_long(loop: Loop) -> None:
@@ -245,7 +243,7 @@ def test_a_callback_that_sets_an_earlier_timer_is_not_made_to_wait_for_a_later_o
     loop: Loop,
 ) -> None:
     seen: list[str] = []
-    loop.call_later(5, seen.append, "late")
+    loop.call_later(3600, seen.append, "late")
 
     def set_early() -> None:
         loop.call_later(0.001, seen.append, "early")

@@ -333,6 +333,7 @@ async def test_debug_mode_tells_of_failures(
     loop: Loop, caplog: pytest.LogCaptureFixture, logged: Complaints
 ) -> None:
     loop.set_debug(True)
+    loop.slow_callback_duration = 3600
     with caplog.at_level("DEBUG", logger="asyncio"):
         async with write_end(loop) as (ours, reading):
             reading.close()

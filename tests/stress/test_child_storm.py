@@ -55,17 +55,22 @@ def resident_kib() -> int:
     return int(line.split()[1])
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 def test_a_thousand_children_leave_nothing_behind(loop: Loop) -> None:
     loop.run_until_complete(many(CHILDREN // 4))
-    maps, resident = mappings(), resident_kib()
-    loop.run_until_complete(many(CHILDREN))
-    assert not children()
-    assert mappings() < maps + 20
-    assert resident_kib() < resident + 8192
+    # How many children and threads there are at once is chance; a leak grows each time.
+    for _ in range(3):
+        maps, resident = mappings(), resident_kib()
+        loop.run_until_complete(many(CHILDREN))
+        assert not children()
+        more_maps, more_kib = mappings() - maps, resident_kib() - resident
+        if more_maps < 20 and more_kib < 8192:
+            break
+    assert more_maps < 20
+    assert more_kib < 8192
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 def test_errors_of_other_threads_stay_their_own(loop: Loop) -> None:
     """A child that shares memory with threads shares the thread's `errno` that started it."""
     over = threading.Event()
@@ -108,7 +113,7 @@ def test_errors_of_other_threads_stay_their_own(loop: Loop) -> None:
     assert not wrong
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 def test_starts_can_be_cancelled_at_any_moment(loop: Loop) -> None:
     random.seed(17)
 
@@ -134,7 +139,7 @@ def test_starts_can_be_cancelled_at_any_moment(loop: Loop) -> None:
     assert not children()
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 def test_many_threads_start_children_at_once(new_loop: NewLoop) -> None:
     loops = [new_loop() for _ in range(LOOPS)]
     failures: list[BaseException] = []
@@ -153,7 +158,7 @@ def test_many_threads_start_children_at_once(new_loop: NewLoop) -> None:
     assert not failures
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 def test_forks_beside_starts_do_no_harm(loop: Loop) -> None:
     """`fork` copies what a child has in use, and nothing of that is the forked process's."""
 

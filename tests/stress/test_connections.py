@@ -7,15 +7,12 @@ import random
 import resource
 from typing import cast
 
-import pytest
-
 from parity.harness.protocols import Echo, Recorder
 from parity.harness.types import Loop
 
 CONNECTIONS = 1000
 
 
-@pytest.mark.deadline(30)
 async def test_a_thousand_connections_are_all_served(loop: Loop) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 3 * CONNECTIONS:
@@ -96,7 +93,6 @@ class Moody(asyncio.Protocol):
         return False
 
 
-@pytest.mark.deadline(30)
 async def test_random_pausing_and_sizes_lose_no_byte(loop: Loop) -> None:
     chance = random.Random(8)
     server = await loop.create_server(lambda: Moody(loop, chance), "127.0.0.1", 0)

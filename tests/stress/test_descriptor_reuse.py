@@ -6,8 +6,6 @@ import asyncio
 import random
 import socket
 
-import pytest
-
 from parity.harness.turns import turn
 from parity.harness.types import Loop
 
@@ -55,7 +53,6 @@ async def converse(address: tuple[str, int], tag: bytes, chance: random.Random) 
     return answers
 
 
-@pytest.mark.deadline(30)
 async def test_identity_a_storm_of_cancelling_closing_and_reopening_mixes_nothing(
     loop: Loop,
 ) -> None:

@@ -192,7 +192,7 @@ beside([
     lambda l: l.remove_writer(a), lambda l: l.close(), lambda l: l.run_forever(), lambda l: repr(l),
     lambda l: l.create_future(), lambda l: l.set_debug(random.random() < 0.5), lambda l: l.backend,
     lambda l: l.set_task_factory(None), lambda l: l._current_handle(), lambda l: gc.collect(0),
-    lambda l: asyncio.run_coroutine_threadsafe(asyncio.sleep(0), l).result(5),
+    lambda l: asyncio.run_coroutine_threadsafe(asyncio.sleep(0), l).result(60),
 ], work)
 a.close()
 b.close()
@@ -299,7 +299,7 @@ async def main():
     (first, here), (second, there) = await two_pairs(loop)
     def write(mine, other):
         def cross():
-            both.wait(5)
+            both.wait(60)
             try:
                 other.write(b"crossed")
             except RuntimeError as error:
@@ -313,7 +313,7 @@ async def main():
     for thread in threads:
         thread.start()
     for thread in threads:
-        await loop.run_in_executor(None, thread.join, 4)
+        await loop.run_in_executor(None, thread.join, 60)
         assert not thread.is_alive(), "each waits for the other"
     first.write(b".")
     second.write(b".")
@@ -322,7 +322,7 @@ async def main():
     print(sorted([len(here.got), len(there.got)]), said)
 
 loop = new_event_loop()
-loop.run_until_complete(asyncio.wait_for(main(), 6))
+loop.run_until_complete(asyncio.wait_for(main(), 60))
 os._exit(0)
 """
 )
@@ -364,30 +364,30 @@ async def main():
     crossing = threading.Thread(target=cross, daemon=True)
     def begin_to_cross():
         crossing.start()
-        assert reached.wait(5)
+        assert reached.wait(60)
     hooks.append(begin_to_cross)
     armed[threading.get_ident()] = lambda: second.write(PARTS)
     sys.setswitchinterval(100)  # the other thread has come to wait when this one goes on
     first.write(b"mine")
     sys.setswitchinterval(0.005)
-    crossing.join(5)
+    crossing.join(60)
     assert not crossing.is_alive()
 
     held, released = threading.Event(), threading.Event()
     def hold():
         held.set()
-        assert released.wait(5)
+        assert released.wait(60)
     hooks.append(hold)
     sending = threading.Thread(target=second.write, args=(b"tail",), daemon=True)
     sending.start()
-    assert held.wait(5)
+    assert held.wait(60)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     lost = second.get_protocol().lost
     second.close()
     released.set()
     reason = await lost
-    sending.join(5)
+    sending.join(60)
     first.write(b".")
     while not here.got.endswith(b"."):
         await asyncio.sleep(0)
@@ -395,7 +395,7 @@ async def main():
     print(reason, here.got)
 
 loop = new_event_loop()
-loop.run_until_complete(asyncio.wait_for(main(), 7))
+loop.run_until_complete(asyncio.wait_for(main(), 60))
 os._exit(0)
 """
 )

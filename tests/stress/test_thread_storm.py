@@ -17,7 +17,6 @@ THREADS = 16
 CALLS = 3000
 
 
-@pytest.mark.deadline(30)
 def test_wakeups_a_storm_of_threads_loses_nothing_and_keeps_each_order(loop: Loop) -> None:
     seen: list[list[int]] = [[] for _ in range(THREADS)]
     ready = threading.Barrier(THREADS)
@@ -31,7 +30,7 @@ def test_wakeups_a_storm_of_threads_loses_nothing_and_keeps_each_order(loop: Loo
 
     def inject(name: int) -> None:
         chance = random.Random(name)
-        ready.wait(10)
+        ready.wait(60)
         for n in range(CALLS):
             handle = loop.call_soon_threadsafe(seen[name].append, n)
             if chance.random() < 0.1:
@@ -58,7 +57,7 @@ def test_wakeups_one_call_at_a_time_always_wakes_a_sleeping_loop(loop: Loop) -> 
     def drive() -> None:
         for _ in range(laps):
             loop.call_soon_threadsafe(answered.release)
-            assert answered.acquire(timeout=5), "a wakeup was lost"
+            assert answered.acquire(timeout=60), "a wakeup was lost"
         loop.call_soon_threadsafe(loop.stop)
 
     thread = threading.Thread(target=drive)
@@ -88,7 +87,7 @@ def test_loops_in_threads_wake_each_other(new_loop: NewLoop) -> None:
         runner.start()
     drives = [asyncio.run_coroutine_threadsafe(drive(n), each) for n, each in enumerate(loops)]
     for each in drives:
-        each.result(10)
+        each.result(60)
     for each_loop in loops:
         each_loop.call_soon_threadsafe(each_loop.stop)
     for runner in runners:
@@ -135,7 +134,7 @@ def test_closing_while_threads_inject_raises_there_and_loses_no_thread(new_loop:
         loop.run_forever()
         loop.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
             assert refused.acquire(blocking=False)
 
@@ -213,8 +212,8 @@ def test_one_of_two_runs_at_once_is_refused(loop: Loop) -> None:
     for thread in threads:
         thread.start()
     ready.wait()
-    assert running.wait(5)
+    assert running.wait(60)
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     assert sorted(ends) == ["This event loop is already running", "ran"]

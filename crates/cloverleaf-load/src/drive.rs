@@ -20,7 +20,7 @@ use crate::ring::Ring;
 use crate::websocket;
 
 /// A server that answers nothing for this long has lost something.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is read from a socket at once.
 pub(crate) const BUFFER_BYTES: usize = 256 * 1024;

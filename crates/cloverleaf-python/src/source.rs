@@ -13,11 +13,14 @@ pub(crate) type Serve = fn(&Bound<'_, PyAny>, Interest) -> PyResult<()>;
 /// Who hears of a descriptor's readiness.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// The handles of `add_reader` and `add_writer`, and who waits for a socket.
-    Watch(Watch),
+    /// The handles of `add_reader` and `add_writer`, and who waits for a socket; boxed, so that the others are small.
+    Watch(Box<Watch>),
     /// A transport or a listener.
     Served(Hold, Serve),
 }
+
+/// Those of many connections lie side by side, and each turn looks all over them.
+const _: () = assert!(size_of::<Option<Source>>() <= 24, "a source is small");
 
 /// How an object is held.
 #[derive(Debug)]

@@ -116,6 +116,16 @@ impl<D: Driver, S> Reactor<D, S> {
         self.registry.remove(token)
     }
 
+    /// How many sources there are.
+    pub fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Whether there is no source.
+    pub fn is_empty(&self) -> bool {
+        self.registry.is_empty()
+    }
+
     /// The source of a token, unless it was removed.
     pub fn get(&self, token: Token) -> Option<&S> {
         self.registry.get(token)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cloverleaf::{Backend, Clock, Completion, Driver, Event, Hybrid, InUse, Op, Token, limits};
 
 const ONE: Token = Token::new(1, 0);
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A driver with a ring, unless the kernel refuses one.
 fn ringed() -> Option<Hybrid> {

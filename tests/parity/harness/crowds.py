@@ -91,7 +91,7 @@ async def clients(loop: Loop, family: int = socket.AF_INET) -> AsyncIterator[Cro
             for number in range(COUNT):
                 peer = socket.socket(family)
                 peers.append(peer)
-                peer.settimeout(5)
+                peer.settimeout(60)
                 peer.connect(server.sockets[0].getsockname())
                 await until(lambda: len(members) > number)  # noqa: B023 - called in this lap only
                 await members[-1].made
@@ -109,7 +109,7 @@ async def clients(loop: Loop, family: int = socket.AF_INET) -> AsyncIterator[Cro
 
 
 def in_full(peer: socket.socket, count: int) -> bytes:
-    """Read so many bytes, for 5 s at most each time; other threads may run Python meanwhile."""
+    """Read so many bytes, for 60 s at most each time; other threads may run Python meanwhile."""
     received = b""
     while len(received) < count:
         more = peer.recv(count - len(received))

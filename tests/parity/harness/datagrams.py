@@ -110,7 +110,7 @@ def plain_udp(host: str = "127.0.0.1") -> socket.socket:
     """Return a plain, blocking UDP socket."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.settimeout(5)
+    sock.settimeout(60)
     sock.bind((host, 0))
     return sock
 
@@ -118,7 +118,7 @@ def plain_udp(host: str = "127.0.0.1") -> socket.socket:
 def plain_unix(path: str | bytes) -> socket.socket:
     """Return a plain, blocking Unix socket for datagrams."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    sock.settimeout(5)
+    sock.settimeout(60)
     sock.bind(path)
     return sock
 

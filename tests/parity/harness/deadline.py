@@ -15,8 +15,8 @@ from types import FrameType
 
 import pytest
 
-SECONDS = 10.0
-GRACE_SECONDS = 10.0
+SECONDS = 120.0
+GRACE_SECONDS = 60.0
 
 
 class DeadlineError(BaseException):

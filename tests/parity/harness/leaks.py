@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 60.0
 
 
 def descriptors() -> dict[int, str]:
@@ -54,7 +54,7 @@ def children() -> frozenset[int]:
     for thread in tasks():
         try:
             listing = Path(f"/proc/self/task/{thread}/children").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         found.update(map(int, listing.split()))
     return frozenset(found)

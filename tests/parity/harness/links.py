@@ -68,7 +68,7 @@ async def linked(
 ) -> AsyncIterator[tuple[P, socket.socket]]:
     """Give a protocol with a transport, and the plain blocking socket at the other end."""
     ours, theirs = pair()
-    theirs.settimeout(5)
+    theirs.settimeout(60)
     with theirs:
         protocol = factory(loop)
         transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
@@ -87,7 +87,7 @@ async def accepted(
     protocol = factory(loop)
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0)
     with socket.create_connection(server.sockets[0].getsockname()) as peer:
-        peer.settimeout(5)
+        peer.settimeout(60)
         await protocol.made
         server.close()
         try:

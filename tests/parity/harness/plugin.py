@@ -7,6 +7,7 @@ coroutine on it. A test that is a coroutine function runs on its ``loop``.
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Announce our marks, keep stderr, and fail at once if a loop cannot be imported."""
+    # A shell's background job inherits an ignored SIGINT, and would hand it on to programs.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "only(kind): the test is for this loop, for a stated reason")
     config.addinivalue_line("markers", "deadline(seconds): the test may take so long")
     keep_stderr(config)

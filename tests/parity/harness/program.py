@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from .kinds import Kind
 
-SECONDS = 8.0
+SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class Program:
         )
         self._started.append(process)
         return process
+
+    def asleep(self, process: subprocess.Popen[str]) -> None:
+        """Wait until it sleeps in the kernel, where each signal wakes it.
+
+        Between Python's last look for signals and the kernel's wait, one is not noticed by a loop
+        that set no wakeup descriptor, as asyncio's has not without signal handlers of its own.
+        """
+        stat, pause = Path(f"/proc/{process.pid}/stat"), threading.Event()
+        end = time.monotonic() + SECONDS
+        while stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < end, "the program never sleeps"
+            pause.wait(0.001)
 
     def wait(self, process: subprocess.Popen[str]) -> Ended:
         """Wait for the program's end and return what it said."""

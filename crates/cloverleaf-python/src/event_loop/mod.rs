@@ -1,6 +1,7 @@
 //! `Loop`: the native half of `cloverleaf.EventLoop`.
 
 mod accept;
+mod ahead;
 mod backend;
 mod blocking;
 mod connect;

@@ -97,7 +97,7 @@ impl LoopState {
         *watch.slot(direction) = party.take();
         let wanted = watch.wanted();
         watch.told = wanted;
-        let token = self.reactor.insert(Source::Watch(watch));
+        let token = self.reactor.insert(Source::Watch(Box::new(watch)));
         if let Err(error) = self.set_interest(borrow_fd(fd), token, Interest::NONE, wanted) {
             if let Some(Source::Watch(mut watch)) = self.reactor.remove(token) {
                 *party = watch.slot(direction).take();

@@ -16,7 +16,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
-use super::{Loop, perform, watch};
+use super::{Loop, ahead, perform, watch};
 use crate::error::{ends_the_run, os_error};
 use crate::ffi::{BareCall, Owned, Reach, detached, is_alone, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
@@ -78,6 +78,8 @@ impl Drop for Run<'_, '_> {
 struct Batch<'a> {
     this: &'a Loop,
     jobs: VecDeque<Job>,
+    /// Whether the loop serves so many that what an event needs is no more in the processor's cache.
+    has_many_sources: bool,
 }
 
 impl Drop for Batch<'_> {
@@ -104,6 +106,7 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
     let mut batch = Batch {
         this,
         jobs: VecDeque::new(),
+        has_many_sources: false,
     };
     let mut is_first = true;
     while turn(slf, &mut batch, is_first)? {
@@ -127,6 +130,10 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
         if waited.is_ok() {
             state.collect(py);
             state.scheduler.take_ready(&mut batch.jobs);
+            batch.has_many_sources = state.reactor.len() > ahead::MANY;
+            if batch.has_many_sources {
+                ahead::fetch_first_sources(state, &batch.jobs);
+            }
         }
         // Something is held still if a panic has ended the turn before.
         let together = state.held.goes_together() || state.held.is_any();
@@ -150,62 +157,25 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
     Ok(true)
 }
 
-/// The handles of a shorter queue are in the processor's cache.
-const LONG: usize = 1024;
-/// How many jobs before its turn a handle is fetched into the processor's cache; its context half as many before. In that
-/// time, 1 µs, memory answers.
-const FETCHED_AHEAD: usize = 16;
-
-/// Has the processor fetch what later jobs need. Handles of a long queue, and of timers above all, lie anywhere.
-#[inline]
-fn fetch_ahead(py: Python<'_>, jobs: &VecDeque<Job>) {
-    if let Some(Job::Callback(handle)) = jobs.get(FETCHED_AHEAD) {
-        handle.fetch();
-    }
-    match jobs.get(FETCHED_AHEAD / 2) {
-        Some(Job::Callback(handle)) => {
-            if let Some(handle) = AnyHandle::of(&handle.bind(py)) {
-                handle.fetch_context();
-            }
-        }
-        Some(Job::Call(call)) => call.fetch(),
-        Some(Job::Io(..) | Job::Internal(_)) | None => {}
-    }
-}
-
-/// Fewer sources than so many are in the processor's cache, too.
-const MANY: usize = 64;
-
-/// Has the processor fetch what later events need: the object of the next but one, and what the next one's transport
-/// refers to, which came with the event before.
-fn fetch_sources_ahead(py: Python<'_>, state: &LoopState, jobs: &VecDeque<Job>) {
-    let object_of = |job: &Job| match job {
-        Job::Io(token, _) => match state.reactor.get(*token) {
-            Some(Source::Served(Hold::Strong(object), _)) => Some(object),
-            Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => None,
-        },
-        Job::Callback(_) | Job::Call(_) | Job::Internal(_) => None,
-    };
-    if let Some(object) = jobs.get(1).and_then(object_of) {
-        object.fetch();
-    }
-    if let Some(object) = jobs.front().and_then(object_of) {
-        transport::fetch(&object.bind(py));
-    }
-}
-
 #[inline]
 fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
+    let py = slf.py();
     let this = batch.this;
+    let fetch_sources = |jobs: &VecDeque<Job>| {
+        let fetch = |state: &mut _| ahead::fetch_sources(py, state, jobs);
+        this.state().with(fetch)
+    };
+    if batch.has_many_sources {
+        fetch_sources(&batch.jobs)?;
+    }
     while let Some(job) = batch.jobs.pop_front() {
-        if batch.jobs.len() > LONG {
-            fetch_ahead(slf.py(), &batch.jobs);
+        if batch.jobs.len() > ahead::LONG {
+            ahead::fetch_handles(py, &batch.jobs);
         }
-        if batch.jobs.len() > MANY
+        if batch.has_many_sources
             && let Job::Io(..) = job
         {
-            let fetch = |state: &mut _| fetch_sources_ahead(slf.py(), state, &batch.jobs);
-            this.state().with(fetch)?;
+            fetch_sources(&batch.jobs)?;
         }
         run_job(slf, this, job)?;
         if this.closed.load(Ordering::Relaxed) {

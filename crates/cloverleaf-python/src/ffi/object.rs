@@ -40,6 +40,13 @@ impl Owned {
         fetch(self.0.as_ptr());
     }
 
+    /// The same for the header and so many bytes behind it.
+    #[inline]
+    pub(crate) fn fetch_value(&self, bytes: usize) {
+        let object = self.0.as_ptr();
+        fetch_lines(object, size_of::<ffi::PyObject>() + bytes);
+    }
+
     /// Whether both are references to the same object.
     #[inline]
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -181,16 +188,39 @@ impl Slot {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn fetch(object: *mut ffi::PyObject) {
-    use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
     for offset in [-32, 32, 95] {
-        let line = object.cast::<i8>().wrapping_offset(offset);
-        // SAFETY: fetching is allowed with any address, and changes nothing but the time that a later access takes.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
+        fetch_line(object, offset);
     }
+}
+
+/// The same for so many bytes from the address on.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fetch_lines(object: *mut ffi::PyObject, bytes: usize) {
+    let end = bytes.cast_signed();
+    for offset in (0..end).step_by(LINE_BYTES) {
+        fetch_line(object, offset);
+    }
+    fetch_line(object, end - 1);
+}
+
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fetch_line(object: *mut ffi::PyObject, offset: isize) {
+    use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+    let line = object.cast::<i8>().wrapping_offset(offset);
+    // SAFETY: fetching is allowed with any address, and changes nothing but the time that a later access takes.
+    unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const fn fetch(_object: *mut ffi::PyObject) {}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn fetch_lines(_object: *mut ffi::PyObject, _bytes: usize) {}
 
 impl Drop for Slot {
     #[inline]

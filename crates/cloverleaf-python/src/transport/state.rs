@@ -2,6 +2,8 @@
 //!
 //! No Python code runs here, so that all of it may be used under the transport's lock.
 
+use std::mem::offset_of;
+
 use cloverleaf::{Address, Interest, Token, WriteQueue};
 use pyo3::prelude::*;
 use rustix::io::Errno;
@@ -68,6 +70,9 @@ pub(super) struct Stream {
     pub(super) pieces: Pieces,
     /// What was received for it together with others, and the protocol has not been told of yet.
     pub(super) early: Option<Early>,
+    /// None before there is anything in it.
+    pub(super) rare: Option<Box<Rare>>,
+    /// Begins with what is asked before each write.
     pub(super) queue: WriteQueue,
     pub(super) limits: Limits,
     /// The kernel's answer when the guard has offered what is held, and the loop has not heard of it yet.
@@ -82,8 +87,11 @@ pub(super) struct Stream {
     pub(super) place: u32,
     pub(super) extra: Option<Owned>,
     pub(super) peer: Peer,
-    /// None before there is anything in it.
-    pub(super) rare: Option<Box<Rare>>,
+}
+
+impl Stream {
+    /// How many bytes at the start an event and its answer need.
+    pub(super) const NEEDED_BYTES: usize = offset_of!(Self, queue) + size_of::<usize>();
 }
 
 /// What an ordinary connection does not have while it lasts, unless somebody has asked for it.

@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::mem::offset_of;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
@@ -31,7 +32,10 @@ use crate::source::Hold;
 use crate::streams;
 
 /// A connected stream.
+///
+/// `repr(C)`, so that the loop lies beside what is needed first of the rest.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct StreamTransport {
     pub(super) event_loop: Owned,
     stream: Mutex<Stream>,
@@ -243,9 +247,17 @@ pub(crate) fn is_stream(object: &Bound<'_, PyAny>) -> bool {
     CLASS.get::<StreamTransport>(object).is_some()
 }
 
-/// Has the processor fetch the memory of what an event needs beside its transport, if that is one of a socket.
+/// Has the processor fetch what an event needs of its transport; of any other object, as much.
 #[inline]
-pub(crate) fn fetch(transport: &Bound<'_, PyAny>) {
+pub(crate) fn fetch(object: &Owned) {
+    /// The base's one field; the lock, and the alignment behind it.
+    const BESIDE_BYTES: usize = 2 * size_of::<usize>();
+    object.fetch_value(offset_of!(StreamTransport, stream) + BESIDE_BYTES + Stream::NEEDED_BYTES);
+}
+
+/// Has the processor fetch what an event needs beside its transport, if that is one of a socket.
+#[inline]
+pub(crate) fn fetch_company(transport: &Bound<'_, PyAny>) {
     let this = CLASS.get::<StreamTransport>(transport);
     if let Some(stream) = this.and_then(StreamTransport::try_lock) {
         for object in [&stream.protocol, &stream.read_context]

@@ -50,12 +50,15 @@ impl Deref for Piece {
 }
 
 /// Bytes in order, waiting for the kernel.
+///
+/// Begins, by `repr(C)`, with what tells whether there are any, which is all that most writes ask.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct WriteQueue {
+    len: usize,
     pieces: VecDeque<Piece>,
     /// How much of the first piece has gone.
     offset: usize,
-    len: usize,
     /// The descriptor is known not to be a socket.
     plain: bool,
 }
@@ -426,7 +429,7 @@ mod tests {
             told.send(with_more.unwrap()).unwrap();
         });
         // A thread that waits in the kernel ends with the process.
-        let heard = heard.recv_timeout(std::time::Duration::from_secs(20));
+        let heard = heard.recv_timeout(std::time::Duration::from_secs(120));
         assert_eq!(heard, Ok(Sent::WouldBlock));
     }
 
