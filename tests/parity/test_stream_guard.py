@@ -320,6 +320,7 @@ async def test_the_guard_hears_no_signal_and_sleeps_when_nothing_is_held(loop: L
         await many.asked()
         for peer in many.peers:
             assert exactly(peer, 6) == b"onetwo"
+        await until(guards)  # its thread takes its name when it begins
         (guard,) = guards()
         # All but those that nobody can block: SIGKILL, SIGSTOP, and two of the C library's own.
         assert int(status(guard, "SigBlk"), 16) | 0x1_8004_0100 == (1 << 64) - 1
