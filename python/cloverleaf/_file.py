@@ -19,9 +19,11 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _cloverleaf, _file_turns
+from ._file_arguments import as_bytes, size_or_all
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
-from ._file_raw import AT_ONCE_BYTES, RawFile, as_bytes
+from ._file_lines import next_lines
+from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
 from ._file_turns import Turns
 
 _S = TypeVar("_S", str, bytes)
@@ -155,16 +157,14 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     async def readlines(self, hint: int | None = -1, /) -> list[_S]:
         """Return the lines up to the end, or until `hint` of them were read in all."""
-        if self.closed:
-            raise ValueError("I/O operation on closed file.")
-        lines = []
-        seen = 0
-        while line := await self.readline():
-            lines.append(line)
-            seen += len(line)
-            if hint is not None and 0 < hint < seen:
-                break
-        return lines
+        most = size_or_all(hint)
+        turn = self._take() or await self._enter()
+        try:
+            if self._file.closed:
+                raise ValueError("I/O operation on closed file.")
+            return await next_lines(self, most)
+        finally:
+            self._turns.leave(turn)
 
     async def write(self, data: Any, /) -> int:
         """Write; return how much: all, unless there is no buffer and the system took less."""
@@ -188,6 +188,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
                 raise ValueError("I/O operation on closed file.")
             for line in lines:
                 await self._write(line)
+                if self._pauses():
+                    await asyncio.sleep(0)
         finally:
             self._turns.leave(turn)
 
@@ -211,6 +213,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         """Move the position; return where it is then."""
         turn = self._take() or await self._enter()
         try:
+            if self._raw.may_ask and whence in FROM_LENGTH and not self._file.closed:
+                return await self._seek_asking(offset, whence)
             if not self._raw._access:
                 # There is nothing to write before.
                 return int(self._file.seek(offset, whence))
@@ -247,7 +251,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             if self._file.closed:
                 return
             is_free = not self._turns.busy and self._raw.is_settled
-            if is_free and not self._raw._access:
+            if is_free and not (self._raw._access or self._raw.may_ask):
                 # Nothing was written, so nothing is waited for.
                 self._file.close()
                 self._close()
@@ -270,7 +274,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
         What is buffered is not looked at. A file that was opened to append is written at its end.
         """
-        content = data if type(data) is bytes else bytes(memoryview(data))
+        content = as_bytes(data)
         if offset < 0:
             raise OSError(22, os.strerror(22))
         done = 0
@@ -333,6 +337,25 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         if (place := self._raw.back_to) is not None:
             await self._do(self._file.seek, place)
             self._raw.back_to = None
+
+    async def _next_line(self) -> _S:
+        """Return the next line, in a turn that was taken before."""
+        raise NotImplementedError
+
+    async def _place(self) -> int | None:
+        """Return where the stack is, if it can go back there."""
+        if not (self._raw.is_seekable and self._raw.is_read):
+            return None
+        try:
+            return int(await self._do(self._file.tell))
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            return None  # there are decoders whose state cannot be told
+
+    def _take_back(self, lines: list[_S], began_at: int | None) -> None:
+        """Undo the reading of lines that nobody got."""
+        raise NotImplementedError
 
     async def _write(self, data: Any) -> int:
         self._is_dirty = True
@@ -413,6 +436,14 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             self._file.flush()
         finally:
             self._raw.blocks = is_blocking
+
+    async def _seek_asking(self, offset: int, whence: int) -> int:
+        await self._flush()
+        await self._raw.ask_where(offset, whence)
+        try:
+            return int(self._file.seek(offset, whence))
+        finally:
+            self._raw.sought = None
 
     async def _flush(self) -> None:
         await self._do(self._file.flush)

@@ -13,9 +13,13 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ._file import File
+from ._file_arguments import room_for, size_or_all
 from ._file_held import Waits
 
 _T = TypeVar("_T")
+
+# What is looked through at a time for the end of a line, where no buffer keeps the rest.
+_LINE_BYTES = 1024
 
 
 class BinaryFile(File[bytes]):
@@ -33,7 +37,7 @@ class BinaryFile(File[bytes]):
             else:
                 data = self._file.read(size)
             if self._raw.starved:
-                data = await self._read_on("read", data, -1 if size is None else size)
+                data = await self._read_on("read", data, size_or_all(size))
         finally:
             self._turns.leave(turn)
         return data or b""
@@ -59,7 +63,7 @@ class BinaryFile(File[bytes]):
             data: bytes = await self._do(self._file.peek, size)
             while self._raw.starved and not data:
                 self._raw.starved = False
-                await self._raw.fetch(io.DEFAULT_BUFFER_SIZE)
+                await self._raw.fetch(max(self._raw.wanted, io.DEFAULT_BUFFER_SIZE))
                 data = self._file.peek(size)
             self._raw.starved = False
         finally:
@@ -72,24 +76,20 @@ class BinaryFile(File[bytes]):
 
     async def readline(self, size: int = -1, /) -> bytes:
         """Return the next line, with its end, or at most `size` bytes of it; empty at the end."""
-        if self._raw.is_unbuffered:
-            return await self._readline_unbuffered(size)
         turn = self._take() or await self._enter()
         try:
-            line: bytes
-            if self._is_dirty:
-                line = await self._returning(self._readline_dirty(size))
-            else:
-                line = self._file.readline(size)
+            if self._is_dirty or self._raw.is_unbuffered:
+                return await self._next_line(size)
+            line: bytes = self._file.readline(size)
             if self._raw.starved:
-                line = await self._read_on("readline", line, size)
+                line = await self._read_on("readline", line, size_or_all(size))
+            return line
         finally:
             self._turns.leave(turn)
-        return line
 
     async def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer; return how much of it, less than all only at the end of the file."""
-        with memoryview(buffer).cast("B") as room:
+        with room_for(buffer, self._file) as room:
             return await self._read_for(room)
 
     async def _read_for(self, room: memoryview) -> int:
@@ -105,7 +105,7 @@ class BinaryFile(File[bytes]):
                 filled += self._file.readinto(room[filled:]) or 0
                 if not self._raw.starved:
                     return filled
-                await self._raw.fetch(len(room) - filled)
+                await self._raw.fetch(max(len(room) - filled, self._raw.wanted))
         except BaseException:
             self._put_back(bytes(room[:filled]))
             raise
@@ -135,8 +135,8 @@ class BinaryFile(File[bytes]):
         self._is_dirty = False
         return ahead + rest if rest else ahead or rest
 
-    async def _readline_dirty(self, size: int) -> bytes:
-        if self._reads_whole(size):
+    async def _readline_dirty(self, size: int | None) -> bytes:
+        if size is None or self._reads_whole(size):
             return await self._do(self._file.readline, size)
         line = b""
         while byte := self._take_ahead(1):
@@ -209,12 +209,12 @@ class BinaryFile(File[bytes]):
     def _want(self, method: str, rest: int) -> int:
         """Return how many bytes to fetch."""
         if method == "readline":
-            return io.DEFAULT_BUFFER_SIZE
+            return max(self._raw.wanted, io.DEFAULT_BUFFER_SIZE)
         if self._raw.is_unbuffered and rest >= 0:
             return rest
         if rest < 0:
             rest = self._raw.rest()
-        return max(rest, io.DEFAULT_BUFFER_SIZE)
+        return max(rest, self._raw.wanted, io.DEFAULT_BUFFER_SIZE)
 
     def _put_back(self, data: bytes) -> None:
         """Undo a read that nobody got."""
@@ -225,14 +225,68 @@ class BinaryFile(File[bytes]):
         else:
             self._raw.put_back(data)
 
-    async def _readline_unbuffered(self, size: int) -> bytes:
-        line = b""
-        while (size < 0 or len(line) < size) and not line.endswith(b"\n"):
-            byte = await self.read(1)
-            if not byte:
-                break
-            line += byte
+    async def _next_line(self, size: int | None = -1) -> bytes:
+        if self._raw.is_unbuffered:
+            return await self._next_line_unbuffered(size_or_all(size))
+        line: bytes
+        if self._is_dirty:
+            line = await self._returning(self._readline_dirty(size))
+        else:
+            line = self._file.readline(size)
+        if self._raw.starved:
+            line = await self._read_on("readline", line, size_or_all(size))
         return line
+
+    async def _next_line_unbuffered(self, most: int) -> bytes:
+        """Read a line; of a stream no byte is taken that comes after it."""
+        raw = self._raw
+        parts: list[bytes] = []
+        rest = most
+        try:
+            while rest and not (parts and parts[-1].endswith(b"\n")):
+                wanted = min(rest, _LINE_BYTES) if rest > 0 else _LINE_BYTES
+                piece = raw.read(wanted)
+                raw.starved = False
+                if piece is None:
+                    await raw.fetch(wanted if raw.is_seekable else 1)
+                    continue
+                if not piece:
+                    break
+                end = piece.find(b"\n") + 1 or len(piece)
+                self._put_back(piece[end:])
+                parts.append(piece[:end])
+                rest -= end if rest > 0 else 0
+                if self._pauses():
+                    await asyncio.sleep(0)
+        except BaseException:
+            self._put_back(b"".join(parts))
+            raise
+        return b"".join(parts)
+
+    def _take_back(self, lines: list[bytes], began_at: int | None) -> None:
+        data = b"".join(lines)
+        if began_at is None:
+            # What the buffer has read ahead comes behind it.
+            self._raw.put_back(data + self._drain())
+        elif self._is_dirty and not self._raw.is_unbuffered:
+            # To go back may have to write before.
+            self._raw.back_to = began_at
+        else:
+            self._file.seek(began_at)
+
+    def _drain(self) -> bytes:
+        """Take all that a buffer has read ahead."""
+        parts: list[bytes] = []
+        if not self._raw.is_unbuffered:
+            self._raw.is_apart = True
+            try:
+                while True:
+                    parts.append(self._file.read1(io.DEFAULT_BUFFER_SIZE))
+            except Waits:
+                pass
+            finally:
+                self._raw.is_apart = False
+        return b"".join(parts)
 
 
 def _rest(size: int, found: bytes) -> int:

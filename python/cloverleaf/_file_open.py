@@ -153,12 +153,15 @@ class Request:
     async def open(self) -> File[Any]:
         """Open the descriptor, and build the file on it."""
         if isinstance(self.file, int):
-            native, flags, number = self._adopt(self.file)
+            native, flags, number = await self._adopt(self.file)
         else:
             native, flags = await self._open_path()
             number = native._fileno()
         try:
-            return self._build(native, flags, number)
+            known = native._known()
+            if known[3] and flags & os.O_APPEND:
+                await perform(native._seeking(0, os.SEEK_END))
+            return self._build(native, flags, number, known)
         except BaseException:
             if not isinstance(self.file, int):
                 native._close()
@@ -229,14 +232,17 @@ class Request:
                 native._close()
             raise
 
-    def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
+    async def _adopt(self, fd: int) -> tuple[_cloverleaf.FileBase, int, int]:
         """Take a descriptor that is open; one that stays the program's is used by a copy."""
-        encoding, errors, newline = self.text
-        # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
-        with builtins.open(
-            fd, self.mode, self.buffering, encoding, errors, newline, closefd=False
-        ) as seen:
-            is_read, is_written = seen.readable(), seen.writable()
+        try:
+            may_ask = _cloverleaf.may_ask(fd)
+        except (OSError, OverflowError):
+            may_ask = False  # what is wrong with it `open` says
+        if may_ask:
+            loop = asyncio.get_running_loop()
+            is_read, is_written = await loop.run_in_executor(None, self._look_at, fd)
+        else:
+            is_read, is_written = self._look_at(fd)
         flags = os.O_RDWR if is_read and is_written else os.O_RDONLY if is_read else os.O_WRONLY
         if "a" in self.mode:
             flags |= os.O_APPEND
@@ -244,21 +250,37 @@ class Request:
             flags |= os.O_EXCL
         return _cloverleaf.FileBase(fd if self.closefd else os.dup(fd)), flags, fd
 
-    def _build(self, native: _cloverleaf.FileBase, flags: int, number: int) -> File[Any]:
-        found = os.fstat(number)
-        if stat.S_ISDIR(found.st_mode):
+    def _look_at(self, fd: int) -> tuple[bool, bool]:
+        """Tell whether a descriptor can be read, and whether it can be written."""
+        encoding, errors, newline = self.text
+        # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
+        with builtins.open(
+            fd, self.mode, self.buffering, encoding, errors, newline, closefd=False
+        ) as seen:
+            return seen.readable(), seen.writable()
+
+    def _build(
+        self,
+        native: _cloverleaf.FileBase,
+        flags: int,
+        number: int,
+        known: tuple[int, int, int, bool],
+    ) -> File[Any]:
+        kind, block_size, length, may_ask = known
+        if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        raw = RawFile(native, self.file, flags, is_seekable=_is_seekable(number))
+        is_seekable = _is_seekable(number)
+        raw = RawFile(native, self.file, flags, is_seekable=is_seekable, may_ask=may_ask)
         raw.number = number
-        size = self._buffer_size(found)
+        size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
         stack: Any = raw
         if self.buffering != 0:
             stack = _buffer(raw, size, is_binary=is_binary)
             is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
-            if is_ours and raw._access == os.O_RDONLY and stat.S_ISREG(found.st_mode):
+            if is_ours and raw._access == os.O_RDONLY and stat.S_ISREG(kind):
                 # Nobody else sees where the descriptor stands, and up to there any place is one.
-                raw.known_to = found.st_size
+                raw.known_to = length
         elif is_binary:
             raw.is_unbuffered = True
         else:
@@ -272,12 +294,12 @@ class Request:
         opened.newline = newline
         return opened
 
-    def _buffer_size(self, found: os.stat_result) -> int:
+    def _buffer_size(self, block_size: int) -> int:
         if self.buffering > 1:
             return self.buffering
         if sys.version_info >= (3, 14):
-            return max(min(found.st_blksize, _LARGEST_BUFFER), io.DEFAULT_BUFFER_SIZE)
-        return found.st_blksize if found.st_blksize > 1 else io.DEFAULT_BUFFER_SIZE
+            return max(min(block_size, _LARGEST_BUFFER), io.DEFAULT_BUFFER_SIZE)
+        return block_size if block_size > 1 else io.DEFAULT_BUFFER_SIZE
 
 
 def _buffer(raw: RawFile, size: int, *, is_binary: bool) -> Any:

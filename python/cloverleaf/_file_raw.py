@@ -19,30 +19,29 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _cloverleaf
-from ._file_flight import Flight, perform
-from ._file_held import Held, Waits, write_first
+from ._file_arguments import size_or_all
+from ._file_flight import perform
+from ._file_held import Held, Waits
+from ._file_left import Left
 
 # What the loop's own thread reads and writes at most.
 AT_ONCE_BYTES = 1024 * 1024
 
-
-def as_bytes(data: Any) -> bytes:
-    if type(data) is bytes:
-        return data
-    try:
-        view = memoryview(data)
-    except TypeError:
-        kind = type(data).__name__
-        raise TypeError(f"a bytes-like object is required, not '{kind}'") from None
-    with view:
-        return bytes(view)
+# Seeks whose end depends on the file's length.
+FROM_LENGTH = (os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
 
 
-class RawFile(Flight, io.RawIOBase):
+class RawFile(Left, io.RawIOBase):
     """One open descriptor, for the stack above it."""
 
     def __init__(
-        self, native: _cloverleaf.FileBase, name: Any, flags: int, *, is_seekable: bool
+        self,
+        native: _cloverleaf.FileBase,
+        name: Any,
+        flags: int,
+        *,
+        is_seekable: bool,
+        may_ask: bool,
     ) -> None:
         super().__init__()
         self.native = native
@@ -52,9 +51,15 @@ class RawFile(Flight, io.RawIOBase):
         self.position = 0
         #: Set when a read gave None, or less than it was asked for, because more needs a wait.
         self.starved = False
+        #: How much was asked for then, by a buffer.
+        self.wanted = 0
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
+        #: A server may have to be asked for what else the system knows of itself.
+        self.may_ask = may_ask
+        #: Where the next seek leads that depends on the length, if it was asked for.
+        self.sought: int | None = None
         #: Up to where a seek need not ask the system; -1 if always.
         self.known_to = -1
         #: There is no buffer above.
@@ -88,10 +93,8 @@ class RawFile(Flight, io.RawIOBase):
         self._unplaced = 0
         #: Where a read began that was given up while the stack wrote before it.
         self.back_to: int | None = None
-        #: The stack that nobody has any more, and that is to be closed.
-        self._left: Any = None
         if is_seekable:
-            whence = os.SEEK_END if self._appends else os.SEEK_CUR
+            whence = os.SEEK_END if self._appends and not may_ask else os.SEEK_CUR
             self.position = os.lseek(self._own, 0, whence)
 
     # -- what the stack calls ------------------------------------------------------------------
@@ -121,7 +124,7 @@ class RawFile(Flight, io.RawIOBase):
     def isatty(self) -> bool:
         """Tell whether it is a terminal."""
         self._check_open()
-        return os.isatty(self._own)
+        return not self.may_ask and os.isatty(self._own)
 
     def readinto(self, buffer: Any, /) -> int | None:
         """Fill the buffer with what is at hand; None if that is nothing."""
@@ -136,10 +139,13 @@ class RawFile(Flight, io.RawIOBase):
             return len(data)
         if self.is_seekable and not self.reads_block:
             count = self.native._try_readinto(buffer, self.position)
+            if self._access and count and not self.is_unbuffered:
+                count = self._filled(buffer, count)
         else:
             count = self._readinto_now(buffer) if self.reads_block else None
         if count is None:
             self.starved = True
+            self.wanted = memoryview(buffer).nbytes
             return None
         self.position += count
         if count and self.is_unbuffered and self.is_seekable:
@@ -148,7 +154,9 @@ class RawFile(Flight, io.RawIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes | None:
         """Return what is at hand, at most `size` bytes; None if that is nothing."""
-        if size is None or size < 0:
+        if type(size) is not int or size > sys.maxsize:
+            size = size_or_all(size)
+        if size < 0:
             return self.readall()
         self._check_readable()
         data: bytes | None = None
@@ -212,12 +220,18 @@ class RawFile(Flight, io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move the position."""
+        if type(whence) is not int:
+            whence = operator.index(whence)
         if self.closed:
             raise ValueError("I/O operation on closed file")
+        if type(offset) is not int:
+            offset = operator.index(offset)
         if whence == os.SEEK_CUR and self.is_seekable:
             offset, whence = offset + self.position, os.SEEK_SET
         if whence == os.SEEK_SET and 0 <= offset <= self.known_to:
             position = offset
+        elif whence != os.SEEK_SET and self.sought is not None:
+            position = self.sought
         else:
             position = os.lseek(self._own, offset, whence)
         if position != self.position:
@@ -275,10 +289,13 @@ class RawFile(Flight, io.RawIOBase):
         return "r+b" if is_both else "rb" if self._access == os.O_RDONLY else "wb"
 
     def rest(self) -> int:
-        """Return how many bytes there are from the position on; 0 also where nobody knows."""
+        """Return how many bytes there are from the position on; 0 also where nobody knows.
+
+        What may have to be asked for may be more by now.
+        """
         if not self.is_seekable:
             return 0
-        return max(os.fstat(self._own).st_size - self.position, 0)
+        return max(self.native._length() - self.position, 0)
 
     def put_back(self, data: bytes) -> None:
         """Take bytes back that the stack was given last, and that have not reached anybody."""
@@ -292,6 +309,11 @@ class RawFile(Flight, io.RawIOBase):
             offset = self.position if self.is_seekable else None
             request = self.native._reading(max(size, 1), offset)
             await self.fly(lambda: perform(request), lambda data: self._land_fetched(offset, data))
+
+    async def ask_where(self, offset: int, whence: int) -> None:
+        """Have a thread find out where a seek leads that depends on the length."""
+        request = self.native._seeking(offset, whence)
+        self.sought = await self.fly(lambda: perform(request), lambda _: None)
 
     async def perform_asked(self) -> None:
         """Wait for what the stack has asked for; it is answered when it asks again."""
@@ -357,52 +379,6 @@ class RawFile(Flight, io.RawIOBase):
         self.writes_at_once = count > 0
         return count
 
-    def abandon(self, stack: Any) -> None:
-        """Close the stack and the descriptor, now: nobody is left who could wait.
-
-        What is under way is waited for, unless nobody will hear of its end.
-        """
-        if self._left is not None:
-            return
-        self._left = stack
-        if self._flight is not None and self._is_flight_lost():
-            self._forget_flight()
-        if self._flight is None:
-            self._close_left()
-
-    def _note_landed(self) -> None:
-        if self._left is not None:
-            self._close_left()
-
-    def _close_left(self) -> None:
-        try:
-            try:
-                self.write_held_now(getattr(self._left, "buffer", self._left))
-            except BaseException:
-                # What has failed goes with its buffer.
-                self.discards = True
-                raise
-            finally:
-                # Whatever comes of that: nothing may be written to the descriptor's number later.
-                self.blocks = True
-                self._left.close()
-        finally:
-            self.native._close()
-
-    def write_held_now(self, buffer: Any) -> None:
-        """Hand what is held to the buffer, and what that passes on to the system, now."""
-        before, self.blocks = self.blocks, True
-        try:
-            if self.is_answered and not self.held:
-                self.forget_answer(buffer.flush)
-            while self.held:
-                self.passed = 0
-                write_first(self.held[0], buffer)
-                self.held.popleft()
-        finally:
-            self.held.clear()
-            self.blocks = before
-
     # -- parts ---------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
@@ -426,6 +402,16 @@ class RawFile(Flight, io.RawIOBase):
         self._fetched = rest or None
         self.position += len(data)
         return data
+
+    def _filled(self, buffer: Any, filled: int) -> int | None:
+        """Fill the rest, for a buffer that keeps what it reads ahead; None if that needs a wait."""
+        with memoryview(buffer).cast("B") as room:
+            while filled < len(room):
+                count = self.native._try_readinto(room[filled:], self.position + filled)
+                if not count:
+                    return filled if count == 0 else None
+                filled += count
+        return filled
 
     def _fill_on(self, buffer: Any, filled: int) -> int:
         """Fill the rest as well, up to the end of the file: no buffer above asks again."""

@@ -7,22 +7,26 @@ what its buffer did not take: so that buffer holds what has to wait, and says th
 
 import asyncio
 import io
-import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from ._file import File
+from ._file_arguments import size_or_all
 from ._file_flight import perform
 from ._file_raw import AT_ONCE_BYTES, RawFile
 
 # What the text layer reads at a time, or the buffer below it: the larger of the two.
 _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
 
+# Whether reads of text first write what is unwritten, as `tell` does in every version.
+_READS_WRITE_FIRST = sys.version_info >= (3, 13)
+
 
 class TextFile(File[str]):
     """A file of text."""
 
-    __slots__ = ("_known", "_landed", "_left", "_return_to", "newline")
+    __slots__ = ("_landed", "_left", "_return_to", "_seen_to", "newline")
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -31,7 +35,7 @@ class TextFile(File[str]):
         # When and how it writes before a read differs between versions of Python.
         raw.blocks = raw.is_read
         #: Up to where the file was last found in memory.
-        self._known = 0
+        self._seen_to = 0
         #: Where a read began that was given up while a thread was at it.
         self._return_to: int | None = None
         #: What was read from a stream for somebody who gave up, and what a thread has just read.
@@ -80,7 +84,7 @@ class TextFile(File[str]):
         """Return `size` characters, fewer only at the end of the file; all without it."""
         turn = self._take() or await self._enter()
         try:
-            text = await self._read("read", -1 if size is None else operator.index(size))
+            text = await self._read("read", size_or_all(size))
         finally:
             self._turns.leave(turn)
         return text
@@ -89,13 +93,28 @@ class TextFile(File[str]):
         """Return the next line, with its end, or at most `size` of it; empty at the end."""
         turn = self._take() or await self._enter()
         try:
-            if self._raw.position + _TEXT_CHUNK > self._known or self._return_to is not None:
-                text = await self._read("readline", size)
-            else:
-                text = self._file.readline(size)
+            if self._raw.position + _TEXT_CHUNK > self._seen_to:
+                return await self._read("readline", size)
+            line: str = self._file.readline(size)
+            return line
         finally:
             self._turns.leave(turn)
-        return text
+
+    async def _next_line(self) -> str:
+        if self._raw.position + _TEXT_CHUNK > self._seen_to:
+            return await self._read("readline", -1)
+        return str(self._file.readline())
+
+    async def _place(self) -> int | None:
+        # To tell would write what is unwritten, and what comes of a read then would be another's.
+        can_tell = _READS_WRITE_FIRST or not self._is_dirty
+        return await super()._place() if can_tell else None
+
+    def _take_back(self, lines: list[str], began_at: int | None) -> None:
+        if self._raw.is_seekable:
+            self._return_to = began_at
+        else:
+            self._left = "".join(lines) + self._left
 
     def _take(self) -> int:
         return super()._take() if self._return_to is None else 0
@@ -104,7 +123,7 @@ class TextFile(File[str]):
         turn = await super()._enter()
         if self._return_to is not None:
             try:
-                self._file.seek(self._return_to)
+                await self._fly("seek", self._return_to, lambda _: None)
             except BaseException:
                 self._turns.leave(turn)
                 raise
@@ -145,6 +164,8 @@ class TextFile(File[str]):
             return str(await self._do(getattr(self._file, method), size))
         if not self._raw.is_seekable:
             return await self._read_stream(method, size)
+        if self._raw.may_ask:
+            return await self._read_in_thread(method, size)
         # What is buffered the text layer writes itself, before it reads: when and how differs
         # between versions of Python, and programs can tell.
         need = _TEXT_CHUNK
@@ -156,17 +177,17 @@ class TextFile(File[str]):
         if need > AT_ONCE_BYTES:
             return await self._read_in_thread(method, size)
         position = self._raw.position
-        if position + need > self._known:
+        if position + need > self._seen_to:
             if not self._is_at_hand(need, position):
                 await perform(self._warming(need, position))
-            self._known = position + need
+            self._seen_to = position + need
         return str(getattr(self._file, method)(size))
 
     async def _read_in_thread(self, method: str, size: int) -> str:
         """Read much: decoding alone would take the loop's thread for long."""
-        began_at = self._file.tell()
+        began_at = await self._place()
         try:
-            return await self._fly(method, size, lambda _: None)
+            return str(await self._fly(method, size, lambda _: None))
         except asyncio.CancelledError:
             # The thread goes on, and the next operation first undoes what it has done.
             self._return_to = began_at
@@ -180,7 +201,7 @@ class TextFile(File[str]):
             return text
         rest = size - len(text) if size >= 0 else -1
         try:
-            text += await self._fly(method, rest, self._landed.append)
+            text += str(await self._fly(method, rest, self._landed.append))
         except asyncio.CancelledError:
             # The next read begins with this, and with what the thread brings.
             self._left = text + self._left
@@ -207,7 +228,7 @@ class TextFile(File[str]):
         at, length = min(found)
         return at - length
 
-    async def _fly(self, method: str, size: int, land: Callable[[str], object]) -> str:
+    async def _fly(self, method: str, size: int, land: Callable[[Any], object]) -> Any:
         loop = asyncio.get_running_loop()
         call = getattr(self._file, method)
         return await self._raw.fly(lambda: loop.run_in_executor(None, call, size), land)

@@ -1,8 +1,10 @@
-"""Reads that are given up in any state of a file of bytes have not moved it, and lose nothing."""
+"""Reads that are given up in any state of a file have not moved it, and lose nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import random
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,10 +15,11 @@ import pytest
 import cloverleaf
 
 from .harness.awaited import chill
-from .harness.turns import turns
+from .harness.pipes import is_drained
+from .harness.turns import turns, until
 from .harness.types import Loop
 
-pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
+pytestmark = [pytest.mark.only("cloverleaf"), pytest.mark.deadline(90)]  # asyncio has no files
 
 ROUNDS = 8
 CALLS = 30
@@ -34,7 +37,7 @@ async def _given_up(chance: random.Random, call: Coroutine[Any, Any, Any]) -> An
     return None if task.cancelled() else task.result()
 
 
-@pytest.mark.parametrize("buffering", [2, 16, 4096, 200_000])
+@pytest.mark.parametrize("buffering", [-1, 0, 2, 16, 4096, 200_000])
 async def test_a_file_is_what_its_model_is_whatever_was_given_up(
     loop: Loop, tmp_path: Path, buffering: int
 ) -> None:
@@ -54,7 +57,7 @@ async def test_a_file_is_what_its_model_is_whatever_was_given_up(
 
 async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> int:
     """Make one call, and its like on the model; return where both are then."""
-    kind = chance.choice(["write", "read", "readline", "readinto", "seek"])
+    kind = chance.choice(["write", "read", "readline", "readlines", "readinto", "seek"])
     size = chance.choice(SIZES)
     if kind == "seek":
         return int(await file.seek(chance.randrange(len(model) + 50)))
@@ -62,9 +65,10 @@ async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> 
         data = bytes([chance.randrange(256)]) * size
         done = await _given_up(chance, file.write(data))
         if done is None:
-            # Nobody knows whether it happened, but all of it did, or nothing.
+            # Nobody knows whether it happened; all or nothing of it, if there is a buffer.
             done = await file.tell() - at
-            assert done in {0, size}
+            assert done in {0, size} or file._raw.is_unbuffered
+            assert 0 <= done <= size
         if done:
             model.extend(bytes(max(at - len(model), 0)))
             model[at : at + done] = data[:done]
@@ -73,6 +77,7 @@ async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> 
     calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
         "read": lambda: file.read(size),
         "readline": lambda: file.readline(size),
+        "readlines": lambda: file.readlines(size),
         "readinto": lambda: file.readinto(room),
     }
     found = await _given_up(chance, calls[kind]())
@@ -80,6 +85,11 @@ async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> 
         return at
     if kind == "readinto":
         found = bytes(room[:found])
+    if kind == "readlines":
+        rest = io.BufferedReader(io.BytesIO(model))
+        rest.seek(at)
+        assert found == rest.readlines(size)
+        found = b"".join(found)
     assert found == model[at : at + len(found)]
     if kind in {"read", "readinto"}:
         assert len(found) == max(min(size, len(model) - at), 0)
@@ -128,3 +138,144 @@ async def test_a_closed_file_takes_no_lines(loop: Loop, tmp_path: Path, lines: l
     await file.close()
     with pytest.raises(ValueError, match=r"^I/O operation on closed file\.$"):
         await file.writelines(lines)
+
+
+KINDS = pytest.mark.parametrize(
+    ("mode", "buffering"),
+    [("rb", 0), ("rb", -1), ("r", -1)],
+    ids=["unbuffered", "bytes", "text"],
+)
+
+
+@KINDS
+@pytest.mark.parametrize("method", ["readline", "readlines", "read", "__anext__"])
+async def test_what_a_stream_brought_to_a_read_that_was_given_up_comes_again(
+    loop: Loop, method: str, mode: str, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        async with cloverleaf.open(reading, mode, buffering) as file:
+            is_many = method in {"readlines", "read"}
+            pipe.write(b"one\ntwo\npar" if is_many else b"par")
+            task = asyncio.ensure_future(getattr(file, method)())
+            await until(lambda: is_drained(reading))  # it waits for more
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            pipe.write(b"tial\nend")
+            pipe.close()
+            expected = ["one\n", "two\n"] * is_many + ["partial\n", "end"]
+            found = [line async for line in file]
+            assert found == (expected if mode == "r" else [line.encode() for line in expected])
+
+
+@pytest.mark.parametrize("turn", range(12))
+@pytest.mark.parametrize("buffering", [0, -1, 16])
+async def test_lines_at_hand_that_were_given_up_between_two_come_again(
+    loop: Loop, turn: int, buffering: int
+) -> None:
+    lines = [b"%d\n" % number for number in range(2000)]
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        async with cloverleaf.open(reading, "rb", buffering) as file:
+            pipe.write(b"".join(lines))
+            task = asyncio.ensure_future(file.readlines())
+            await turns(turn * turn)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            pipe.close()
+            assert await file.readline() == lines[0]
+            begun = await file.read(4)  # which may be less without a buffer
+            assert begun + b"".join(await file.readlines()) == b"".join(lines[1:])
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_lines_that_two_read_at_once_stay_whole(loop: Loop, buffering: int) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        async with cloverleaf.open(reading, "rb", buffering) as file:
+            calls = [file.readline(), file.readlines(5), file.readline(), file.readlines()]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            await turns(3)
+            pipe.write(b"first\nsecond\nthird\nfo")
+            await tasks[0]
+            pipe.write(b"urth\nfifth\n")
+            pipe.close()
+            found = [await task for task in tasks]
+            assert found == [b"first\n", [b"second\n"], b"third\n", [b"fourth\n", b"fifth\n"]]
+
+
+@pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+@pytest.mark.parametrize("mode", ["r", "r+", "rb", "r+b"])
+async def test_lines_of_a_file_that_were_given_up_are_read_again(
+    loop: Loop, tmp_path: Path, mode: str, is_cold: bool
+) -> None:
+    path = tmp_path / "file"
+    lines = [f"grüße {number}\n" for number in range(5000)]
+    path.write_text("".join(lines), "utf-8")
+    encoding = None if "b" in mode else "utf-8"
+    expected: list[Any] = lines if encoding else [line.encode() for line in lines]
+    async with cloverleaf.open(path, mode, encoding=encoding) as file:
+        if is_cold:
+            chill(file)
+        assert await file.readline() == expected[0]
+        place = await file.tell()
+        for count in range(12):
+            task = asyncio.ensure_future(file.readlines())
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await file.tell() == place
+        assert await file.readlines() == expected[1:]
+
+
+async def test_a_long_line_does_not_hold_the_loop_up(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1_000_000 + b"\n")
+    async with cloverleaf.open(path, "rb", 0) as file:
+        task = asyncio.ensure_future(file.readline())
+        await turns(3)
+        assert not task.done()
+        assert len(await task) == 1_000_001
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_an_unbuffered_line_takes_nothing_that_comes_after_it(
+    loop: Loop, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        pipe.write(b"line\nrest")
+        async with cloverleaf.open(reading, "rb", buffering, closefd=False) as file:
+            assert await file.readline() == b"line\n"
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb", 0) as rest:
+        assert rest.read() == (b"rest" if buffering == 0 else b"")
+
+
+@pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+async def test_lines_behind_one_that_is_not_written_are_those_of_open(
+    loop: Loop, tmp_path: Path, is_cold: bool
+) -> None:
+    path = tmp_path / "file"
+    content = "".join(f"line {number}\n" for number in range(3000))
+    path.write_text(content)
+    with path.open("r+") as theirs:
+        theirs.readline()
+        theirs.seek(0)
+        theirs.write("other\n")
+        expected = list(iter(theirs.readline, ""))  # a file that iterates cannot tell
+        end = theirs.tell()
+    expected_content = path.read_text()
+    path.write_text(content)
+    async with cloverleaf.open(path, "r+") as ours:
+        if is_cold:
+            chill(ours)
+        await ours.readline()
+        await ours.seek(0)
+        await ours.write("other\n")
+        assert await ours.readlines() == expected
+        assert await ours.tell() == end
+    assert path.read_text() == expected_content

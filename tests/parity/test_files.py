@@ -337,7 +337,7 @@ async def test_text_of_wide_letters_is_seen_to_before_it_is_read(
         def watched(buffer: Any) -> int:
             count = known(buffer)
             if threading.current_thread() is threading.main_thread():
-                beyond.append(file._raw.position + count > file._known)
+                beyond.append(file._raw.position + count > file._seen_to)
             return count
 
         file._raw._readinto_now = watched  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.harness.certificates import authority
+from parity.harness.certificates import as_environment
 from parity.harness.program import Program
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio promises nothing, and some crash it
@@ -331,7 +331,7 @@ os._exit(0)
 def test_threads_that_cross_in_callbacks_of_openssl_do_not_wait_for_ever(
     program: Program, tmp_path: Path
 ) -> None:
-    ended = program(_CROSSED, "-W", "ignore", env=_certificates(tmp_path))
+    ended = program(_CROSSED, "-W", "ignore", env=as_environment(tmp_path))
     refused = "another thread uses this TLS connection, and waits for the one whose callback runs"
     assert ended.out == f"[5, 12] {[refused + ' here']}\n", ended.err
 
@@ -407,19 +407,12 @@ os._exit(0)
 def test_threads_that_cross_in_the_midst_of_a_write_lose_nothing(
     program: Program, tmp_path: Path
 ) -> None:
-    ended = program(_CROSSED_LATE, "-W", "ignore", env=_certificates(tmp_path))
+    ended = program(_CROSSED_LATE, "-W", "ignore", env=as_environment(tmp_path))
     assert ended.out == "None b'minecrossed.'\n", ended.err
-
-
-def _certificates(folder: Path) -> dict[str, str]:
-    chain, trusted = folder / "server.pem", folder / "authority.pem"
-    authority().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(chain))
-    authority().cert_pem.write_to_path(str(trusted))
-    return {"SERVER_PEM": str(chain), "AUTHORITY_PEM": str(trusted)}
 
 
 def test_a_tls_transport_that_threads_write_to_at_once_harms_nobody(
     program: Program, tmp_path: Path
 ) -> None:
-    ended = program(_TLS, "-W", "ignore", env=_certificates(tmp_path))
+    ended = program(_TLS, "-W", "ignore", env=as_environment(tmp_path))
     assert (ended.status, ended.out) == (0, "survived\n"), ended.err

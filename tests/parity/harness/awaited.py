@@ -30,9 +30,31 @@ class Cold:
         return lambda *args: answer if self._chance.random() < 0.6 else found(*args)
 
 
+class Partly(Cold):
+    """Stands there and says, as a disk that is being read would: a part of it is at hand."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._native, name)
+        if name != "_try_readinto":
+            return found
+
+        def fill_partly(buffer: Any, offset: int) -> Any:
+            if self._chance.random() < 0.3:
+                return None
+            with memoryview(buffer) as room:
+                return found(room[: self._chance.choice([1, 100, 4096, 1 << 20])], offset)
+
+        return fill_partly
+
+
 def chill(file: Any, chance: random.Random | None = None) -> None:
     """Make a file look as if most of it were not in memory."""
     file._raw.native = Cold(file._raw.native, chance or random.Random(1))
+
+
+def chill_partly(file: Any) -> None:
+    """Make a file look as if a part of what is asked for were in memory, now and then."""
+    file._raw.native = Partly(file._raw.native, random.Random(1))
 
 
 async def outcome(file: Any, call: Call) -> Any:

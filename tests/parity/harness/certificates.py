@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+from pathlib import Path
 
 import trustme
 
@@ -48,3 +49,11 @@ def demanding_context() -> ssl.SSLContext:
     authority().configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def as_environment(folder: Path) -> dict[str, str]:
+    """Return where a program of its own finds a server's certificate and its authority's."""
+    chain, trusted = folder / "server.pem", folder / "authority.pem"
+    _server_certificate(HOST).private_key_and_cert_chain_pem.write_to_path(str(chain))
+    authority().cert_pem.write_to_path(str(trusted))
+    return {"SERVER_PEM": str(chain), "AUTHORITY_PEM": str(trusted)}

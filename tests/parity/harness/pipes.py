@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import FileIO
@@ -19,6 +22,12 @@ def pipe() -> tuple[FileIO, FileIO]:
     """Return the reading and the writing end of a new pipe."""
     reading, writing = os.pipe()
     return FileIO(reading, "rb"), FileIO(writing, "wb")
+
+
+def is_drained(reading: int) -> bool:
+    """Tell whether all that was written into a pipe has been read."""
+    found = fcntl.ioctl(reading, termios.FIONREAD, bytes(4))
+    return struct.unpack("i", found) == (0,)
 
 
 @asynccontextmanager

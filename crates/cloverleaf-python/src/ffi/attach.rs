@@ -1,5 +1,7 @@
-//! Letting go of Python for a while, whether that is of use to anybody, the number of a thread, and the first interpreter.
+//! Letting go of Python for a while, whether that is of use to anybody, the number of a thread, the first interpreter, and
+//! the end of it.
 
+use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,6 +93,18 @@ pub(crate) fn is_first_interpreter(py: Python<'_>) -> PyResult<bool> {
 
 /// Where an interpreter notes that it was the first.
 const NOTE: &str = "cloverleaf._cloverleaf";
+
+/// Whether the interpreter is being shut down, by this thread: no other one gets Python any more, and what another one has
+/// begun is never finished.
+pub(crate) fn is_ending(_py: Python<'_>) -> bool {
+    unsafe extern "C" {
+        #[cfg_attr(Py_3_13, link_name = "Py_IsFinalizing")]
+        #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+        fn is_finalizing() -> c_int;
+    }
+    // SAFETY: the function reads one variable of the runtime's, and has no precondition.
+    unsafe { is_finalizing() != 0 }
+}
 
 /// A descriptor that belongs to somebody else, by its number.
 ///

@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,10 +11,13 @@ use cloverleaf::limits::AT_ONCE_BYTES;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::fs::OFlags;
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::base::FileBase;
-use crate::ffi::{cut_and_hold, detached, recv_into_buffer, unfilled_again, writable_buffer};
+use crate::error::errno_error;
+use crate::ffi::{
+    borrow_fd, cut_and_hold, detached, recv_into_buffer, unfilled_again, writable_buffer,
+};
 
 /// Bytes from which on other threads may run Python while the kernel copies.
 ///
@@ -118,7 +121,19 @@ pub(super) fn is_at_hand(fd: BorrowedFd<'_>, size: usize, offset: u64) -> bool {
 pub(super) fn open_at_once(path: &[u8], flags: i32) -> Option<FileBase> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let flags = OFlags::from_bits_retain(u32::try_from(flags).ok()?);
-    cloverleaf::fs::open_at_once(path, flags).map(FileBase::from_fd)
+    cloverleaf::fs::open_at_once(path, flags).map(|fd| FileBase::from_fd(fd, false))
+}
+
+/// Whether a server may have to be asked for what is not known of an open file.
+///
+/// # Errors
+/// `OSError` for a number that is no descriptor's.
+#[pyfunction]
+pub(super) fn may_ask(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
+    if fd < 0 {
+        return Err(errno_error(py, Errno::BADF));
+    }
+    Ok(cloverleaf::fs::may_ask(borrow_fd(fd)))
 }
 
 /// The whole content of a regular file that is at hand and not too large; None for every other.

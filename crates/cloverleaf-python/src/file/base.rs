@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cloverleaf::fs::may_ask;
 use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -25,6 +26,8 @@ struct Shared {
     spent: AtomicU32,
     /// The file goes past the page cache, so that nothing of it is ever at hand.
     is_direct: bool,
+    /// A server may have to be asked for what the kernel does not know of it: no ring takes its operations.
+    may_ask: bool,
 }
 
 /// The native half of an open file. Another one made of it is the same file.
@@ -36,10 +39,11 @@ pub(crate) struct FileBase {
 
 impl FileBase {
     /// A file of this descriptor.
-    pub(super) fn from_fd(fd: OwnedFd) -> Self {
+    pub(super) fn from_fd(fd: OwnedFd, may_ask: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
                 is_direct: is_direct(&fd),
+                may_ask,
                 fd: Mutex::new(Some(Arc::new(fd))),
                 spent: AtomicU32::new(0),
             }),
@@ -186,7 +190,9 @@ impl FileBase {
         if fd < 0 {
             return Err(PyValueError::new_err("negative file descriptor"));
         }
-        Ok(Self::from_fd(own_fd(fd)))
+        let fd = own_fd(fd);
+        let may_ask = may_ask(fd.as_fd());
+        Ok(Self::from_fd(fd, may_ask))
     }
 
     /// The descriptor's number, or -1 once the file is closed.
@@ -269,12 +275,13 @@ impl FileBase {
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
-        let is_direct = slf.get().shared.is_direct;
+        let shared = &slf.get().shared;
         Self::request(slf, |fd| Work::Read {
             fd,
             size,
             offset,
-            is_direct,
+            is_direct: shared.is_direct,
+            may_ask: shared.may_ask,
         })
     }
 
@@ -289,14 +296,36 @@ impl FileBase {
         offset: Option<u64>,
     ) -> PyResult<Request> {
         let data = Content::of(data);
-        let is_direct = slf.get().shared.is_direct;
+        let shared = &slf.get().shared;
         Self::request(slf, |fd| Work::Write {
             fd,
             data,
             start,
             offset,
-            is_direct,
+            is_direct: shared.is_direct,
+            may_ask: shared.may_ask,
         })
+    }
+
+    /// The mode, the size of blocks, the length and whether a server may have to be asked for more, without a wait.
+    fn _known(&self, py: Python<'_>) -> PyResult<(u32, u32, u64, bool)> {
+        let known = cloverleaf::fs::known_at_once(self.fd()?.as_fd());
+        let known = known.map_err(|error| os_error(py, &error))?;
+        Ok((
+            known.mode,
+            known.block_size,
+            known.length,
+            self.shared.may_ask,
+        ))
+    }
+
+    /// The length, without a wait; what a server said last where one may have to be asked.
+    fn _length(&self, py: Python<'_>) -> PyResult<u64> {
+        cloverleaf::fs::length_at_once(self.fd()?.as_fd()).map_err(|error| os_error(py, &error))
+    }
+
+    fn _seeking(slf: &Bound<'_, Self>, offset: i64, whence: i32) -> PyResult<Request> {
+        Self::request(slf, |fd| Work::Seek { fd, offset, whence })
     }
 
     fn _truncating(slf: &Bound<'_, Self>, size: i64) -> PyResult<Request> {
@@ -304,7 +333,12 @@ impl FileBase {
     }
 
     fn _syncing(slf: &Bound<'_, Self>, only_data: bool) -> PyResult<Request> {
-        Self::request(slf, |fd| Work::Sync { fd, only_data })
+        let may_ask = slf.get().shared.may_ask;
+        Self::request(slf, |fd| Work::Sync {
+            fd,
+            only_data,
+            may_ask,
+        })
     }
 
     fn _copying(

@@ -32,5 +32,6 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(pyo3::wrap_pyfunction!(paths::making_folder, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(paths::renaming, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::open_at_once, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(at_once::may_ask, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::content_at_once, module)?)
 }

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use cloverleaf::Op;
-use cloverleaf::fs::{copy_bytes, read_full, write_full};
+use cloverleaf::fs::{copy_bytes, length_at_once, may_ask, read_full, write_full};
 use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::retry_on_intr;
+use rustix::fs::{CWD, Mode, OFlags, SeekFrom};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::base::{self, FileBase};
 use super::operation::answer;
@@ -39,6 +39,7 @@ pub(crate) enum Work {
         size: usize,
         offset: Option<u64>,
         is_direct: bool,
+        may_ask: bool,
     },
     /// The same, with room for the bytes.
     Fill {
@@ -66,13 +67,24 @@ pub(crate) enum Work {
         start: usize,
         offset: Option<u64>,
         is_direct: bool,
+        may_ask: bool,
     },
     /// An operation that a driver gave back.
     Operation(Op),
+    /// `lseek(2)`
+    Seek {
+        fd: Arc<OwnedFd>,
+        offset: i64,
+        whence: i32,
+    },
     /// `ftruncate(2)`
     Truncate { fd: Arc<OwnedFd>, size: i64 },
     /// `fsync(2)` or `fdatasync(2)`
-    Sync { fd: Arc<OwnedFd>, only_data: bool },
+    Sync {
+        fd: Arc<OwnedFd>,
+        only_data: bool,
+        may_ask: bool,
+    },
     /// Copies bytes within the kernel, if it can.
     Copy {
         from: Place,
@@ -92,8 +104,8 @@ pub(crate) enum Answer {
     Content(Vec<u8>, usize),
     /// A number.
     Count(usize),
-    /// An open file.
-    File(OwnedFd),
+    /// An open file, and whether a server may have to be asked about it.
+    File(OwnedFd, bool),
     /// Nothing.
     Nothing,
 }
@@ -110,7 +122,7 @@ impl Answer {
                 bytes_from(py, content.get(start..).unwrap_or_default())?.into_any()
             }
             Self::Count(count) => PyInt::new(py, count).into_any(),
-            Self::File(fd) => Bound::new(py, FileBase::from_fd(fd))?.into_any(),
+            Self::File(fd, may_ask) => Bound::new(py, FileBase::from_fd(fd, may_ask))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
         })
     }
@@ -123,12 +135,16 @@ impl Work {
     /// `MemoryError`.
     pub(crate) fn ready(self, py: Python<'_>) -> PyResult<Self> {
         let Self::Read {
-            fd, size, offset, ..
+            fd,
+            size,
+            offset,
+            may_ask,
+            ..
         } = self
         else {
             return Ok(self);
         };
-        let size = within_file(&fd, size, offset);
+        let size = within_file(&fd, size, offset, may_ask);
         let room = Unfilled::new(py, size)?;
         Ok(Self::Fill { fd, room, offset })
     }
@@ -144,6 +160,7 @@ impl Work {
                 size,
                 offset: Some(offset),
                 is_direct,
+                may_ask: false,
             } if size <= RING_BYTES => {
                 let (buffer, start) = room(size, is_direct);
                 Ok(Op::Read {
@@ -159,6 +176,7 @@ impl Work {
                 start: done,
                 offset: Some(offset),
                 is_direct,
+                may_ask: false,
             } if data.as_bytes().len() - done <= RING_BYTES => {
                 let rest = &data.as_bytes()[done..];
                 let (mut buffer, start) = room(rest.len(), is_direct);
@@ -173,6 +191,7 @@ impl Work {
             Self::Sync {
                 fd,
                 only_data: false,
+                may_ask: false,
             } => Ok(Op::Sync { fd }),
             other => Err(other),
         }
@@ -181,7 +200,11 @@ impl Work {
     /// Does it; may wait.
     pub(crate) fn perform(self) -> io::Result<Answer> {
         match self {
-            Self::Open { path, flags, mode } => open(&path, flags, mode).map(Answer::File),
+            Self::Open { path, flags, mode } => {
+                let fd = open(&path, flags, mode)?;
+                let may_ask = may_ask(fd.as_fd());
+                Ok(Answer::File(fd, may_ask))
+            }
             Self::Change(change) => change.make().map(|()| Answer::Nothing),
             Self::Read {
                 fd, size, offset, ..
@@ -215,8 +238,9 @@ impl Work {
                 Ok(answer) => Ok(answer),
                 Err(work) => work.perform(),
             },
+            Self::Seek { fd, offset, whence } => seek(&fd, offset, whence).map(Answer::Count),
             Self::Truncate { fd, size } => truncate(&fd, size).map(|()| Answer::Nothing),
-            Self::Sync { fd, only_data } => sync(&fd, only_data).map(|()| Answer::Nothing),
+            Self::Sync { fd, only_data, .. } => sync(&fd, only_data).map(|()| Answer::Nothing),
             Self::Copy { from, to, count } => {
                 copy_bytes((from.0.as_fd(), from.1), (to.0.as_fd(), to.1), count).map(Answer::Count)
             }
@@ -314,6 +338,17 @@ fn read_direct(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: u64) -> io:
     Ok(count)
 }
 
+fn seek(fd: &OwnedFd, offset: i64, whence: i32) -> io::Result<usize> {
+    let to = match whence {
+        libc::SEEK_END => SeekFrom::End(offset),
+        libc::SEEK_DATA => SeekFrom::Data(u64::try_from(offset).map_err(|_| Errno::NXIO)?),
+        libc::SEEK_HOLE => SeekFrom::Hole(u64::try_from(offset).map_err(|_| Errno::NXIO)?),
+        _ => return Err(Errno::INVAL.into()),
+    };
+    let place = rustix::fs::seek(fd, to)?;
+    usize::try_from(place).map_err(|_| Errno::OVERFLOW.into())
+}
+
 fn truncate(fd: &OwnedFd, size: i64) -> io::Result<()> {
     let size = u64::try_from(size).map_err(|_| rustix::io::Errno::INVAL)?;
     Ok(retry_on_intr(|| rustix::fs::ftruncate(fd, size))?)
@@ -329,15 +364,12 @@ fn sync(fd: &OwnedFd, only_data: bool) -> io::Result<()> {
     })?)
 }
 
-/// Asks for no more of a large read than the file has.
-fn within_file(fd: &OwnedFd, size: usize, offset: Option<u64>) -> usize {
-    let (true, Some(offset)) = (size > AT_ONCE_BYTES, offset) else {
+/// Asks for no more of a large read than the file has; of one that may be longer than is known, for all.
+fn within_file(fd: &OwnedFd, size: usize, offset: Option<u64>, may_ask: bool) -> usize {
+    let (true, Some(offset)) = (size > AT_ONCE_BYTES && !may_ask, offset) else {
         return size;
     };
-    let Ok(stat) = rustix::fs::fstat(fd) else {
-        return size;
-    };
-    match u64::try_from(stat.st_size) {
+    match length_at_once(fd.as_fd()) {
         Ok(length) if length > 0 => {
             usize::try_from(length.saturating_sub(offset)).map_or(size, |rest| rest.min(size))
         }

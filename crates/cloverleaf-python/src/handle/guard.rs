@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use pyo3::Python;
 
-use crate::ffi::thread_ident;
+use crate::ffi::{is_ending, thread_ident};
 
 const NOBODY: u64 = 0;
 /// The mark of a handle that needs no guard.
@@ -68,10 +68,11 @@ impl Guard {
         thread != UNGUARDED && thread != NOBODY && thread != thread_ident()
     }
 
-    /// Waits, detached from Python, until no other thread runs the callback.
+    /// Waits, detached from Python, until no other thread runs the callback. At the interpreter's end, when it does not
+    /// go on, nobody waits.
     #[inline]
     pub(super) fn wait_for_end(&self, py: Python<'_>) {
-        if self.runs_elsewhere() {
+        if self.runs_elsewhere() && !is_ending(py) {
             py.detach(|| self.block());
         }
     }

@@ -294,6 +294,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
         .cast_into::<PyType>()?;
     let class = CLASS.create::<TlsTransport>(&base)?;
     attach_all(&class)?;
+    shutdown::prepare(py);
     module.add("SSLTransportBase", class)?;
     module.add_function(pyo3::wrap_pyfunction!(set_ssl_transport_class, module)?)
 }

@@ -14,6 +14,12 @@ use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
 use crate::report;
 use crate::transport::{boolean, none};
 
+/// Looks up what the last failures of a program need, which cannot be imported then.
+pub(super) fn prepare(py: Python<'_>) {
+    // PyO3 keeps the class.
+    drop(py.get_type::<CancelledError>());
+}
+
 /// Ends the connection because of a failure, which a handler hears of unless it is the network's own.
 ///
 /// # Errors

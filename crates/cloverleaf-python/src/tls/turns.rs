@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
-use crate::ffi::thread_ident;
+use crate::ffi::{is_ending, thread_ident};
 
 const NOBODY: u64 = 0;
 
@@ -123,8 +123,9 @@ impl Turns {
     /// Uses the objects when it is this thread's turn.
     ///
     /// # Errors
-    /// `RuntimeError` in a forked child, if another thread of its parent's had its turn then, which never ends there; and
-    /// if the thread whose turn it is waits for one of this thread's.
+    /// `RuntimeError` in a forked child, if another thread of its parent's had its turn then, which never ends there; at
+    /// the interpreter's end, if another thread has its turn, which never ends either, as that thread does not get Python
+    /// any more; and if the thread whose turn it is waits for one of this thread's.
     #[inline]
     pub(super) fn take<R>(
         &self,
@@ -156,6 +157,11 @@ impl Turns {
             Err(TryLockError::WouldBlock) if self.process != std::process::id() => {
                 return Err(PyRuntimeError::new_err(
                     "another thread used this TLS connection when the process was forked",
+                ));
+            }
+            Err(TryLockError::WouldBlock) if is_ending(py) => {
+                return Err(PyRuntimeError::new_err(
+                    "another thread used this TLS connection when the interpreter was shut down",
                 ));
             }
             Err(TryLockError::WouldBlock) => {

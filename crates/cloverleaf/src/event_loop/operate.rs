@@ -9,16 +9,18 @@ use super::waiters::Source;
 use crate::driver::{Completion, Op, Token};
 use crate::task::{Listener, end};
 
-/// Does an operation while the loop goes on, and hands it back with how many bytes went through.
+/// Does an operation while the loop goes on, and hands it back with how many bytes went through: if `by_driver`, by the
+/// driver, if that takes it.
 ///
 /// A future that is dropped leaves the operation to itself: it owns its buffer and its descriptor to its end. The
 /// operation does not come back if the loop was closed first.
 ///
 /// # Panics
 /// If no loop runs in this thread.
-pub(crate) async fn operate(op: Op) -> (Option<Op>, io::Result<usize>) {
+pub(crate) async fn operate(op: Op, by_driver: bool) -> (Option<Op>, io::Result<usize>) {
     let core = current();
-    let outcome = match core.submit(op) {
+    let submitted = if by_driver { core.submit(op) } else { Err(op) };
+    let outcome = match submitted {
         Ok(listener) => std::future::poll_fn(|cx| listener.poll(cx)).await,
         Err(op) => spawn_blocking_on(&core, move || op.perform()).await,
     };

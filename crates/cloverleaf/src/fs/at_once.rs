@@ -5,12 +5,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat2, statx,
+};
 
-use super::mounts::is_local;
+use super::mounts::{is_local, is_local_while_open};
 use crate::sys::{pread_nowait, pwrite_nowait};
 
 /// Reads from `offset` on what the page cache has, and says how much that was; `Some(0)` at the end of the file.
@@ -55,7 +57,7 @@ pub fn open_at_once(path: &Path, flags: OFlags) -> Option<OwnedFd> {
         openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()
     };
     let seen = cached(OFlags::PATH | (flags & OFlags::NOFOLLOW))?;
-    if !is_local(&seen) || !is_regular(&seen) {
+    if !is_local(seen.as_fd()) || !is_regular(&seen) {
         return None;
     }
     // The name may lead to something else by now, for which opening does not wait like this either.
@@ -73,7 +75,70 @@ pub fn look_at_once(path: &Path, follows: bool) -> Option<OwnedFd> {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follows);
     let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
-    is_local(&found).then_some(found)
+    is_local(found.as_fd()).then_some(found)
+}
+
+/// What the kernel knows of an open file without asking anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The type and the permissions, as `st_mode`.
+    pub mode: u32,
+    /// The size of the blocks in which it is best read, as `st_blksize`.
+    pub block_size: u32,
+    /// The length; if somebody [`may_ask`], what it was when that was last done.
+    pub length: u64,
+}
+
+/// Says what the kernel knows of an open file, without a wait.
+///
+/// # Errors
+/// Those of `fstat(2)`.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsFd;
+///
+/// let file = std::fs::File::open("/proc/self/exe")?;
+/// let known = cloverleaf::fs::known_at_once(file.as_fd())?;
+/// assert_eq!(known.length, file.metadata()?.len());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn known_at_once(fd: BorrowedFd<'_>) -> io::Result<Known> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(fd, c"", flags, StatxFlags::BASIC_STATS)?;
+    Ok(Known {
+        mode: u32::from(found.stx_mode),
+        block_size: found.stx_blksize,
+        length: found.stx_size,
+    })
+}
+
+/// Whether a server, or a process (FUSE), may have to be asked for an open file's length, to seek its end, to close it, and
+/// by a ring that only takes an operation on it in. Without a wait but for reading `/proc/self/mountinfo`, which before
+/// Linux 6.8 is done for each file that is on no disk.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsFd;
+///
+/// let (reading, _writing) = std::io::pipe()?;
+/// assert!(!cloverleaf::fs::may_ask(reading.as_fd()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn may_ask(fd: BorrowedFd<'_>) -> bool {
+    known_at_once(fd).is_ok_and(|known| {
+        FileType::from_raw_mode(known.mode) == FileType::RegularFile && !is_local_while_open(fd)
+    })
+}
+
+/// Says how long an open file is, without a wait; see [`Known::length`].
+///
+/// # Errors
+/// Those of `fstat(2)`.
+pub fn length_at_once(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    Ok(statx(fd, c"", flags, StatxFlags::SIZE)?.stx_size)
 }
 
 fn is_regular(fd: &OwnedFd) -> bool {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::at_once::{open_at_once, write_at_once};
+use super::at_once::{may_ask, open_at_once, write_at_once};
 use crate::driver::Op;
 use crate::event_loop::{operate, spawn_blocking, yield_now};
 use crate::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
@@ -41,6 +41,8 @@ pub struct File {
     fd: Arc<OwnedFd>,
     /// It goes past the page cache, so that nothing of it is ever at hand.
     is_direct: bool,
+    /// A ring may have to ask a server before it takes an operation in.
+    may_ask: bool,
     spent: std::cell::Cell<usize>,
 }
 
@@ -52,16 +54,22 @@ impl AsFd for File {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> Self {
-        let flags = rustix::fs::fcntl_getfl(&fd);
-        Self {
-            is_direct: flags.is_ok_and(|flags| flags.contains(OFlags::DIRECT)),
-            fd: Arc::new(fd),
-            spent: std::cell::Cell::new(0),
-        }
+        let may_ask = may_ask(fd.as_fd());
+        Self::new(fd, may_ask)
     }
 }
 
 impl File {
+    fn new(fd: OwnedFd, may_ask: bool) -> Self {
+        let flags = rustix::fs::fcntl_getfl(&fd);
+        Self {
+            is_direct: flags.is_ok_and(|flags| flags.contains(OFlags::DIRECT)),
+            may_ask,
+            fd: Arc::new(fd),
+            spent: std::cell::Cell::new(0),
+        }
+    }
+
     /// Opens a file to be read.
     ///
     /// # Errors
@@ -143,7 +151,7 @@ impl File {
             start: 0,
             offset,
         };
-        let (op, result) = operate(op).await;
+        let (op, result) = self.operate(op).await;
         if let Some(Op::Read { buffer: tail, .. }) = op {
             if filled == 0 {
                 return (tail, result);
@@ -212,7 +220,7 @@ impl File {
                 start: 0,
                 offset: offset + head.len() as u64,
             };
-            let (op, result) = operate(op).await;
+            let (op, result) = self.operate(op).await;
             let tail = match op {
                 Some(Op::Write { buffer, .. }) => buffer,
                 _ => Vec::new(),
@@ -238,7 +246,7 @@ impl File {
     /// If no loop runs in this thread.
     pub async fn sync(&self) -> io::Result<()> {
         let fd = Arc::clone(&self.fd);
-        operate(Op::Sync { fd }).await.1.map(|_| ())
+        self.operate(Op::Sync { fd }).await.1.map(|_| ())
     }
 
     /// What is known of the file.
@@ -282,6 +290,11 @@ impl File {
     ) -> io::Result<T> {
         let fd = self.fd.try_clone()?;
         spawn_blocking(move || call(&std::fs::File::from(fd))).await?
+    }
+
+    /// Does an operation by the driver, if taking it in takes no wait.
+    async fn operate(&self, op: Op) -> (Option<Op>, io::Result<usize>) {
+        operate(op, !self.may_ask).await
     }
 
     /// Lets others run first when this file has had many operations that took no wait.
@@ -367,7 +380,7 @@ impl OpenOptions {
         if let Some(flags) = self.plain_flags()
             && let Some(fd) = open_at_once(path, flags)
         {
-            return Ok(File::from(fd));
+            return Ok(File::new(fd, false));
         }
         let mut options = std::fs::OpenOptions::new();
         options
@@ -381,8 +394,7 @@ impl OpenOptions {
             std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_DIRECT);
         }
         let path = path.to_path_buf();
-        let file = spawn_blocking(move || options.open(path)).await??;
-        Ok(File::from(OwnedFd::from(file)))
+        spawn_blocking(move || Ok(File::from(OwnedFd::from(options.open(path)?)))).await?
     }
 
     /// The flags of `open(2)`, if the file is neither made nor emptied and the options make sense.

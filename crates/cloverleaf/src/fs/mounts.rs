@@ -5,7 +5,7 @@
 //! `/proc/self/mountinfo` what kind that is, once for each mount. What cannot be told is taken for one that may wait.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::RwLock;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -30,7 +30,7 @@ type Mount = (u64, u32, u32);
 static KNOWN: RwLock<BTreeMap<Mount, bool>> = RwLock::new(BTreeMap::new());
 
 /// Whether a descriptor is on a file system that asks nobody for what it has in memory.
-pub(super) fn is_local(fd: &OwnedFd) -> bool {
+pub(super) fn is_local(fd: BorrowedFd<'_>) -> bool {
     let Some(mount) = mount_of(fd) else {
         return false;
     };
@@ -51,8 +51,13 @@ pub(super) fn is_local(fd: &OwnedFd) -> bool {
     is_local
 }
 
+/// The same of a file that is open, and so keeps its mount from being another's meanwhile.
+pub(super) fn is_local_while_open(fd: BorrowedFd<'_>) -> bool {
+    is_local(fd) || (mount_of(fd).is_none() && ask(fd) == Some(true))
+}
+
 /// By what a mount is known; None where nothing tells it from one that takes its place.
-fn mount_of(fd: &OwnedFd) -> Option<Mount> {
+fn mount_of(fd: BorrowedFd<'_>) -> Option<Mount> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = statx(fd, c"", flags, StatxFlags::MNT_ID | MNT_ID_UNIQUE).ok()?;
     let has = |flag: StatxFlags| found.stx_mask & flag.bits() != 0;
@@ -68,11 +73,30 @@ fn mount_of(fd: &OwnedFd) -> Option<Mount> {
 }
 
 /// Looks the mount up: the descriptor keeps it, and so its number here, from being another's meanwhile.
-fn ask(fd: &OwnedFd) -> Option<bool> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(fd, c"", flags, StatxFlags::MNT_ID).ok()?;
+fn ask(fd: BorrowedFd<'_>) -> Option<bool> {
+    let number = number_of(fd)?;
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    Some(type_of(&table, found.stx_mnt_id).is_some_and(is_local_type))
+    Some(type_of(&table, number).is_some_and(is_local_type))
+}
+
+/// The number of a descriptor's mount, in `/proc/self/mountinfo`.
+fn number_of(fd: BorrowedFd<'_>) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    if let Ok(found) = statx(fd, c"", flags, StatxFlags::MNT_ID)
+        && found.stx_mask & StatxFlags::MNT_ID.bits() != 0
+    {
+        return Some(found.stx_mnt_id);
+    }
+    // Before Linux 5.8.
+    let notes = std::fs::read(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    noted_number(&notes)
+}
+
+/// The number of a mount, in what `/proc/self/fdinfo` has of a descriptor, see `proc_pid_fdinfo(5)`.
+fn noted_number(notes: &[u8]) -> Option<u64> {
+    let mut lines = notes.split(|&byte| byte == b'\n');
+    let number = lines.find_map(|line| line.strip_prefix(b"mnt_id:"))?;
+    str::from_utf8(number).ok()?.trim().parse().ok()
 }
 
 fn is_local_type(name: &str) -> bool {
@@ -96,6 +120,7 @@ fn type_of(table: &[u8], number: u64) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -114,6 +139,18 @@ mod tests {
         assert_eq!(type_of(TABLE, 22), Some("tmpfs"));
         assert_eq!(type_of(TABLE, 23), Some("fuse.sshfs"));
         assert_eq!(type_of(TABLE, 24), Some("nfs4"));
+    }
+
+    #[test]
+    fn a_descriptors_notes_have_the_number_of_its_mount() -> std::io::Result<()> {
+        let notes = b"pos:\t0\nflags:\t0100000\nmnt_id:\t29\nino:\t7\n";
+        assert_eq!(noted_number(notes), Some(29));
+        assert_eq!(noted_number(b"pos:\t0\n"), None);
+        let file = File::open("/proc/self/status")?;
+        let notes = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+        assert_eq!(noted_number(&notes), number_of(file.as_fd()));
+        assert!(is_local_while_open(file.as_fd()));
+        Ok(())
     }
 
     #[test]
@@ -144,13 +181,14 @@ mod tests {
 
     #[test]
     fn a_mount_is_asked_for_once() -> std::io::Result<()> {
-        let here: OwnedFd = File::open("/proc/self/status")?.into();
+        let file = File::open("/proc/self/status")?;
+        let here = file.as_fd();
         // Before Linux 6.8 nothing tells /proc from what is mounted in its place.
-        let Some(mount) = mount_of(&here) else {
+        let Some(mount) = mount_of(here) else {
             return Ok(());
         };
-        assert_eq!(ask(&here), Some(true));
-        assert!(is_local(&here));
+        assert_eq!(ask(here), Some(true));
+        assert!(is_local(here));
         let known = KNOWN.read().expect("no test panics while it writes");
         assert_eq!(known.get(&mount), Some(&true));
         Ok(())

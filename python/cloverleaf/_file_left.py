@@ -1,0 +1,83 @@
+"""`Left`: the end of a file that nobody has any more: it is written and closed."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import _cloverleaf
+from ._file_flight import Flight, perform
+from ._file_held import Held, write_first
+
+
+class Left(Flight):
+    """A file that may be left by everybody while something is under way."""
+
+    native: _cloverleaf.FileBase
+    held: deque[Held]
+    may_ask: bool
+    blocks: bool
+    discards: bool
+    is_answered: bool
+    passed: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The stack that nobody has any more, and that is to be closed.
+        self._left: Any = None
+
+    def forget_answer(self, flush: Callable[[], object]) -> None:
+        """Have the buffer hear of a write that somebody has begun who gave up."""
+        raise NotImplementedError
+
+    def abandon(self, stack: Any) -> None:
+        """Close the stack and the descriptor, now: nobody is left who could wait.
+
+        What is under way is waited for, unless nobody will hear of its end.
+        """
+        if self._left is not None:
+            return
+        self._left = stack
+        if self._flight is not None and self._is_flight_lost():
+            self._forget_flight()
+        if self._flight is None:
+            self._close_left()
+
+    def _note_landed(self) -> None:
+        if self._left is not None:
+            self._close_left()
+
+    def _close_left(self) -> None:
+        try:
+            try:
+                self.write_held_now(getattr(self._left, "buffer", self._left))
+            except BaseException:
+                # What has failed goes with its buffer.
+                self.discards = True
+                raise
+            finally:
+                # Whatever comes of that: nothing may be written to the descriptor's number later.
+                self.blocks = True
+                self._left.close()
+        finally:
+            self._close_native()
+
+    def _close_native(self) -> None:
+        if self.may_ask:
+            with contextlib.suppress(RuntimeError):  # no loop runs, so none waits either
+                perform(self.native._closing())
+        self.native._close()
+
+    def write_held_now(self, buffer: Any) -> None:
+        """Hand what is held to the buffer, and what that passes on to the system, now."""
+        before, self.blocks = self.blocks, True
+        try:
+            if self.is_answered and not self.held:
+                self.forget_answer(buffer.flush)
+            while self.held:
+                self.passed = 0
+                write_first(self.held[0], buffer)
+                self.held.popleft()
+        finally:
+            self.held.clear()
+            self.blocks = before

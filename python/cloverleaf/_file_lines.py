@@ -1,0 +1,38 @@
+"""Many lines read as one operation, which gives back what it has read when it is given up."""
+
+import asyncio
+from typing import Any, Protocol, TypeVar
+
+_S = TypeVar("_S", str, bytes)
+
+
+class _Liner(Protocol[_S]):
+    """What is asked of a file whose turn it is."""
+
+    _raw: Any
+
+    async def _place(self) -> int | None: ...
+    async def _next_line(self) -> _S: ...
+    def _take_back(self, lines: list[_S], began_at: int | None) -> None: ...
+    def _pauses(self) -> bool: ...
+
+
+async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
+    """Return the lines up to the end, or until so much was read in all, if that is more than 0."""
+    lines: list[_S] = []
+    seen = 0
+    began_at = await file._place()
+    try:
+        while line := await file._next_line():
+            lines.append(line)
+            seen += len(line)
+            if 0 < most < seen:
+                break
+            if file._pauses():
+                await asyncio.sleep(0)
+    except BaseException as error:
+        # What fails leaves a file where `open` would have it; a stream's lines come again.
+        if lines and not (file._raw.is_seekable and isinstance(error, Exception)):
+            file._take_back(lines, began_at)
+        raise
+    return lines

@@ -1,0 +1,105 @@
+"""What is wrong with an argument, files say as `open`'s do, whatever their state."""
+
+from __future__ import annotations
+
+import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.awaited import Call
+from .harness.types import Loop
+
+pytestmark = [pytest.mark.only("cloverleaf"), pytest.mark.deadline(90)]  # asyncio has no files
+
+CONTENT = b"line one\nline two\n" * 3
+
+
+class Three:
+    """A number by its index."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+NUMBERS = ["x", 1.5, b"1", None, True, -5, 2**70, object(), [], Three()]
+WORDS = memoryview(b"abcdef")
+NUMBERED = memoryview(array.array("i", [1, 2, 3, 4]))
+CONTENTS = [
+    *("x", 1, None, 1.5, [1], object(), bytearray(b"q"), array.array("i", [1])),
+    *(WORDS[::2], WORDS[::-1], WORDS.cast("B", (2, 3)), WORDS[:0], NUMBERED, NUMBERED[::2]),
+]
+
+
+def rooms() -> list[Any]:
+    """Return what may be given to be filled, fresh."""
+    room = memoryview(bytearray(6))
+    numbered = array.array("i", [0, 0, 0, 0])
+    return [
+        *(b"abc", "x", None, 5, bytearray(), bytearray(4), numbered, room, room[::2]),
+        *(room.cast("B", (2, 3)), room[:0], memoryview(numbered)[::2], room.toreadonly()),
+    ]
+
+
+def calls(*, is_text: bool) -> list[Call]:
+    readers = ["read", "readline", "readlines"]
+    found: list[Call] = [(name, (number,)) for name in readers for number in NUMBERS]
+    if not is_text:
+        found += [("seek", (number,)) for number in NUMBERS]
+        found += [("readinto", (room,)) for room in rooms()]
+    found += [("truncate", (number,)) for number in NUMBERS if not isinstance(number, Three)]
+    found += [("seek", (0, whence)) for whence in ["x", 1.5, None, 7, Three()]]
+    found += [("seek", place) for place in [(-1,), (1.5, 1), (-100, 1), (-3, 2), (1000, 2)]]
+    for content in CONTENTS:
+        found += [("write", (content,)), ("writelines", ([content],))]
+    return [*found, *[("writelines", (lines,)) for lines in (5, None, b"ab", "ab")]]
+
+
+async def _came_of(file: Any, call: Call, *, is_closed: bool) -> Any:
+    """Make the call on a file, and close it; return what came of that."""
+    name, arguments = call
+    try:
+        try:
+            if is_closed:
+                await _waited(file.close())
+            return await _waited(getattr(file, name)(*arguments))
+        finally:
+            await _waited(file.close())
+    except Exception as error:
+        return type(error), str(error)
+
+
+async def _waited(result: Any) -> Any:
+    return await result if hasattr(result, "__await__") else result
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+@pytest.mark.parametrize("mode", ["rb", "r+b", "wb"])
+async def test_wrong_arguments_for_bytes_are_refused_in_the_words_of_open(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int, is_closed: bool
+) -> None:
+    for call in calls(is_text=False):
+        await _compare(tmp_path / "file", mode, buffering, call, is_closed=is_closed)
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize("mode", ["r", "r+", "w"])
+async def test_wrong_arguments_for_text_are_refused_in_the_words_of_open(
+    loop: Loop, tmp_path: Path, mode: str, is_closed: bool
+) -> None:
+    for call in calls(is_text=True):
+        await _compare(tmp_path / "file", mode, -1, call, is_closed=is_closed)
+
+
+async def _compare(path: Path, mode: str, buffering: int, call: Call, *, is_closed: bool) -> None:
+    path.write_bytes(CONTENT)
+    came = await _came_of(path.open(mode, buffering), call, is_closed=is_closed)
+    expected = came, path.read_bytes()
+    path.write_bytes(CONTENT)
+    file = await cloverleaf.open(path, mode, buffering)
+    came = await _came_of(file, call, is_closed=is_closed)
+    assert (came, path.read_bytes()) == expected, call
