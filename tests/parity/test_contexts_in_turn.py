@@ -202,7 +202,8 @@ def test_who_finds_the_context_of_a_callback_has_it_alone(loop: Loop) -> None:
     for _ in repeat(None, 100):
         context.run(loop.call_soon, number.set, 6)
     turn(loop)
-    assert [each.get(number) for each in found] == [5]
+    # That of whoever runs the loop may be found, too.
+    assert [each[number] for each in found if number in each] == [5]
 
 
 @pytest.mark.parametrize("is_own", [True, False])
