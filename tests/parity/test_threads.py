@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import threading
 from collections.abc import Callable
@@ -56,6 +57,39 @@ def test_wakeups_a_job_injected_before_the_loop_sleeps_is_seen(loop: Loop) -> No
     loop.call_soon_threadsafe(loop.stop)
     loop.run_forever()
     assert seen == [1]
+
+
+def test_wakeups_a_caller_may_hold_what_its_callback_needs(loop: Loop) -> None:
+    rounds = 200
+    lock = threading.Lock()
+    step = threading.Semaphore(0)
+    seen: list[int] = []
+    processors = os.sched_getaffinity(0)
+
+    def share_one_processor() -> None:
+        os.sched_setaffinity(0, {min(processors)})
+
+    def on_step(n: int) -> None:
+        with lock:
+            seen.append(n)
+        step.release()
+
+    def drive() -> None:
+        share_one_processor()
+        for n in range(rounds):
+            with lock:
+                loop.call_soon_threadsafe(on_step, n)
+            assert step.acquire(timeout=SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+
+    share_one_processor()
+    try:
+        thread = Thread(drive)
+        loop.run_forever()
+        thread.join()
+    finally:
+        os.sched_setaffinity(0, processors)
+    assert seen == list(range(rounds))
 
 
 def test_wakeups_none_is_lost_over_many_sleeps(loop: Loop) -> None:

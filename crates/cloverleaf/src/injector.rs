@@ -6,7 +6,8 @@
 //! the loop once, and a loop that is awake is not woken.
 //!
 //! Whoever wakes the loop may hold something that it needs to go on, as a thread that runs Python does. So it is told
-//! whether the loop has found single jobs of late, for each of which somebody waits most likely, or bursts.
+//! whether the loop has found single jobs of late, for each of which somebody waits most likely, or bursts. In the first
+//! case it may as well give the loop its processor, if they share one (`rests.rs`).
 
 use std::fmt;
 use std::task::Waker;
@@ -22,6 +23,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use crate::rests::Rests;
+use crate::sys::processor;
+
 /// So many jobs, with what they are about, are no more in a processor's nearest cache: from here on, they are packed.
 pub(crate) const MANY: usize = 64;
 
@@ -36,24 +40,53 @@ const ASKED_AGAIN: u8 = 32;
 pub struct Sleeper {
     /// Whether jobs have come one by one of late, and not in bursts.
     pub one_by_one: bool,
+    /// Whether all of these came from this thread, which then waits for what comes of each.
+    by_one_thread: bool,
+    /// Which of its rests this is.
+    rest: u32,
+    /// Where it ran before.
+    processor: Option<u32>,
 }
 
-/// How many jobs have come together of late.
+/// How many jobs have come together of late, and from where.
 #[derive(Default)]
 struct Rhythm {
     /// The jobs that wait have ended a sleep.
     has_called: bool,
     /// How many sleeps in a row were ended for a single job.
     single: u8,
+    /// Who ended the last sleep.
+    caller: Option<Caller>,
+    /// How many sleeps in a row the same thread had ended before.
+    by_same: u8,
+}
+
+/// Tells a thread from others that live.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Caller(usize);
+
+impl Caller {
+    /// This thread: where something of its own lies.
+    fn this() -> Self {
+        thread_local!(static OWN: u8 = const { 0 });
+        OWN.with(|own| Self(std::ptr::from_ref(own).addr()))
+    }
 }
 
 impl Rhythm {
-    /// A job ends the loop's sleep.
-    const fn call(&mut self) -> Sleeper {
+    /// A job of this thread ends the loop's sleep. Whether it is taken for a single one, and for one of many singles that
+    /// this thread hands over.
+    fn call(&mut self) -> (bool, bool) {
         self.has_called = true;
-        Sleeper {
-            one_by_one: self.single >= SINGLE && !self.single.is_multiple_of(ASKED_AGAIN),
-        }
+        let caller = Some(Caller::this());
+        self.by_same = if self.caller == caller {
+            self.by_same.saturating_add(1)
+        } else {
+            0
+        };
+        self.caller = caller;
+        let is_single = self.single >= SINGLE && !self.single.is_multiple_of(ASKED_AGAIN);
+        (is_single, self.by_same >= SINGLE)
     }
 
     /// So many jobs were found.
@@ -73,6 +106,10 @@ struct Inbox<J> {
     asleep: bool,
     closed: bool,
     rhythm: Rhythm,
+    /// The number of the loop's last rest.
+    rest: u32,
+    /// The processor on which it came to rest, if that is known.
+    processor: Option<u32>,
 }
 
 /// The queue by which other threads reach the loop.
@@ -80,6 +117,7 @@ pub struct Injector<J> {
     inbox: Mutex<Inbox<J>>,
     /// Whether `jobs` may be non-empty: lets the loop look without taking the lock.
     pending: AtomicBool,
+    rests: Rests,
     waker: Waker,
 }
 
@@ -100,8 +138,11 @@ impl<J> Injector<J> {
                 asleep: false,
                 closed: false,
                 rhythm: Rhythm::default(),
+                rest: 0,
+                processor: None,
             }),
             pending: AtomicBool::new(false),
+            rests: Rests::new(),
             waker,
         }
     }
@@ -134,12 +175,45 @@ impl<J> Injector<J> {
         }
         inbox.jobs.push(job);
         self.pending.store(true, Ordering::Release);
-        Ok(std::mem::take(&mut inbox.asleep).then(|| inbox.rhythm.call()))
+        Ok(std::mem::take(&mut inbox.asleep).then(|| {
+            let (one_by_one, by_one_thread) = inbox.rhythm.call();
+            Sleeper {
+                one_by_one,
+                by_one_thread,
+                rest: inbox.rest,
+                processor: inbox.processor,
+            }
+        }))
     }
 
     /// Ends the sleep in which [`inject_packing`](Self::inject_packing) has found the loop.
     pub fn rouse(&self) {
         self.waker.wake_by_ref();
+    }
+
+    /// The same, and lets the loop run first if one thread alone has ended its last sleeps, this one, and it needs the
+    /// processor on which this thread runs: waits until it rests again, which it says by [`at_rest`](Self::at_rest) and by
+    /// [`end_run`](Self::end_run), for a few milliseconds at most. Whoever calls this must hold nothing that the loop may
+    /// need.
+    pub fn rouse_and_attend(&self, sleeper: Sleeper) {
+        self.rouse();
+        // One of several threads that take turns has no use for the answer: the next job may be another's.
+        if sleeper.by_one_thread && sleeper.processor.is_some() && sleeper.processor == processor()
+        {
+            self.rests.wait_beyond(sleeper.rest);
+        }
+    }
+
+    /// Tells whoever waits for it that the loop rests. The loop says so after [`before_sleep`](Self::before_sleep), when it
+    /// holds nothing any more that others need.
+    pub fn at_rest(&self) {
+        self.rests.make_known();
+    }
+
+    /// Tells them likewise that it does not run any more.
+    pub fn end_run(&self) {
+        self.rests.begin();
+        self.rests.make_known();
     }
 
     /// Ends the loop's present or next sleep, without a job.
@@ -158,6 +232,10 @@ impl<J> Injector<J> {
     pub fn before_sleep(&self) -> bool {
         let mut inbox = self.lock();
         inbox.asleep = inbox.jobs.is_empty();
+        if inbox.asleep {
+            inbox.rest = self.rests.begin();
+            inbox.processor = processor();
+        }
         inbox.asleep
     }
 
@@ -293,6 +371,39 @@ mod tests {
         let others = told[4..].iter().filter(|single| !**single).count();
         assert!((25..32).contains(&others), "{others} of 1,000 were not");
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "that is the caller's");
+    }
+
+    #[test]
+    fn a_thread_that_alone_hands_over_single_jobs_is_known() {
+        let (injector, _) = counted();
+        let by_one_thread = || {
+            assert!(injector.before_sleep());
+            let sleeper = injector.inject_packing(1, |_| {}).expect("open");
+            injector.drain_into(&mut Vec::new());
+            sleeper.expect("it sleeps").by_one_thread
+        };
+        let told: Vec<_> = (0..6).map(|_| by_one_thread()).collect();
+        assert_eq!(told, [false, false, false, false, true, true]);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(by_one_thread).join().expect("no panic");
+            assert!(!other, "that is another thread");
+        });
+        assert!(!by_one_thread(), "it is not alone");
+    }
+
+    #[test]
+    fn a_loop_that_ends_its_run_lets_go_of_who_attends_to_it() {
+        let (injector, wakes) = counted();
+        for _ in 0..2_000 {
+            assert!(injector.before_sleep());
+            injector.at_rest();
+            let sleeper = injector.inject_packing(1, |_| {}).expect("open");
+            injector.drain_into(&mut Vec::new());
+            injector.end_run();
+            injector.rouse_and_attend(sleeper.expect("it sleeps"));
+            assert!(!injector.rests.is_in_vain());
+        }
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2_000);
     }
 
     #[test]

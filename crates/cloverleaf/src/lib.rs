@@ -78,6 +78,7 @@ mod order;
 mod reactor;
 mod registry;
 mod resolve;
+mod rests;
 mod scheduler;
 mod signals;
 mod start;

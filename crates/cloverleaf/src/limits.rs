@@ -46,6 +46,12 @@ pub const GIVE_WAY_TURNS: u32 = 64;
 /// Looking takes 40 instructions of the 2,000 of a turn with one callback.
 pub const ALONE_TURNS: u32 = 8;
 
+/// For how long a thread that has ended a loop's sleep waits at most for the loop to rest again.
+///
+/// It is the interpreter's switch interval, for which a thread that wants Python may have to wait anyway. A shorter limit
+/// costs more: the kernel's next tick comes within it, so no timer of the processor needs to be set.
+pub const ATTENDANCE: Duration = Duration::from_millis(5);
+
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
 /// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is

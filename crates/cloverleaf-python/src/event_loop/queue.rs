@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
-use crate::ffi::{Owned, detached};
+use crate::ffi::{Owned, TAKE_TURNS, detached};
 use crate::handle;
 use crate::job::{Internal, Job};
 
@@ -81,11 +81,12 @@ impl Loop {
     /// Ends the loop's sleep, in which a job of this thread has found it.
     ///
     /// It needs Python to go on. Who queues one job at a time mostly waits for what comes of it next, so the loop gets
-    /// Python at once and runs it before, and neither has to wait for the other. A burst goes on with Python held.
+    /// Python at once and runs it before, and neither has to wait for the other. A burst goes on with Python held. Where
+    /// threads take no turns, neither needs to let the other go first.
     #[cold]
     pub(super) fn rouse(&self, py: Python<'_>, sleeper: Sleeper) {
-        if sleeper.one_by_one {
-            detached(py, || self.injector.rouse());
+        if sleeper.one_by_one && TAKE_TURNS {
+            detached(py, || self.injector.rouse_and_attend(sleeper));
         } else {
             self.injector.rouse();
         }

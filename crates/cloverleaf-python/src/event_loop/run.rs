@@ -60,6 +60,7 @@ impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let this = self.slf.get();
         this.thread.store(0, Ordering::Release);
+        this.injector.end_run();
         // Not borrowed: a run ends between two jobs.
         let py = self.slf.py();
         let discarded = this.state().with(|state| {
@@ -250,7 +251,10 @@ fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
         // No Python code runs, and what is freed holds nothing.
         handle::give_back(py);
-        let result = detached(py, || state.wait(limit));
+        let result = detached(py, || {
+            injector.at_rest();
+            state.wait(limit)
+        });
         injector.after_sleep();
         return result;
     }

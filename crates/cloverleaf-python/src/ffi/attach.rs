@@ -9,6 +9,9 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+/// Whether threads take turns at running Python.
+pub(crate) const TAKE_TURNS: bool = cfg!(not(Py_GIL_DISABLED));
+
 /// Attaches again when it goes, whether by return or by a panic.
 struct Reattach(*mut ffi::PyThreadState);
 

@@ -50,8 +50,8 @@ pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
 pub(crate) use arguments::Arguments;
 pub(crate) use attach::{
-    borrow_fd, detached, is_alone, is_ending, is_first_interpreter, is_main_interpreter,
-    thread_ident,
+    TAKE_TURNS, borrow_fd, detached, is_alone, is_ending, is_first_interpreter,
+    is_main_interpreter, thread_ident,
 };
 pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};

@@ -14,6 +14,7 @@ mod nowait;
     expect(dead_code, reason = "no child reads it")
 )]
 mod plan;
+mod processor;
 #[cfg_attr(
     not(any(
         target_arch = "x86_64",
@@ -56,6 +57,7 @@ pub(crate) use fork::{around_forks, forks};
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
 pub(crate) use plan::Strings;
+pub(crate) use processor::processor;
 pub(crate) use ring::{Ask, Request, Ring};
 pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use signal::SignalCounter;
