@@ -41,6 +41,12 @@ impl GiveWay {
         true
     }
 
+    /// Whether the next turn is the one in which others should be let in, if there are any.
+    #[inline]
+    pub(crate) const fn comes_next(&self) -> bool {
+        self.left <= 1
+    }
+
     /// Says that there are no others.
     pub(crate) const fn spared(&mut self) {
         self.left = limits::ALONE_TURNS;

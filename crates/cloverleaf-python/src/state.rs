@@ -364,6 +364,15 @@ impl LoopState {
         self.reported.push(token);
     }
 
+    /// Whether the next turn runs its jobs without a sleep, a hand-over of Python or a drop of objects before.
+    #[inline]
+    pub(crate) fn goes_on_at_once(&self) -> bool {
+        self.scheduler.ready_len() > 0
+            && !self.others.comes_next()
+            && !self.has_corked()
+            && self.discarded.is_empty()
+    }
+
     /// For how long the loop may sleep; `None` if for ever.
     pub(crate) fn sleep_limit(&mut self) -> Option<Duration> {
         if !self.reported.is_empty() {

@@ -22,10 +22,10 @@ fn closed() -> PyErr {
 fn pack(event_loop: &Bound<'_, PyAny>, job: &mut Job) {
     let Job::Callback(handle) = job else { return };
     let py = event_loop.py();
-    if let Some(call) = handle::take_call(handle.bind(py), event_loop)
+    if let Some((call, left)) = handle::take_call(handle.bind(py), event_loop)
         && let Job::Callback(handle) = mem::replace(job, Job::Call(call))
     {
-        handle::discard(handle.into_bound(py));
+        left.discard(handle.into_bound(py));
     }
 }
 

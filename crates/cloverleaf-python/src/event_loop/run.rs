@@ -18,7 +18,7 @@ use pyo3::types::{PyCFunction, PyTuple};
 
 use super::{Loop, ahead, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{BareCall, Owned, Reach, detached, is_alone, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, Stay, detached, is_alone, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::Ownership;
@@ -108,17 +108,30 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
         jobs: VecDeque::new(),
         has_many_sources: false,
     };
+    // Left before anything else is done, whatever ends the run.
+    let mut stay = Stay::new(slf.py());
     let mut is_first = true;
-    while turn(slf, &mut batch, is_first)? {
+    while turn(slf, &mut batch, &mut stay, is_first)? {
         is_first = false;
     }
     Ok(())
 }
 
 /// One turn: ask the kernel, collect, and run exactly what was ready then. `false` if the turn before was the last.
-fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResult<bool> {
+///
+/// A copied context stays entered from one turn to the next, if nothing comes between them but what the interpreter does
+/// between any two instructions of a callback.
+fn turn(
+    slf: &Bound<'_, Loop>,
+    batch: &mut Batch<'_>,
+    stay: &mut Stay<'_>,
+    is_first: bool,
+) -> PyResult<bool> {
     let py = slf.py();
     let this = batch.this;
+    if stay.is_any() && !this.state().with(|state| state.goes_on_at_once())? {
+        stay.leave();
+    }
     let begun = this.state().with(|state| {
         if state.has_corked() {
             transport::push_all(py, state);
@@ -148,17 +161,19 @@ fn turn(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, is_first: bool) -> PyResul
     py.check_signals()?;
     this.onlookers.look(py)?;
     if together {
+        stay.leave();
         let ran = run_together(slf, batch);
         // What was written is sent, whatever has happened.
         let sent = transport::flush_all(slf);
         return ran.and(sent).map(|()| true);
     }
-    run_jobs(slf, batch)?;
+    run_jobs(slf, batch, stay)?;
+    stay.leave_to_others();
     Ok(true)
 }
 
 #[inline]
-fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
+fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, stay: &mut Stay<'_>) -> PyResult<()> {
     let py = slf.py();
     let this = batch.this;
     let fetch_sources = |jobs: &VecDeque<Job>| {
@@ -177,8 +192,9 @@ fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
         {
             fetch_sources(&batch.jobs)?;
         }
-        run_job(slf, this, job)?;
+        run_job(slf, this, job, stay)?;
         if this.closed.load(Ordering::Relaxed) {
+            stay.leave();
             // By a forked child, in the midst of its parent's turn.
             drop(std::mem::take(&mut batch.jobs));
         }
@@ -207,7 +223,10 @@ fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
         let Some(job) = batch.jobs.pop_front() else {
             break;
         };
-        run_job(slf, this, job)?;
+        let mut stay = Stay::new(slf.py());
+        let ran = run_job(slf, this, job, &mut stay);
+        stay.leave();
+        ran?;
         if this.closed.load(Ordering::Relaxed) {
             drop(std::mem::take(&mut batch.jobs));
         }
@@ -257,12 +276,18 @@ fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
 }
 
 #[inline]
-fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job) -> PyResult<()> {
+fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job, stay: &mut Stay<'_>) -> PyResult<()> {
     match job {
-        Job::Callback(handle) => run_callback(slf, this, handle),
-        Job::Call(call) => run_call(slf, this, call),
-        Job::Io(token, interest) => serve(slf, this, token, interest),
-        Job::Internal(internal) => run_internal(slf, this, *internal),
+        Job::Callback(handle) => run_callback(slf, this, handle, stay),
+        Job::Call(call) => run_call(slf, this, call, stay),
+        Job::Io(token, interest) => {
+            stay.leave();
+            serve(slf, this, token, interest)
+        }
+        Job::Internal(internal) => {
+            stay.leave();
+            run_internal(slf, this, *internal)
+        }
     }
 }
 
@@ -294,24 +319,36 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
 }
 
 #[inline]
-fn run_callback(slf: &Bound<'_, Loop>, this: &Loop, handle: Owned) -> PyResult<()> {
+fn run_callback(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    handle: Owned,
+    stay: &mut Stay<'_>,
+) -> PyResult<()> {
     let object = handle.into_bound(slf.py());
     if this.onlookers.any() {
+        stay.leave();
         return run_watched(slf, this, &object);
     }
-    match handle::run_queued(object) {
+    match handle::run_queued(object, stay) {
         Ok(()) => Ok(()),
         Err((error, object)) => report::callback_failed(slf.as_any(), &object, error),
     }
 }
 
 #[inline]
-fn run_call(slf: &Bound<'_, Loop>, this: &Loop, call: BareCall) -> PyResult<()> {
+fn run_call(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    call: BareCall,
+    stay: &mut Stay<'_>,
+) -> PyResult<()> {
     if this.onlookers.any() {
+        stay.leave();
         let handle = handle::new_handle_of(slf.as_any(), call)?;
         return run_watched(slf, this, &handle);
     }
-    call.run(slf.py())
+    call.run(stay)
         .or_else(|(error, call)| call_failed(slf, error, call))
 }
 
@@ -381,7 +418,7 @@ fn run_as_callback(
         work.map_or(Ok(()), |work| work(args.py()))
     })?;
     let handle = handle::new_bound_handle(slf.as_any(), &callback, &PyTuple::empty(py))?;
-    run_callback(slf, this, handle.into())
+    run_callback(slf, this, handle.into(), &mut Stay::new(py))
 }
 
 /// Reports a handle, or an object that was served, that has held the loop up.

@@ -35,7 +35,7 @@ fn debug_checks(
 fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> PyResult<Owned> {
     let py = slf.py();
     let this = Loop::of(slf)?;
-    let request = Request::parse(py, method, &args)?;
+    let request = Request::of_callback(py, method, &args)?;
     this.check_open()?;
     let debug = this.debug();
     if debug {

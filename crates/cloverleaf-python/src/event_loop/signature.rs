@@ -65,6 +65,26 @@ pub(super) struct Request<'a, 'py> {
 }
 
 impl<'a, 'py> Request<'a, 'py> {
+    /// What a call brings of a method whose first argument is the callback.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    #[inline]
+    pub(super) fn of_callback(
+        py: Python<'py>,
+        method: Signature,
+        args: &Arguments<'a, 'py>,
+    ) -> PyResult<Self> {
+        match args.get(0) {
+            Some(callback) if args.are_positional() => Ok(Self {
+                first: None,
+                callback,
+                context: None,
+            }),
+            _ => Self::parse(py, method, args),
+        }
+    }
+
     /// What a call brings.
     ///
     /// # Errors

@@ -6,11 +6,13 @@
 
 use std::ptr;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::call::call_in_context;
+use super::call::{INLINE_ARGS, call_borrowed, call_in_context};
 use super::context::{CallContext, keep_context};
 use super::object::Owned;
+use super::stay::Stay;
 use super::visit::Visitor;
 
 /// A callback, with one argument or none, and the context to call it in.
@@ -27,8 +29,44 @@ impl BareCall {
     /// # Errors
     /// What the call raises, with the call, to be reported.
     #[inline]
-    pub(crate) fn run(mut self, py: Python<'_>) -> Result<(), (PyErr, Self)> {
-        let result = self.context.make(py).and_then(|()| self.call(py));
+    pub(crate) fn run(mut self, stay: &mut Stay<'_>) -> Result<(), (PyErr, Self)> {
+        let py = stay.py();
+        if self.ends_something() {
+            // Its context would be left anyway, so it need not be looked at afterwards.
+            return self.run_alone(stay);
+        }
+        if self.context.is_frozen() {
+            let variables = self.context.context.bind(py);
+            let called = stay.call_in_copy(variables, || self.call(py), || self.ends_something());
+            return called.map_err(|(error, context)| {
+                // Whoever hears of the error may ask for it.
+                if let Some(context) = context {
+                    self.context.context = context;
+                }
+                (error, self)
+            });
+        }
+        if self.context.is_copy {
+            return self.run_alone(stay);
+        }
+        if stay.enter(&self.context.context) {
+            let called = stay.call_entered(|| self.call(py), || self.ends_something());
+            return called.map_err(|error| (error, self));
+        }
+        // What cannot be entered says so again.
+        drop(PyErr::take(py));
+        self.run_alone(stay)
+    }
+
+    /// Makes the call in a context that is entered for it alone.
+    ///
+    /// # Errors
+    /// What the call raises, with the call.
+    #[inline]
+    fn run_alone(mut self, stay: &mut Stay<'_>) -> Result<(), (PyErr, Self)> {
+        stay.leave();
+        let py = stay.py();
+        let result = self.context.make(py).and_then(|()| self.call_inside(py));
         match result {
             Ok(()) => {
                 if self.context.is_copy {
@@ -40,13 +78,31 @@ impl BareCall {
         }
     }
 
+    /// Makes the call in its context.
     #[inline]
-    fn call(&self, py: Python<'_>) -> PyResult<()> {
-        let arg = self.arg.as_ref().map_or(ptr::null_mut(), Owned::as_ptr);
-        let args = [arg, ptr::null_mut(), ptr::null_mut()];
+    fn call_inside(&self, py: Python<'_>) -> PyResult<()> {
         let context = self.context.context.bind(py);
         // SAFETY: `self` holds the callback and the argument.
-        unsafe { call_in_context(py, context, self.callback.as_ptr(), args, false) }
+        unsafe { call_in_context(py, context, self.callback.as_ptr(), self.args(), false) }
+    }
+
+    #[inline]
+    fn args(&self) -> [*mut ffi::PyObject; INLINE_ARGS] {
+        let arg = self.arg.as_ref().map_or(ptr::null_mut(), Owned::as_ptr);
+        [arg, ptr::null_mut(), ptr::null_mut()]
+    }
+
+    /// Makes the call, in whatever context is entered.
+    #[inline]
+    fn call(&self, py: Python<'_>) -> PyResult<()> {
+        // SAFETY: `self` holds the callback and the argument.
+        unsafe { call_borrowed(py, self.callback.as_ptr(), self.args(), false) }.map(drop)
+    }
+
+    /// Whether an object goes with the call.
+    #[inline]
+    fn ends_something(&self) -> bool {
+        self.callback.is_last() || self.arg.as_ref().is_some_and(Owned::is_last)
     }
 
     /// Has the processor fetch what the call needs, if it is not the same for many.

@@ -105,7 +105,7 @@ unsafe fn call_by_run(
 /// # Safety
 /// The callable and the arguments are live objects, and stay so through the call.
 #[inline]
-unsafe fn call_borrowed(
+pub(super) unsafe fn call_borrowed(
     py: Python<'_>,
     callable: *mut ffi::PyObject,
     args: [*mut ffi::PyObject; INLINE_ARGS],

@@ -3,7 +3,7 @@
 //! Copying a context and freeing it is a fifth of a callback. But a copy is nothing more than a reference to the current
 //! context's variables, which are one immutable mapping. So that reference is all that a callback waits with
 //! ([`freeze_context`]); the context is made of it when somebody asks for it ([`context_in`]) or when the callback runs
-//! ([`context_for_call`]). Nobody but the call has a reference to most of them, so once the callback has returned, the
+//! (`ffi/stay.rs`). Nobody but the call has a reference to most of them, so once the callback has returned, the
 //! context is emptied and kept ([`keep_context`]), and is the next callback's.
 //!
 //! Neither the place of that reference nor that of the current context is documented. So both are found out by trial
@@ -41,13 +41,19 @@ pub(crate) struct CallContext {
 }
 
 impl CallContext {
+    /// Whether it is a copy that is still to be made.
+    #[inline]
+    pub(super) fn is_frozen(&self) -> bool {
+        self.is_copy && is_frozen(self.context.as_ptr())
+    }
+
     /// Makes the context, if it is a copy that is still to be made.
     ///
     /// # Errors
     /// `MemoryError`.
     #[inline]
     pub(super) fn make(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.is_copy && is_frozen(self.context.as_ptr()) {
+        if self.is_frozen() {
             let context = empty_context(py)?;
             let variables = mem::replace(&mut self.context, context);
             fill(&self.context, variables);
@@ -134,7 +140,7 @@ pub(super) fn context_for_call(slot: &Slot, holder: &Bound<'_, PyAny>) -> PyResu
 
 /// Whether a slot with a copy holds its variables. Who has put others there, past our properties, gets those.
 #[inline]
-fn is_frozen(held: *mut ffi::PyObject) -> bool {
+pub(super) fn is_frozen(held: *mut ffi::PyObject) -> bool {
     // SAFETY: what a slot holds is live, and nobody empties it meanwhile: the GIL is held, or nothing is ever frozen.
     !held.is_null() && unsafe { ffi::Py_TYPE(held) } == VARIABLES.load(Ordering::Relaxed)
 }
@@ -176,7 +182,7 @@ fn thaw(py: Python<'_>, variables: Owned) -> PyResult<Owned> {
 
 /// A context that nobody else has, to be [filled](fill).
 #[inline]
-fn empty_context(py: Python<'_>) -> PyResult<Owned> {
+pub(super) fn empty_context(py: Python<'_>) -> PyResult<Owned> {
     // The GIL guards the place: it is emptied before anybody else runs.
     let spare = SPARE.load(Ordering::Relaxed);
     SPARE.store(ptr::null_mut(), Ordering::Relaxed);
@@ -192,7 +198,7 @@ fn empty_context(py: Python<'_>) -> PyResult<Owned> {
 
 /// Lets a context that nobody else has, and that is not entered, have these variables.
 #[inline]
-fn fill(context: &Owned, variables: Owned) {
+pub(super) fn fill(context: &Owned, variables: Owned) {
     let empty = replace_variables(context.as_ptr(), variables.into_raw());
     // SAFETY: this was the context's reference. It is the empty mapping's, of which one is kept for ever; or that
     // of what somebody has set who searched for the context and let go of it, and then freeing it may run Python code:
@@ -222,14 +228,33 @@ pub(super) fn keep_context(context: Owned) {
 /// Whether a context has no other reference and no weak one.
 #[inline]
 fn is_ours_alone(context: *mut ffi::PyObject) -> bool {
+    has_references(context, 1)
+}
+
+/// The same of one that is entered, to which the thread's state has a reference, too.
+#[inline]
+pub(super) fn has_no_others_entered(context: *mut ffi::PyObject) -> bool {
+    has_references(context, 2)
+}
+
+/// Whether so many references lead to a context, and no weak one.
+#[inline]
+fn has_references(context: *mut ffi::PyObject, count: isize) -> bool {
     // SAFETY: the context is live, as every caller's is.
-    let is_shared = cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(context) } > 1;
+    let is_shared = cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(context) } > count;
     // SAFETY: as above, and it is a context.
     !is_shared && unsafe { (*context.cast::<Context>()).weak_references }.is_null()
 }
 
+/// Whether contexts lie in memory as expected.
 #[inline]
-fn current_context(py: Python<'_>) -> *mut ffi::PyObject {
+pub(super) fn knows_layout() -> bool {
+    !NO_VARIABLES.load(Ordering::Relaxed).is_null()
+}
+
+/// The current context, if the [layout is known](knows_layout).
+#[inline]
+pub(super) fn current_context(py: Python<'_>) -> *mut ffi::PyObject {
     word_of_state(py, CURRENT.load(Ordering::Relaxed))
 }
 
@@ -245,7 +270,7 @@ fn word_of_state(_py: Python<'_>, word: usize) -> *mut ffi::PyObject {
 
 /// The mapping of a context's variables, by a reference of the context's.
 #[inline]
-fn variables(context: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(super) fn variables(context: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: every caller's is a live context.
     unsafe { (*context.cast::<Context>()).variables }
 }
@@ -329,7 +354,10 @@ impl Trial<'_> {
             // SAFETY: the call gave a new reference, or null with an exception set.
             drop(unsafe { Bound::from_owned_ptr_or_err(py, token) }?);
             let copy = copy_anew(py)?;
+            // The trial's reference, and that of the thread's state.
             let is_expected = is_entered(outer)
+                && has_no_others_entered(outer)
+                && !is_ours_alone(outer)
                 && has_variables(&self.outer)?
                 && variables(outer) != empty
                 && is_mapping(variables(outer), empty)

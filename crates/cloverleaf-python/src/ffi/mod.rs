@@ -37,6 +37,7 @@ mod refill;
 mod socket;
 mod stand_in;
 mod state;
+mod stay;
 mod stop;
 mod unseen;
 mod visit;
@@ -82,7 +83,9 @@ pub(crate) use object::{Owned, Slot, bytes_from};
 pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
-pub(crate) use private::{Private, Slots, has_no_others, is_private, reveal, without_context};
+pub(crate) use private::{
+    Left, Private, Slots, has_no_others, reveal, take_private, without_context,
+};
 pub(crate) use reachable::Reachable;
 pub(crate) use refill::{cut_and_hold, unfilled_again};
 pub(crate) use socket::Socket;
@@ -90,6 +93,7 @@ pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{
     class_version, generic_attribute, instance_dict, replace_instance_dict, set_generic_attribute,
 };
+pub(crate) use stay::Stay;
 pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;

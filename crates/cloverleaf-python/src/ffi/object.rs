@@ -53,6 +53,12 @@ impl Owned {
         self.0 == other.0
     }
 
+    /// Whether the object goes with this reference, or may go.
+    #[inline]
+    pub(super) fn is_last(&self) -> bool {
+        is_last(self.as_ptr())
+    }
+
     /// Where the object is, which tells it from others as long as it lives.
     #[inline]
     pub(crate) fn address(&self) -> usize {
@@ -79,6 +85,13 @@ impl Owned {
     pub(super) const fn as_ptr(&self) -> *mut ffi::PyObject {
         self.0.as_ptr()
     }
+}
+
+/// Whether an object goes with a reference that the caller has, or may go.
+#[inline]
+pub(super) fn is_last(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the object is live, as the caller has a reference.
+    cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(object) <= 1 }
 }
 
 impl Drop for Owned {

@@ -14,10 +14,11 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::{Borrowed, ffi};
 
-use super::call::{INLINE_ARGS, call_in_context};
+use super::call::{INLINE_ARGS, call_borrowed, call_in_context};
 use super::class::{Native, NativeClass, has_weak_references};
-use super::context::{context_for_call, keep_context};
-use super::object::{Owned, Slot};
+use super::context::{context_for_call, is_frozen, keep_context};
+use super::object::{Owned, Slot, is_last};
+use super::stay::Stay;
 
 /// An object with one reference, which is this, that nobody else finds: no weak reference leads there, nor does the
 /// collector.
@@ -37,6 +38,22 @@ pub(crate) struct Slots<'a> {
     pub(crate) in_tuple: bool,
     /// Whether the context is a [copy](super::CallContext::is_copy) that was made for this call.
     pub(crate) in_copy: bool,
+}
+
+impl Slots<'_> {
+    /// Whether the call is to be made in a copy that is still to be made, in which the next one may follow.
+    #[inline]
+    fn may_be_followed(self) -> bool {
+        let has_callback = !self.callback.peek().is_null();
+        self.in_copy && is_frozen(self.context.peek()) && has_callback && !self.ends_something()
+    }
+
+    /// Whether an object goes with the call.
+    #[inline]
+    fn ends_something(self) -> bool {
+        let mut held = self.args.iter().map(|slot| slot.peek());
+        is_last(self.callback.peek()) || held.any(|arg| !arg.is_null() && is_last(arg))
+    }
 }
 
 impl NativeClass {
@@ -90,14 +107,42 @@ impl<'py, T: Native> Private<'py, T> {
         }
     }
 
-    /// Calls what lies in these slots of the value, whose context goes when the call succeeds, if it is a
-    /// copy.
+    /// Calls what lies in these slots of the value.
     ///
     /// # Errors
     /// What the call raises.
     #[inline]
-    pub(crate) fn call(&self, slots: impl FnOnce(&T) -> Slots<'_>) -> PyResult<()> {
+    pub(crate) fn call(
+        &self,
+        stay: &mut Stay<'_>,
+        slots: impl FnOnce(&T) -> Slots<'_>,
+    ) -> PyResult<()> {
         let slots = slots(self.value());
+        if !slots.may_be_followed() {
+            stay.leave();
+            return self.call_alone(slots);
+        }
+        let py = self.object.py();
+        // SAFETY: the slot holds a reference, and stays as it is (see below).
+        let variables = unsafe { Borrowed::from_ptr(py, slots.context.peek()) };
+        let call = || {
+            let args = slots.args.map(Slot::peek);
+            // SAFETY: as below.
+            unsafe { call_borrowed(py, slots.callback.peek(), args, slots.in_tuple) }.map(drop)
+        };
+        stay.call_in_copy(variables, call, || slots.ends_something())
+            .map_err(|(error, context)| {
+                if context.is_some() {
+                    // Whoever hears of the error may ask for it.
+                    drop(slots.context.replace(&self.object, context));
+                }
+                error
+            })
+    }
+
+    /// Makes the call in a context that is entered for it alone, and goes when the call succeeds, if it is a copy.
+    #[inline]
+    fn call_alone(&self, slots: Slots<'_>) -> PyResult<()> {
         let copy = if slots.in_copy {
             context_for_call(slots.context, &self.object)?
         } else {
@@ -175,13 +220,42 @@ pub(crate) fn reveal(object: &Bound<'_, PyAny>) {
     }
 }
 
-/// Whether the one who asks has the only reference to an object of this type, which nobody else finds: no weak reference
-/// leads there, nor does the collector.
+/// An object that was private when something was taken out of it.
+#[derive(Debug)]
+pub(crate) struct Left<T> {
+    pointer: *mut ffi::PyObject,
+    value: PhantomData<T>,
+}
+
+/// What `take` finds in an object of this type, if the caller has the only reference to it and nobody else finds it: no
+/// weak reference leads there, nor does the collector. What is left of it is to be [discarded](Left::discard).
 #[inline]
-pub(crate) fn is_private<T: Native>(object: &Bound<'_, PyAny>) -> bool {
-    T::class().get::<T>(object).is_some()
-        && T::class().would_be_private(object)
-        && !is_tracked(object.as_ptr())
+pub(crate) fn take_private<T: Native, R>(
+    object: Borrowed<'_, '_, PyAny>,
+    take: impl FnOnce(&T) -> Option<R>,
+) -> Option<(R, Left<T>)> {
+    let value = T::class().get::<T>(&object)?;
+    let pointer = object.as_ptr();
+    if !T::class().would_be_private(&object) || is_tracked(pointer) {
+        return None;
+    }
+    let value = take(value)?;
+    let left = Left {
+        pointer,
+        value: PhantomData,
+    };
+    Some((value, left))
+}
+
+impl<T: Native> Left<T> {
+    /// Drops the object and keeps its memory for the next one. Nothing has run since something was taken out of it.
+    #[inline]
+    pub(crate) fn discard(self, object: Bound<'_, PyAny>) {
+        if object.as_ptr() == self.pointer && !may_be_shared(&object) {
+            let value = PhantomData::<T>;
+            Private { object, value }.discard();
+        }
+    }
 }
 
 /// Whether an object has, or may have, other owners than the one who asks.

@@ -110,6 +110,15 @@ pub(super) struct Inline {
 }
 
 impl Inline {
+    /// No arguments.
+    #[inline]
+    pub(super) const fn none() -> Self {
+        Self {
+            args: [const { None }; INLINE_ARGS],
+            in_tuple: false,
+        }
+    }
+
     /// Takes a reference to each; a tuple of all if they are many.
     ///
     /// # Errors

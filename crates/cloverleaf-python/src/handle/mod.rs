@@ -22,8 +22,8 @@ use pyo3::types::PyTuple;
 
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Arguments, BareCall, CallContext, MOST_KEPT, Native, NativeClass, Owned, Private, Reach,
-    Visitor, copy_context, is_private,
+    Arguments, BareCall, CallContext, Left, MOST_KEPT, Native, NativeClass, Owned, Reach, Visitor,
+    copy_context, take_private,
 };
 use held::{HasParts, Inline, Parts};
 
@@ -137,7 +137,10 @@ pub(crate) fn new_handle<'py>(
     guard: Guard,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let args = Inline::new(py, args.rest(1))?;
+    let args = match args.rest(1) {
+        rest if rest.len() == 0 => Inline::none(),
+        rest => Inline::new(py, rest)?,
+    };
     let handle = Handle::new(event_loop, callback, args, context, guard);
     HANDLE.instantiate_private(py, handle)
 }
@@ -153,27 +156,16 @@ pub(crate) fn new_handle_of<'py>(
     HANDLE.instantiate(event_loop.py(), Handle::of_call(event_loop, call))
 }
 
-/// The call of a handle that waits, if nobody can tell it from one without a handle; the handle is then to be
-/// [discarded](discard). No Python code runs, and no object loses its last reference.
+/// The call of a handle that waits, if nobody can tell it from one without a handle; what is left of the handle is then to
+/// be discarded. No Python code runs, and no object loses its last reference.
 #[inline]
 pub(crate) fn take_call(
     handle: Borrowed<'_, '_, PyAny>,
     event_loop: &Bound<'_, PyAny>,
-) -> Option<BareCall> {
-    if !is_private::<Handle>(&handle) {
-        return None;
-    }
-    let value = HANDLE.get::<Handle>(&handle)?;
-    value.parts().take_call(&handle, event_loop)
-}
-
-/// Lets go of a handle whose call was [taken](take_call); it is kept for the next one.
-#[inline]
-pub(crate) fn discard(handle: Bound<'_, PyAny>) {
-    match Private::<Handle>::new(handle) {
-        Ok(handle) => handle.discard(),
-        Err(handle) => drop(handle),
-    }
+) -> Option<(BareCall, Left<Handle>)> {
+    take_private(handle, |value: &Handle| {
+        value.parts().take_call(&handle, event_loop)
+    })
 }
 
 /// A new handle for a callback with a tuple of arguments, in a copy of the current context.

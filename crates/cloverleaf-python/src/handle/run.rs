@@ -9,30 +9,40 @@ use pyo3::types::PySuper;
 use super::held::HasParts;
 use super::{AnyHandle, Handle, TimerHandle};
 use crate::event_loop::Loop;
-use crate::ffi::{Private, Reach, reveal, without_context};
+use crate::ffi::{Private, Reach, Stay, reveal, without_context};
 
 /// Runs the callback of a handle that has left the queue, unless it was cancelled, and lets go of the handle.
 ///
 /// # Errors
 /// What the callback raises, with the handle, to be reported.
 #[inline]
-pub(crate) fn run_queued(object: Bound<'_, PyAny>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+pub(crate) fn run_queued<'py>(
+    object: Bound<'py, PyAny>,
+    stay: &mut Stay<'_>,
+) -> Result<(), (PyErr, Bound<'py, PyAny>)> {
     match Private::<Handle>::new(object) {
-        Ok(handle) => run_private(handle),
+        Ok(handle) => run_private(handle, stay),
         Err(object) => match Private::<TimerHandle>::new(object) {
-            Ok(timer) => run_private(timer),
-            Err(object) => run_shared(object),
+            Ok(timer) => run_private(timer, stay),
+            Err(object) => {
+                stay.leave();
+                run_shared(object)
+            }
         },
     }
 }
 
 /// Runs the callback of a handle that nobody can cancel meanwhile, nor look at.
 #[inline]
-fn run_private<T: HasParts>(private: Private<'_, T>) -> Result<(), (PyErr, Bound<'_, PyAny>)> {
+fn run_private<'py, T: HasParts>(
+    private: Private<'py, T>,
+    stay: &mut Stay<'_>,
+) -> Result<(), (PyErr, Bound<'py, PyAny>)> {
     if private.value().parts().is_cancelled() {
+        stay.leave();
         return Ok(());
     }
-    let result = private.call(|value| value.parts().slots());
+    let result = private.call(stay, |value| value.parts().slots());
     match result {
         Ok(()) => {
             private.discard();
