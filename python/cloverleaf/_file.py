@@ -393,8 +393,8 @@ class File(_cloverleaf.FileBase, Generic[_S]):
                     await raw.perform_asked()
         except Exception:
             # The stack is as `open` would have it, which takes no more of a call that has failed.
-            held.clear()
-            self._drop_pending()
+            if raw.drop_held():
+                self._drop_pending()
             raise
 
     def _write_first(self, held: Held, buffer: Any) -> bool:
@@ -460,9 +460,10 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def _is_finishing(self) -> bool:
         """Whether somebody has begun to close the file, and did not fail before it was closed."""
         finish = self._finish
-        if finish is None or self._file.closed:
-            return finish is not None
-        return not (finish.done() or finish.get_loop().is_closed())
+        if finish is None:
+            return False
+        is_lost = not finish.done() and finish.get_loop().is_closed()
+        return not is_lost and (not finish.done() or bool(self._file.closed))
 
     async def _finish_in_turn(self, turn: int) -> None:
         try:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from ._file import File
 from ._file_arguments import room_for, size_or_all
-from ._file_held import Waits
+from ._file_held import Held, Waits
+from ._file_raw import RawFile
 
 _T = TypeVar("_T")
 
@@ -25,7 +26,15 @@ _LINE_BYTES = 1024
 class BinaryFile(File[bytes]):
     """A file of bytes."""
 
-    __slots__ = ()
+    __slots__ = ("_is_empty", "_passes_on")
+
+    def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
+        super().__init__(raw, stack, mode)
+        is_plain = raw.is_seekable and not (raw.is_unbuffered or raw._appends)
+        #: What is larger than the buffer goes past it, as soon as that is empty.
+        self._passes_on = is_plain and raw._access == os.O_WRONLY
+        #: The buffer is known to be empty, and passes on.
+        self._is_empty = self._passes_on
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
@@ -158,6 +167,43 @@ class BinaryFile(File[bytes]):
         if len(ahead) < len(room):
             await self._flush()
         return len(ahead)
+
+    def _begin_write(self, data: Any) -> int:
+        if type(data) is not bytes or len(data) <= self._raw.passed_on_above:
+            self._is_empty = False
+        return super()._begin_write(data)
+
+    def _write_first(self, held: Held, buffer: Any) -> bool:
+        is_taken = super()._write_first(held, buffer)
+        if is_taken and self._passes_on:
+            # What went past the buffer went after all that was in it.
+            self._is_empty = held.done + self._raw.passed == len(held.data or b"")
+        return is_taken
+
+    async def _write_held(self) -> None:
+        """Hand what is held to the buffer, or past it if that is empty and would pass it on."""
+        raw, held = self._raw, self._raw.held
+        first = held[0]
+        data = first.data or b""
+        is_whole = not (first.done or raw.is_answered) and len(data) > raw.passed_on_above
+
+        def land(count: int) -> None:
+            raw.position += count
+            first.done = count
+            if count == len(data):
+                held.popleft()
+
+        if self._is_empty and is_whole:
+            try:
+                if raw.writes_at_once and (count := raw.try_write(data, 0)):
+                    land(count)
+                else:
+                    await raw.carry_out(self._writing(data, 0, raw.position), land)
+            except Exception:
+                raw.drop_held()
+                raise
+        if held:
+            await super()._write_held()
 
     def _reads_whole(self, size: Any) -> bool:
         """Whether the stack reads nothing before it has written, or says what is wrong."""

@@ -27,13 +27,60 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
+class _Landing:
+    """Hears of the end of a request in place of a future, and tells whoever waits for it.
+
+    Nobody can cancel it: the request comes to its end.
+    """
+
+    __slots__ = ("_callbacks", "_flight", "_land", "_loop", "waiter")
+
+    def __init__(
+        self, flight: "Flight", loop: asyncio.AbstractEventLoop, land: Callable[[Any], object]
+    ) -> None:
+        self._flight = flight
+        self._loop = loop
+        self._land = land
+        self._callbacks: list[Callable[[Any], object]] = []
+        #: Brings the result to whoever has made the request, unless that one gives up.
+        self.waiter: asyncio.Future[Any] = loop.create_future()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self._callbacks.append(callback)
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: Any) -> None:
+        self._flight._flight = None
+        self._land(result)
+        if not self.waiter.done():
+            self.waiter.set_result(result)
+        self._tell()
+
+    def set_exception(self, error: BaseException) -> None:
+        self._flight._flight = None
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+            self.waiter.exception()  # tells asyncio that somebody cares
+        self._tell()
+
+    def _tell(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+        self._flight._note_landed()
+
+
 class Flight:
     """What is under way on one file."""
 
     name: Any
 
     def __init__(self) -> None:
-        self._flight: asyncio.Future[Any] | None = None
+        self._flight: asyncio.Future[Any] | _Landing | None = None
         self._flight_process = 0
 
     async def land(self) -> None:
@@ -64,6 +111,16 @@ class Flight:
         await waiter
         return flight.result()
 
+    async def carry_out(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> Any:
+        """Wait for the end of a request, as of what `fly` begins."""
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, _cloverleaf.Loop):
+            return await self.fly(lambda: perform(request), land)
+        landing = _Landing(self, loop, land)
+        loop._perform_for(request, landing)
+        self._flight, self._flight_process = landing, os.getpid()
+        return await landing.waiter
+
     def _note_landed(self) -> None:
         """Hear that what was under way has ended."""
 
@@ -71,7 +128,7 @@ class Flight:
         """Go on as if nothing were under way."""
         self._flight = None
 
-    async def _landing(self, flight: asyncio.Future[Any]) -> None:
+    async def _landing(self, flight: asyncio.Future[Any] | _Landing) -> None:
         """Wait for what somebody has begun who does not wait for it any more."""
         loop = asyncio.get_running_loop()
         if self._flight_process != os.getpid():

@@ -308,12 +308,18 @@ class RawFile(Left, io.RawIOBase):
         if self._fetched is None:
             offset = self.position if self.is_seekable else None
             request = self.native._reading(max(size, 1), offset)
-            await self.fly(lambda: perform(request), lambda data: self._land_fetched(offset, data))
+            await self.carry_out(request, lambda data: self._land_fetched(offset, data))
 
     async def ask_where(self, offset: int, whence: int) -> None:
         """Have a thread find out where a seek leads that depends on the length."""
         request = self.native._seeking(offset, whence)
         self.sought = await self.fly(lambda: perform(request), lambda _: None)
+
+    def drop_held(self) -> bool:
+        """Drop the rest of a call that has failed, unless somebody has but given it up so."""
+        if self._flight is None:
+            self.held.clear()
+        return self._flight is None
 
     async def perform_asked(self) -> None:
         """Wait for what the stack has asked for; it is answered when it asks again."""
@@ -328,7 +334,7 @@ class RawFile(Left, io.RawIOBase):
             request = self.native._writing(content, start, offset)
             self._unplaced = len(content) - start if offset is None else 0
         try:
-            await self.fly(lambda: perform(request), self._note_answer)
+            await self.carry_out(request, self._note_answer)
         except BlockingIOError:
             self._note_answer(None)
 
@@ -358,9 +364,7 @@ class RawFile(Left, io.RawIOBase):
             return self._advance(self._write_now(memoryview(content)), 0)
         request = self.native._writing(content, done, self._offset)
         try:
-            count: int = await self.fly(
-                lambda: perform(request), lambda count: self._advance(count, 0)
-            )
+            count: int = await self.carry_out(request, lambda count: self._advance(count, 0))
         except BlockingIOError:
             return done or None
         except OSError:

@@ -7,7 +7,6 @@ What needs no wait is done at once; all else on a thread, and cancelling an awai
 half-way what the system does in one step.
 """
 
-import functools
 import os
 import shutil
 import stat as _stat
@@ -16,7 +15,6 @@ from typing import Any
 
 from . import _cloverleaf
 from ._file_binary import BinaryFile
-from ._file_flight import perform
 from ._file_open import open  # noqa: A004  # it is ours
 from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once
 from ._file_text import TextFile
@@ -178,7 +176,7 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
         while count is None or copied < count:
             size = _PIECE_BYTES if count is None else min(count - copied, _PIECE_BYTES)
             request = source._copying(target, start + copied, end + copied, size)
-            if not await target._raw.fly(functools.partial(perform, request), land):
+            if not await target._raw.carry_out(request, land):
                 break
     finally:
         try:

@@ -1,4 +1,4 @@
-"""Reads that are given up in any state of a file have not moved it, and lose nothing."""
+"""Files of bytes lose nothing to calls that are given up: reads have not moved, writes are all."""
 
 from __future__ import annotations
 
@@ -53,6 +53,43 @@ async def test_a_file_is_what_its_model_is_whatever_was_given_up(
                 at = await _step(file, chance, model, at)
                 assert await file.tell() == at, seed
         assert path.read_bytes() == model, seed
+
+
+async def test_large_writes_given_up_have_happened_whole_or_not_at_all(
+    loop: Loop, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    for seed in range(ROUNDS):
+        chance = random.Random(seed)
+        model = bytearray()
+        async with cloverleaf.open(path, "wb") as file:
+            for _ in range(CALLS):
+                size = chance.choice([1, 100, 5000, 70_000, 300_000])
+                data = bytes([chance.randrange(256)]) * size
+                done = await _given_up(chance, file.write(data))
+                if done is None:
+                    done = await file.tell() - len(model)
+                    assert done in {0, size}, seed
+                model += data[:done]
+                assert await file.tell() == len(model), seed
+        assert path.read_bytes() == model, seed
+
+
+@pytest.mark.parametrize("mode", ["wb", "r+b"])
+async def test_a_write_that_ends_by_a_foreign_exception_goes_on(
+    loop: Loop, tmp_path: Path, mode: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    async with cloverleaf.open(path, mode) as file:
+        file._raw.writes_at_once = False  # some file systems would take it all
+        write = file.write(b"a" * 70_000)
+        write.send(None)
+        with pytest.raises(KeyError, match="foreign"):
+            write.throw(KeyError("foreign"))
+        assert await file.write(b"b" * 70_000) == 70_000
+        assert await file.tell() == 140_000
+    assert path.read_bytes() == b"a" * 70_000 + b"b" * 70_000
 
 
 async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> int:

@@ -77,7 +77,7 @@ def test_a_loop_may_close_with_operations_in_flight(new_loop: NewLoop, tmp_path:
     assert set(path.read_bytes()) <= set(b"xmore")
 
 
-@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("count", range(8))
 def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
     new_loop: NewLoop, tmp_path: Path, count: int, logged: Complaints
 ) -> None:

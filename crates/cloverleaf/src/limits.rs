@@ -296,6 +296,11 @@ pub const COPY_PIECE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that a copy moves at a time where the kernel does not copy by itself.
 pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
 
+/// Bytes from which on a write goes to a thread though there is a ring, unless it goes past the page cache.
+///
+/// A ring leaves it to a thread of the kernel's, and needs a copy of the bytes before.
+pub const THREAD_WRITE_BYTES: usize = 64 * 1024;
+
 /// Bytes that an operation on a file moves at most through a ring; a thread does more.
 ///
 /// An operation owns its buffer, so the bytes are copied once more; and what takes long anyway gains nothing by a ring.

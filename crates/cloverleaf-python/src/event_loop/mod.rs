@@ -131,8 +131,7 @@ impl Loop {
         })
     }
 
-    /// Which interfaces of the kernel the loop uses, and why not more: `epoll+io_uring`, `epoll`, or for example
-    /// `epoll (io_uring refused: EPERM)`.
+    /// The kernel's interfaces in use, and why not more: `epoll+io_uring`, `epoll`, `epoll (io_uring refused: EPERM)`.
     #[getter]
     fn backend(&self) -> PyResult<String> {
         backend::in_use(self)
@@ -401,6 +400,14 @@ impl Loop {
         request: &Bound<'py, crate::file::Request>,
     ) -> PyResult<Bound<'py, PyAny>> {
         spared(slf.py(), || perform::perform(slf, request))
+    }
+
+    fn _perform_for(
+        slf: &Bound<'_, Self>,
+        request: &Bound<'_, crate::file::Request>,
+        waiter: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        spared(slf.py(), || perform::perform_for(slf, request, waiter))
     }
 
     fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Py<PyAny>) -> PyResult<()> {

@@ -25,16 +25,28 @@ pub(super) fn perform<'py>(
     slf: &Bound<'py, Loop>,
     request: &Bound<'py, Request>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = slf.py();
+    slf.get().check_open()?;
+    let waiter = create_future(slf.as_any())?.into_bound(slf.py());
+    perform_for(slf, request, &waiter)?;
+    Ok(waiter)
+}
+
+/// The same for somebody who has a future's `done`, `set_result` and `set_exception`, and is told by them.
+///
+/// # Errors
+/// As above.
+pub(super) fn perform_for(
+    slf: &Bound<'_, Loop>,
+    request: &Bound<'_, Request>,
+    waiter: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let this = slf.get();
     this.check_open()?;
     let work = request.get().take()?;
-    let waiter = create_future(slf.as_any())?.into_bound(py);
-    match submit(this, &waiter, work)? {
-        None => {}
-        Some(work) => on_thread(this, &waiter, work.ready(py)?)?,
+    match submit(this, waiter, work)? {
+        None => Ok(()),
+        Some(work) => on_thread(this, waiter, work.ready(slf.py())?),
     }
-    Ok(waiter)
 }
 
 /// Gives the work to the ring; gives it back if there is none, or the ring cannot do it.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use cloverleaf::Op;
 use cloverleaf::fs::{copy_bytes, length_at_once, may_ask, read_full, write_full};
-use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES};
+use cloverleaf::limits::{
+    AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES, THREAD_WRITE_BYTES,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use rustix::fs::{CWD, Mode, OFlags, SeekFrom};
@@ -177,7 +179,7 @@ impl Work {
                 offset: Some(offset),
                 is_direct,
                 may_ask: false,
-            } if data.as_bytes().len() - done <= RING_BYTES => {
+            } if data.as_bytes().len() - done <= largest_ring_write(is_direct) => {
                 let rest = &data.as_bytes()[done..];
                 let (mut buffer, start) = room(rest.len(), is_direct);
                 buffer[start..].copy_from_slice(rest);
@@ -305,6 +307,14 @@ fn warm(fd: &OwnedFd, size: usize, offset: u64) {
             // What cannot be read, the read itself says, if it comes that far.
             Ok(_) | Err(_) => break,
         }
+    }
+}
+
+const fn largest_ring_write(is_direct: bool) -> usize {
+    if is_direct {
+        RING_BYTES
+    } else {
+        THREAD_WRITE_BYTES - 1
     }
 }
 
