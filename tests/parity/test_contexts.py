@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import signal
+import sys
 import sysconfig
 import threading
 import weakref
@@ -345,6 +346,8 @@ def test_a_stranger_runs_the_steps_of_a_task_and_the_callbacks_of_a_future(loop:
     turn(loop)
     assert seen == [future]
     assert runs == [1]
+    if sys.version_info >= (3, 15):
+        return  # a task refuses what is no Context
     task = asyncio.Task(work(), loop=loop, context=stranger)
     assert loop.run_until_complete(asyncio.wait_for(task, 60)) == 5
     assert len(runs) == 4

@@ -83,13 +83,13 @@ async def test_a_write_that_ends_by_a_foreign_exception_goes_on(
     path.write_bytes(b"")
     async with cloverleaf.open(path, mode) as file:
         file._raw.writes_at_once = False  # some file systems would take it all
-        write = file.write(b"a" * 70_000)
+        write = file.write(b"a" * 300_000)
         write.send(None)
         with pytest.raises(KeyError, match="foreign"):
             write.throw(KeyError("foreign"))
-        assert await file.write(b"b" * 70_000) == 70_000
-        assert await file.tell() == 140_000
-    assert path.read_bytes() == b"a" * 70_000 + b"b" * 70_000
+        assert await file.write(b"b" * 300_000) == 300_000
+        assert await file.tell() == 600_000
+    assert path.read_bytes() == b"a" * 300_000 + b"b" * 300_000
 
 
 async def _step(file: Any, chance: random.Random, model: bytearray, at: int) -> int:
