@@ -48,6 +48,28 @@ async def test_the_socket_is_there_when_asked_for(loop: Loop) -> None:
             assert transport.get_extra_info("sockname") == address
 
 
+@pytest.mark.parametrize(
+    ("host", "met"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::ffff:0.0.0.0", "::ffff:127.0.0.1")],
+)
+async def test_who_asks_for_any_host_is_told_which_it_was(loop: Loop, host: str, met: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    own = met if family == socket.AF_INET else "::"
+    try:
+        listener = socket.create_server((own, 0), family=family, dualstack_ipv6=own == "::")
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with listener:
+        port = listener.getsockname()[1]
+        transport, _ = await loop.create_connection(Quiet, host, port)
+        peer, _ = listener.accept()
+        with peer:
+            assert transport.get_extra_info("peername")[:2] == (met, port)
+            transport.close()
+            await asyncio.sleep(0)
+            assert transport.get_extra_info("peername")[:2] == (met, port)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_refusal_names_the_address(loop: Loop, host: str) -> None:
     sock, (_, port) = refusing()

@@ -30,7 +30,12 @@ pub(super) fn make_stream_transport<'py>(
         return transport::start(slf.as_any(), (endpoint, None), protocol, Peer::Ask, company);
     };
     let made = connecting.get().connected()?;
-    let peer = Peer::from(Address::Ip(made.remote));
+    let peer = if made.remote.ip().to_canonical().is_unspecified() {
+        // The kernel has chosen one of this machine's addresses.
+        Peer::Ask
+    } else {
+        Peer::from(Address::Ip(made.remote))
+    };
     let (number, token) = (made.socket.as_raw_fd(), made.token);
     let endpoint = Endpoint::Native(made.socket);
     endpoint.send_without_delay();
