@@ -97,8 +97,8 @@ pub(crate) fn is_first_interpreter(py: Python<'_>) -> PyResult<bool> {
 /// Where an interpreter notes that it was the first.
 const NOTE: &str = "cloverleaf._cloverleaf";
 
-/// Whether the interpreter is being shut down, by this thread: no other one gets Python any more, and what another one has
-/// begun is never finished.
+/// Whether the interpreter is being shut down, by this thread (without the GIL, for a moment, by another): no other one gets
+/// Python any more, and what another one has begun is never finished.
 pub(crate) fn is_ending(_py: Python<'_>) -> bool {
     unsafe extern "C" {
         #[cfg_attr(Py_3_13, link_name = "Py_IsFinalizing")]
