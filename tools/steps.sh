@@ -3,7 +3,8 @@
 # Needs `say` (tools/environment.sh), and LOGS, a folder. A step that fails does not stop the next.
 # shellcheck shell=bash
 
-STEP_LIMIT=${STEP_LIMIT:-30m} # a step that takes longer hangs
+STEP_LIMIT=${STEP_LIMIT:-1800} # seconds; a step that takes longer hangs
+RUN_LIMIT=${RUN_LIMIT:-0}      # seconds after which no limited step goes on; 0: none. The table must be seen before CI's own.
 NAMES=() RESULTS=() SECONDS_OF=() CLOSINGS=()
 FAILED=0
 
@@ -45,7 +46,15 @@ closing_line() {
         grep -v '^-*$' | tail -1 | cut -c1-100
 }
 
-limited() { timeout --foreground -k 30 "$STEP_LIMIT" "$@"; }
+# All that the command has started ends with it: what lived on would keep the step's output open, and the step with it. At
+# a terminal Ctrl-C must reach the command, which only a group in the foreground hears.
+GROUP=()
+[[ -t 1 ]] && GROUP=(--foreground)
+limited() {
+    local seconds=$STEP_LIMIT left=$((RUN_LIMIT - SECONDS))
+    if ((RUN_LIMIT && left < seconds)); then seconds=$((left > 1 ? left : 1)); fi
+    timeout "${GROUP[@]}" -k 30 "$seconds" "$@"
+}
 
 # What tells of one thing that failed: to pytest, and to CPython's tests; to other projects' tests; to
 # nextest; to cargo; to compilers and linters. And the test in which pytest ended itself.
@@ -55,11 +64,16 @@ TELLING+='|^ *(TRY [0-9]+ )?(FAIL|SIG[A-Z]+|TIMEOUT) \['
 TELLING+='|^test .* \.\.\. FAILED$'
 TELLING+='|(^|: )error(\[[A-Z0-9]+\])?: '
 TELLING+='|^ *File ".*/tests/.*", line [0-9]+,? in test_'
+# From tests/conftest.py, for runs that are ended before pytest sums up.
+TELLING+='|^fell short: '
 
 # failures_in LOG: the first twenty such lines, each once; without any, how it ended.
 failures_in() {
     local told count
     told=$(sed -e 's/\x1b\[[0-9;]*m//g' "$1" | grep -E "$TELLING" | grep -v ' (known) ' | awk '!seen[$0]++')
+    if grep -qE '^(FAILED|ERROR) ' <<<"$told"; then
+        told=$(grep -v '^fell short: ' <<<"$told")
+    fi
     count=$(grep -c . <<<"$told")
     {
         if ((count)); then head -20 <<<"$told"; else tail -5 "$1"; fi

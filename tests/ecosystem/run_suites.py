@@ -25,7 +25,7 @@ from _outcomes import Run, Verdict, compare, read_run
 from _suites import HERE, Suite, read_suites
 
 ROOT = HERE.parent.parent
-LIMIT = 1500  # seconds for one run of a suite
+LIMIT = 900  # seconds for one run of a suite
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Place:
                     check=False,
                 ).returncode
             except subprocess.TimeoutExpired:
-                print(f"{self.suite.name}: took more than {LIMIT} s on {loop}")
+                print(f"{self.suite.name}: took more than {LIMIT} s on {loop}", flush=True)
                 code = -1
         return read_run(report, code)
 

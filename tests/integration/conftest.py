@@ -120,9 +120,9 @@ def nothing_left_behind() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
-    new_threads = {thread for thread in set(threading.enumerate()) - threads if stays(thread)}
-    assert not new_threads, f"threads left behind: {new_threads}"
     until, pause = time.monotonic() + SETTLE_S, threading.Event()
+    new_threads = {each for each in set(threading.enumerate()) - threads if stays(each, until)}
+    assert not new_threads, f"threads left behind: {new_threads}"
     while left := opened_since(descriptors):
         assert time.monotonic() < until, f"descriptors left behind: {left}"
         pause.wait(0.005)  # A thread of the loop's that was in a read may still close its file.
@@ -133,14 +133,14 @@ def opened_since(before: dict[int, str]) -> dict[int, str]:
     return {fd: what for fd, what in open_descriptors().items() if before.get(fd) != what}
 
 
-def stays(thread: threading.Thread) -> bool:
+def stays(thread: threading.Thread, until: float) -> bool:
     """Tell whether a thread is left behind.
 
     Whoever starts a thread joins it. Only a daemon and anyio's workers may have been asked to end
     without being joined, and then end soon.
     """
     if thread.daemon or thread.name == "AnyIO worker thread":
-        thread.join(60)
+        thread.join(max(0.0, until - time.monotonic()))
         return thread.is_alive()
     return True
 

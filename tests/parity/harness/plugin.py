@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import signal
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,8 +86,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     loop: Loop = arguments["loop"]
-    loop.run_until_complete(pyfuncitem.obj(**arguments))
+    named(pyfuncitem)(loop, pyfuncitem.obj(**arguments))
     return True
+
+
+def named(test: pytest.Function) -> Callable[[Loop, Any], object]:
+    """Return what runs a coroutine in a frame of the test's name, which stacks of a hang show."""
+    run: Callable[[Loop, Any], object] = lambda loop, body: loop.run_until_complete(body)  # noqa: E731
+    line = test.obj.__code__.co_firstlineno
+    code = run.__code__.replace(co_name=test.name, co_filename=str(test.path), co_firstlineno=line)
+    return types.FunctionType(code, {})
 
 
 @pytest.fixture(autouse=True)
