@@ -39,7 +39,7 @@ async def main():
     while not reports:
         await asyncio.sleep(0.001)
     # Where it does not wait, each turn reports.
-    for _ in range(20):  # a wait may end where the machine stands still
+    for _ in range(3):  # a wait may end where the machine stands still
         before = len(reports)
         for _ in range(50):
             await asyncio.sleep(0)

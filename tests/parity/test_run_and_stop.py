@@ -303,20 +303,26 @@ def test_a_loop_with_a_thousand_quiet_connections_sleeps_through(program: Progra
         CONNECTIONS, REST = 1000, 0.5
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
-        loop = new_event_loop()
-        held = []
         async def connect():
             for _ in range(CONNECTIONS):
                 ours, peer = socket.socketpair()
                 ours.setblocking(False)
-                held.append((await loop.create_connection(asyncio.Protocol, sock=ours), peer))
-        loop.run_until_complete(connect())
+                transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+                held.append((transport, peer))
         # The kernel may have reasons of its own to wake it, but not each time.
-        for _ in range(30):
+        # Each rest is a loop's first.
+        for _ in range(20):
+            loop, held = new_event_loop(), []
+            loop.run_until_complete(connect())
             loop.call_later(REST, loop.stop)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
             loop.run_forever()
             wakeups = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+            for transport, peer in held:
+                transport.abort()
+                peer.close()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
             if wakeups <= 2:
                 break
         print(wakeups)

@@ -289,8 +289,9 @@ def test_the_current_thread_alone_has_the_running_loop(loop: Loop) -> None:
     assert seen == [None]
 
 
-def test_an_idle_loop_sleeps(loop: Loop) -> None:
+def test_an_idle_loop_sleeps(new_loop: NewLoop) -> None:
     def sleep() -> tuple[int, float]:
+        loop = new_loop()  # the first sleep of each
         loop.call_later(0.3, loop.stop)
         before = resource.getrusage(resource.RUSAGE_THREAD)
         loop.run_forever()
