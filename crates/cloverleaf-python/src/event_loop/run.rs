@@ -160,6 +160,8 @@ fn turn(
     // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
     py.check_signals()?;
     this.onlookers.look(py)?;
+    // A signal's handler or a finalizer may have set a variable, or have got hold of the context.
+    stay.leave_if_changed();
     if together {
         stay.leave();
         let ran = run_together(slf, batch);

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use super::call::{INLINE_ARGS, call_borrowed, call_in_context};
 use super::context::{CallContext, keep_context};
-use super::object::Owned;
+use super::object::{Owned, end_something};
 use super::stay::Stay;
 use super::visit::Visitor;
 
@@ -102,7 +102,8 @@ impl BareCall {
     /// Whether an object goes with the call.
     #[inline]
     fn ends_something(&self) -> bool {
-        self.callback.is_last() || self.arg.as_ref().is_some_and(Owned::is_last)
+        let [arg, ..] = self.args();
+        end_something([self.callback.as_ptr(), arg])
     }
 
     /// Has the processor fetch what the call needs, if it is not the same for many.

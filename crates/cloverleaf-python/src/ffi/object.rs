@@ -53,12 +53,6 @@ impl Owned {
         self.0 == other.0
     }
 
-    /// Whether the object goes with this reference, or may go.
-    #[inline]
-    pub(super) fn is_last(&self) -> bool {
-        is_last(self.as_ptr())
-    }
-
     /// Where the object is, which tells it from others as long as it lives.
     #[inline]
     pub(crate) fn address(&self) -> usize {
@@ -87,11 +81,18 @@ impl Owned {
     }
 }
 
-/// Whether an object goes with a reference that the caller has, or may go.
+/// Whether an object goes with these references, each of which is held or null, or may go. Several may be to the same.
 #[inline]
-pub(super) fn is_last(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: the object is live, as the caller has a reference.
-    cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(object) <= 1 }
+pub(super) fn end_something<const N: usize>(held: [*mut ffi::PyObject; N]) -> bool {
+    held.iter().any(|object| {
+        if object.is_null() || cfg!(Py_GIL_DISABLED) {
+            return !object.is_null();
+        }
+        // SAFETY: the object is live, as the caller has a reference.
+        let references = unsafe { ffi::Py_REFCNT(*object) }.cast_unsigned();
+        let ours = || held.iter().filter(|other| *other == object).count();
+        references <= N && references <= ours()
+    })
 }
 
 impl Drop for Owned {

@@ -17,7 +17,7 @@ use pyo3::{Borrowed, ffi};
 use super::call::{INLINE_ARGS, call_borrowed, call_in_context};
 use super::class::{Native, NativeClass, has_weak_references};
 use super::context::{context_for_call, is_frozen, keep_context};
-use super::object::{Owned, Slot, is_last};
+use super::object::{Owned, Slot, end_something};
 use super::stay::Stay;
 
 /// An object with one reference, which is this, that nobody else finds: no weak reference leads there, nor does the
@@ -51,8 +51,8 @@ impl Slots<'_> {
     /// Whether an object goes with the call.
     #[inline]
     fn ends_something(self) -> bool {
-        let mut held = self.args.iter().map(|slot| slot.peek());
-        is_last(self.callback.peek()) || held.any(|arg| !arg.is_null() && is_last(arg))
+        let [first, second, third] = self.args.map(Slot::peek);
+        end_something([self.callback.peek(), first, second, third])
     }
 }
 

@@ -66,6 +66,14 @@ impl<'py> Stay<'py> {
         }
     }
 
+    /// Leaves a copy that can be told from a new one: Python code may have run in it since the last call.
+    #[inline]
+    pub(crate) fn leave_if_changed(&mut self) {
+        if self.is_any() && !self.is_as_before() {
+            self.leave_now();
+        }
+    }
+
     #[inline(never)]
     fn leave_now(&mut self) {
         if let Err(error) = self.exit().map(|(context, is_copy)| keep(context, is_copy)) {
