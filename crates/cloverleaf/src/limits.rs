@@ -52,6 +52,12 @@ pub const ALONE_TURNS: u32 = 8;
 /// costs more: the kernel's next tick comes within it, so no timer of the processor needs to be set.
 pub const ATTENDANCE: Duration = Duration::from_millis(5);
 
+/// A wait for the loop's rest that took longer than this was in vain, whether the loop came to rest or not.
+///
+/// A coroutine of `run_coroutine_threadsafe` takes a fifth of it. Longer callbacks may let go of the processor, which the
+/// caller could have used.
+pub const PROMPT: Duration = Duration::from_micros(100);
+
 /// Bytes of the read buffer that a loop lends to one source at a time.
 ///
 /// The size asyncio asks for. One receive takes what has piled up on a fast connection, and the buffer is

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
+use crate::clock::Clock;
 use crate::limits;
 
 /// How often one did not wait after it was in vain, at first and at most.
@@ -76,11 +77,16 @@ impl Rests {
             self.spared.store(spared - 1, Ordering::Relaxed);
             return;
         }
-        let came = self.wait(number, limits::ATTENDANCE);
+        let clock = Clock::monotonic();
+        let began = clock.now();
+        // One that comes late was not worth it: the caller has stood still for as long as a callback has run.
+        let came = self.wait(number, limits::ATTENDANCE)
+            && clock.now().saturating_since(began) <= limits::PROMPT;
         // Threads that do this at once may lose a count, which is no more than a hint.
         let span = self.span.load(Ordering::Relaxed);
         let span = if came {
-            span.saturating_sub(1)
+            // Fast enough for waits among which a few are late only because other programs have the processor.
+            span.saturating_sub(span.div_ceil(*SPARED.start()))
         } else {
             self.spared.store(span, Ordering::Relaxed);
             span.saturating_mul(2)
@@ -91,14 +97,17 @@ impl Rests {
 
     /// Whether a rest after this one has come to be known within `limit`.
     fn wait(&self, number: u32, limit: Duration) -> bool {
-        let limit = Timespec::try_from(limit).ok();
+        let clock = Clock::monotonic();
+        let began = clock.now();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         loop {
             let known = self.known.load(Ordering::SeqCst);
             if is_beyond(known, number) {
                 break;
             }
-            match futex::wait(&self.known, futex::Flags::PRIVATE, known, limit.as_ref()) {
+            let left = limit.saturating_sub(clock.now().saturating_since(began));
+            let left = Timespec::try_from(left).ok();
+            match futex::wait(&self.known, futex::Flags::PRIVATE, known, left.as_ref()) {
                 // At most two rests come to be known, that before and that after the one that was found.
                 Ok(()) | Err(Errno::AGAIN) => {}
                 // A signal's handler must run, or the time is over.
@@ -183,6 +192,30 @@ mod tests {
         }
         rests.wait_beyond(present);
         assert_eq!(rests.spared.load(Ordering::Relaxed), 128, "twice as often");
+    }
+
+    #[test]
+    fn a_rest_that_comes_late_was_waited_for_in_vain() {
+        let rests = Arc::new(Rests::new());
+        let present = rests.begin();
+        rests.make_known();
+        let comes_late = {
+            let rests = Arc::clone(&rests);
+            thread::spawn(move || {
+                while rests.waiting.load(Ordering::SeqCst) == 0 {
+                    thread::yield_now();
+                }
+                let began = Clock::monotonic().now();
+                while Clock::monotonic().now().saturating_since(began) <= limits::PROMPT * 2 {
+                    thread::yield_now();
+                }
+                rests.begin();
+                rests.make_known();
+            })
+        };
+        rests.wait_beyond(present);
+        assert!(rests.is_in_vain());
+        comes_late.join().expect("no panic");
     }
 
     #[test]
