@@ -127,8 +127,9 @@ class BinaryFile(File[bytes]):
         place = self._file.tell() if self._raw.is_seekable and not self._file.closed else None
         try:
             return await read
-        except (asyncio.CancelledError, GeneratorExit):
-            self._raw.back_to = place
+        except BaseException as error:
+            if not isinstance(error, Exception) or self._raw._flight is not None:
+                self._raw.back_to = place
             raise
 
     async def _read_dirty(self, size: int | None) -> bytes | None:

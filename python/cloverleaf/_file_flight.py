@@ -56,7 +56,12 @@ class _Landing:
 
     def set_result(self, result: Any) -> None:
         self._flight._flight = None
-        self._land(result)
+        try:
+            self._land(result)
+        except Exception as error:
+            # Such as no memory: whoever waits must not wait for ever.
+            self.set_exception(error)
+            return
         if not self.waiter.done():
             self.waiter.set_result(result)
         self._tell()

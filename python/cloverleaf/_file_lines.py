@@ -22,6 +22,7 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
     lines: list[_S] = []
     seen = 0
     began_at = await file._place()
+    is_pausing = False
     try:
         while line := await file._next_line():
             lines.append(line)
@@ -29,10 +30,16 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
             if 0 < most < seen:
                 break
             if file._pauses():
+                is_pausing = True
                 await asyncio.sleep(0)
+                is_pausing = False
     except BaseException as error:
-        # What fails leaves a file where `open` would have it; a stream's lines come again.
-        if lines and not (file._raw.is_seekable and isinstance(error, Exception)):
+        # What fails leaves a file where `open` would have it; a stream's lines come again, and so
+        # do those of a call into which an exception was thrown.
+        is_given_up = (
+            is_pausing or file._raw._flight is not None or not isinstance(error, Exception)
+        )
+        if lines and (is_given_up or not file._raw.is_seekable):
             file._take_back(lines, began_at)
         raise
     return lines

@@ -6,6 +6,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 
 import asyncio
 import builtins
+import fcntl
 import functools
 import io
 import os
@@ -270,14 +271,23 @@ class Request:
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, os.strerror(21), self.file)
         is_seekable = _is_seekable(number)
-        raw = RawFile(native, self.file, flags, is_seekable=is_seekable, may_ask=may_ask)
+        is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
+        # What others have opened appends as they have opened it, whatever the mode says.
+        opened = flags if is_ours else fcntl.fcntl(number, fcntl.F_GETFL)
+        raw = RawFile(
+            native,
+            self.file,
+            flags,
+            is_seekable=is_seekable,
+            may_ask=may_ask,
+            appends=bool((flags | opened) & os.O_APPEND),
+        )
         raw.number = number
         size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
         stack: Any = raw
         if self.buffering != 0:
             stack = _buffer(raw, size, is_binary=is_binary)
-            is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
             if is_ours and raw._access == os.O_RDONLY and stat.S_ISREG(kind):
                 # Nobody else sees where the descriptor stands, and up to there any place is one.
                 raw.known_to = length
@@ -290,9 +300,9 @@ class Request:
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
         text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
-        opened = self.kinds[1](raw, text, self.mode)
-        opened.newline = newline
-        return opened
+        file = self.kinds[1](raw, text, self.mode)
+        file.newline = newline
+        return file
 
     def _buffer_size(self, block_size: int) -> int:
         if self.buffering > 1:

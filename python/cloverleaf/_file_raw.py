@@ -42,6 +42,7 @@ class RawFile(Left, io.RawIOBase):
         *,
         is_seekable: bool,
         may_ask: bool,
+        appends: bool,
     ) -> None:
         super().__init__()
         self.native = native
@@ -73,7 +74,10 @@ class RawFile(Left, io.RawIOBase):
         #: Writes go nowhere: what they bring has failed before.
         self.discards = False
         self._access = flags & os.O_ACCMODE
-        self._appends = bool(flags & os.O_APPEND)
+        #: The mode has an "a": it begins at the end.
+        self._is_added_to = bool(flags & os.O_APPEND)
+        #: The system writes at the end, wherever the descriptor stands.
+        self._appends = appends
         self.writes_at_once = True
         #: What `fetch` has brought, from the position on; empty at the end of the file.
         self._fetched: bytes | None = None
@@ -94,7 +98,7 @@ class RawFile(Left, io.RawIOBase):
         #: Where a read began that was given up while the stack wrote before it.
         self.back_to: int | None = None
         if is_seekable:
-            whence = os.SEEK_END if self._appends and not may_ask else os.SEEK_CUR
+            whence = os.SEEK_END if self._is_added_to and not may_ask else os.SEEK_CUR
             self.position = os.lseek(self._own, 0, whence)
 
     # -- what the stack calls ------------------------------------------------------------------
@@ -284,7 +288,7 @@ class RawFile(Left, io.RawIOBase):
     def mode_below(self) -> str:
         """The mode in which Python's own takes the descriptor as it is."""
         is_both = self._access == os.O_RDWR
-        if self._appends:
+        if self._is_added_to:
             return "ab+" if is_both else "ab"
         return "r+b" if is_both else "rb" if self._access == os.O_RDONLY else "wb"
 

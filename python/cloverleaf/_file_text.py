@@ -107,8 +107,12 @@ class TextFile(File[str]):
 
     async def _place(self) -> int | None:
         # To tell would write what is unwritten, and what comes of a read then would be another's.
-        can_tell = _READS_WRITE_FIRST or not self._is_dirty
-        return await super()._place() if can_tell else None
+        if self._is_dirty and not _READS_WRITE_FIRST:
+            return None
+        try:
+            return await super()._place()
+        except (OverflowError, UnicodeError):
+            return None  # as of iso2022_kr, whose decoder's state is too large a number
 
     def _take_back(self, lines: list[str], began_at: int | None) -> None:
         if self._raw.is_seekable:
@@ -188,9 +192,10 @@ class TextFile(File[str]):
         began_at = await self._place()
         try:
             return str(await self._fly(method, size, lambda _: None))
-        except asyncio.CancelledError:
-            # The thread goes on, and the next operation first undoes what it has done.
-            self._return_to = began_at
+        except BaseException as error:
+            if not isinstance(error, Exception) or self._raw._flight is not None:
+                # The thread goes on, and the next operation first undoes what it has done.
+                self._return_to = began_at
             raise
 
     async def _read_stream(self, method: str, size: int) -> str:
@@ -202,7 +207,7 @@ class TextFile(File[str]):
         rest = size - len(text) if size >= 0 else -1
         try:
             text += str(await self._fly(method, rest, self._landed.append))
-        except asyncio.CancelledError:
+        except BaseException:
             # The next read begins with this, and with what the thread brings.
             self._left = text + self._left
             raise

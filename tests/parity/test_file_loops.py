@@ -7,6 +7,7 @@ import contextlib
 import gc
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
 ) -> None:
     path = tmp_path / "half closed"
     first, second = new_loop(), new_loop()
+    threads = ThreadPoolExecutor(2)
+    first.set_default_executor(threads)
 
     async def begin() -> tuple[Any, asyncio.Task[None]]:
         file = await cloverleaf.open(path, "wb")
@@ -96,6 +99,7 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
     second.run_until_complete(asyncio.wait_for(file.close(), 60))
     assert file.closed
     assert path.read_bytes() == b"kept"
+    threads.shutdown()  # nothing of the first loop's is held by them any more
     del file, closing
     gc.collect()
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
@@ -110,6 +114,38 @@ async def test_without_a_loop_there_is_no_file(loop: Loop, path: Path) -> None:
         return "refused"
 
     assert await asyncio.to_thread(elsewhere) == "refused"
+
+
+def test_a_child_forked_amid_a_write_has_files(program: Program, path: Path) -> None:
+    """The thread that writes holds something of Python's, and a lock for it as it lets go."""
+    source = f"""
+        import asyncio, cloverleaf, os, signal, warnings
+        warnings.simplefilter("ignore")
+        async def child():
+            async with cloverleaf.open({str(path)!r} + "child", "wb") as file:
+                await file.write(b"x" * 100_000)
+        async def main():
+            ended = set()
+            for _ in range(60):
+                async with cloverleaf.open({str(path)!r}, "wb") as file:
+                    file._raw.writes_at_once = False
+                    write = asyncio.ensure_future(file.write(b"a" * 500_000))
+                    await asyncio.sleep(0)
+                    forked = os.fork()
+                    if forked == 0:
+                        signal.alarm(60)
+                        asyncio._set_running_loop(None)
+                        new_event_loop().run_until_complete(child())
+                        os._exit(0)
+                    ended.add(os.waitpid(forked, 0)[1])
+                    await write
+            return ended
+        loop = new_event_loop()
+        print(loop.run_until_complete(main()))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        """
+    assert program.output(source) == "{0}"
 
 
 def test_a_child_may_use_its_parents_file(program: Program, path: Path) -> None:

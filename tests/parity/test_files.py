@@ -158,6 +158,47 @@ async def test_an_opener_opens_in_a_thread(loop: Loop, path: Path) -> None:
     assert thread != threading.get_ident()
 
 
+@pytest.mark.parametrize("size", [10, 70_000])
+@pytest.mark.parametrize("is_opened_before", [True, False])
+async def test_what_others_have_opened_to_append_to_appends(
+    loop: Loop, tmp_path: Path, size: int, *, is_opened_before: bool
+) -> None:
+    def opener(name: Any, flags: int) -> int:
+        return os.open(name, os.O_WRONLY | os.O_APPEND)
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for path in (ours, theirs):
+        path.write_bytes(b"o" * 100)
+
+    def given(path: Path) -> Any:
+        return opener(path, 0) if is_opened_before else path
+
+    other = None if is_opened_before else opener
+    with open(given(theirs), "wb", opener=other) as model:
+        model.write(b"n" * size)
+        model.flush()
+        expected = (model.tell(), model.truncate())
+    async with cloverleaf.open(given(ours), "wb", opener=other) as file:
+        await file.write(b"n" * size)
+        await file.flush()
+        assert (await file.tell(), await file.truncate()) == expected
+    assert ours.read_bytes() == theirs.read_bytes() == b"o" * 100 + b"n" * size
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_kr", "iso2022_jp", "utf-16"])
+async def test_lines_of_an_encoding_whose_state_is_large_are_read(
+    loop: Loop, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("\ud55c\nabc\n" * 20 if encoding != "iso2022_jp" else "\u65e5\n" * 20, encoding)
+    with path.open(encoding=encoding) as model:
+        model.readline()
+        expected = model.readlines()
+    async with cloverleaf.open(path, encoding=encoding) as file:
+        await file.readline()
+        assert await file.readlines() == expected
+
+
 async def test_what_a_given_up_opener_opens_is_closed(loop: Loop, path: Path) -> None:
     entered, go_on = threading.Event(), threading.Event()
     opened = []

@@ -78,7 +78,13 @@ fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
 
 /// Has a thread do the work.
 fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<()> {
-    this.answer_from_thread(waiter, move || work.perform(), settle)
+    let held = work.held();
+    // The work drops its share first, so the last one is dropped with Python.
+    this.answer_from_thread(
+        waiter,
+        move || (work.perform(), held),
+        |waiter, (result, _held)| settle(waiter, result),
+    )
 }
 
 fn settle(waiter: &Bound<'_, PyAny>, result: io::Result<Answer>) -> PyResult<()> {

@@ -124,6 +124,9 @@ pub(crate) struct Content {
 // thread.
 unsafe impl Send for Content {}
 
+// SAFETY: nothing of it ever changes.
+unsafe impl Sync for Content {}
+
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Content").field(&self.len).finish()

@@ -295,7 +295,7 @@ impl FileBase {
         start: usize,
         offset: Option<u64>,
     ) -> PyResult<Request> {
-        let data = Content::of(data);
+        let data = Arc::new(Content::of(data));
         let shared = &slf.get().shared;
         Self::request(slf, |fd| Work::Write {
             fd,

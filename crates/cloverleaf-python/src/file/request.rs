@@ -42,6 +42,7 @@ impl Request {
     /// Does the work on this thread, while others may run Python.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let work = self.take()?.ready(py)?;
+        let _held = work.held();
         match py.detach(|| work.perform()) {
             Ok(answer) => answer.into_object(py),
             Err(error) => Err(os_error(py, &error)),

@@ -19,6 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::base::{self, FileBase};
 use super::operation::answer;
 use super::paths::Change;
+use crate::error::os_error;
 use crate::ffi::{Content, Unfilled, bytes_from};
 
 /// A file's descriptor and where in the file.
@@ -65,7 +66,7 @@ pub(crate) enum Work {
     /// Writes the data from `start` on; without an offset, once, where the descriptor stands.
     Write {
         fd: Arc<OwnedFd>,
-        data: Content,
+        data: Arc<Content>,
         start: usize,
         offset: Option<u64>,
         is_direct: bool,
@@ -110,6 +111,8 @@ pub(crate) enum Answer {
     File(OwnedFd, bool),
     /// Nothing.
     Nothing,
+    /// An error, and the room that nothing came into: it is of Python's, which no thread may drop.
+    Failed(io::Error, Unfilled),
 }
 
 impl Answer {
@@ -126,11 +129,21 @@ impl Answer {
             Self::Count(count) => PyInt::new(py, count).into_any(),
             Self::File(fd, may_ask) => Bound::new(py, FileBase::from_fd(fd, may_ask))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
+            Self::Failed(error, _room) => return Err(os_error(py, &error)),
         })
     }
 }
 
 impl Work {
+    /// What it holds of Python's, for whoever has it done elsewhere to hold until he has Python again: a thread that drops
+    /// the last reference takes a lock of PyO3's, which a fork meanwhile leaves locked in the child for good.
+    pub(crate) fn held(&self) -> Option<Arc<Content>> {
+        match self {
+            Self::Write { data, .. } => Some(Arc::clone(data)),
+            _ => None,
+        }
+    }
+
     /// The work with all that only a thread with Python can give it.
     ///
     /// # Errors
@@ -215,7 +228,7 @@ impl Work {
                 let (fd, room) = (&*fd, vec![0; size]);
                 rest(fd, Vec::new(), room, offset.unwrap_or(0))
             }
-            Self::Fill { fd, room, offset } => read(&fd, room, offset),
+            Self::Fill { fd, room, offset } => Ok(read(&fd, room, offset)),
             Self::Rest {
                 fd,
                 head,
@@ -259,16 +272,21 @@ fn open(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
     })?)
 }
 
-fn read(fd: &OwnedFd, mut room: Unfilled, offset: Option<u64>) -> io::Result<Answer> {
-    let target = room.room();
-    let filled = if let (Some(offset), true) = (offset, is_direct(fd)) {
-        read_direct(fd, target, offset)?
-    } else if let Some(offset) = offset {
-        read_full(fd.as_fd(), target, offset)?
-    } else {
-        retry_on_intr(|| rustix::io::read(fd, &mut *target).map(|(init, _)| init.len()))?
-    };
-    Ok(Answer::Bytes(room, filled))
+fn read(fd: &OwnedFd, mut room: Unfilled, offset: Option<u64>) -> Answer {
+    match fill(fd, room.room(), offset) {
+        Ok(filled) => Answer::Bytes(room, filled),
+        Err(error) => Answer::Failed(error, room),
+    }
+}
+
+fn fill(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: Option<u64>) -> io::Result<usize> {
+    match offset {
+        Some(offset) if is_direct(fd) => read_direct(fd, target, offset),
+        Some(offset) => read_full(fd.as_fd(), target, offset),
+        None => Ok(retry_on_intr(|| {
+            rustix::io::read(fd, &mut *target).map(|(init, _)| init.len())
+        })?),
+    }
 }
 
 fn rest(fd: &OwnedFd, mut head: Vec<u8>, mut room: Vec<u8>, offset: u64) -> io::Result<Answer> {

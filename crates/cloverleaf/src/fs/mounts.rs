@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::RwLock;
 
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, StatxFlags, fcntl_get_seals, statx};
 
 /// The types, as in `/proc/filesystems`, whose inodes are in memory once their names are.
 const LOCAL_TYPES: [&str; 22] = [
@@ -51,9 +51,10 @@ pub(super) fn is_local(fd: BorrowedFd<'_>) -> bool {
     is_local
 }
 
-/// The same of a file that is open, and so keeps its mount from being another's meanwhile.
+/// The same of a file that is open, and so keeps its mount from being another's meanwhile. What can be sealed is in memory
+/// (`F_GET_SEALS`), also where its mount is in no table, as that of `memfd_create(2)`.
 pub(super) fn is_local_while_open(fd: BorrowedFd<'_>) -> bool {
-    is_local(fd) || (mount_of(fd).is_none() && ask(fd) == Some(true))
+    is_local(fd) || fcntl_get_seals(fd).is_ok() || (mount_of(fd).is_none() && ask(fd) == Some(true))
 }
 
 /// By what a mount is known; None where nothing tells it from one that takes its place.
