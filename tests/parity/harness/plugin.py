@@ -92,7 +92,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def named(test: pytest.Function) -> Callable[[Loop, Any], object]:
     """Return what runs a coroutine in a frame of the test's name, which stacks of a hang show."""
-    run: Callable[[Loop, Any], object] = lambda loop, body: loop.run_until_complete(body)  # noqa: E731
+
+    def run(loop: Loop, body: Any) -> object:
+        return loop.run_until_complete(body)
+
     line = test.obj.__code__.co_firstlineno
     code = run.__code__.replace(co_name=test.name, co_filename=str(test.path), co_firstlineno=line)
     return types.FunctionType(code, {})

@@ -93,8 +93,8 @@ class Served:
         )
 
 
-async def _bytes(open: Any, path: Path) -> Any:  # noqa: A002  # either kind of it
-    async with open(path, "r+b") as file:
+async def _bytes(opened: Any, path: Path) -> Any:
+    async with opened(path, "r+b") as file:
         seen = [file.isatty(), await file.read(10), await file.readline(), await file.tell()]
         seen += [await file.seek(-7, os.SEEK_END), await file.read()]
         seen += [await file.write(b"more\n"), await file.seek(0, os.SEEK_END), await file.flush()]
@@ -102,46 +102,46 @@ async def _bytes(open: Any, path: Path) -> Any:  # noqa: A002  # either kind of 
     return seen
 
 
-async def _unbuffered(open: Any, path: Path) -> Any:  # noqa: A002
-    async with open(path, "rb", 0) as file:
+async def _unbuffered(opened: Any, path: Path) -> Any:
+    async with opened(path, "rb", 0) as file:
         seen = [await file.readline(), await file.read(5), len(await file.readlines())]
         seen += [await file.seek(-3, os.SEEK_END), await file.read()]
         seen += [await file.seek(0), len(await file.read())]
-    async with open(path, "rb") as file:
+    async with opened(path, "rb") as file:
         return [*seen, len(await file.read(3_000_000))]
 
 
-async def _text(open: Any, path: Path) -> Any:  # noqa: A002
-    async with open(path) as file:
+async def _text(opened: Any, path: Path) -> Any:
+    async with opened(path) as file:
         seen = [file.isatty(), await file.readline(), await file.read(5), await file.tell()]
         seen += [await file.seek(0, os.SEEK_END), await file.seek(0), len(await file.readlines())]
-    async with open(path, "r+") as file:
+    async with opened(path, "r+") as file:
         seen += [await file.readline(), await file.seek(0), await file.write("other\n")]
         return [*seen, await file.readline(), await file.tell()]
 
 
-async def _appended(open: Any, path: Path) -> Any:  # noqa: A002
+async def _appended(opened: Any, path: Path) -> Any:
     seen = []
     for mode, data in [("ab", b"bytes\n"), ("a", "text\n"), ("a+b", b"both\n")]:
-        async with open(path, mode) as file:
+        async with opened(path, mode) as file:
             seen += [await file.tell(), await file.write(data), await file.tell()]
     return seen
 
 
-async def _adopted(open: Any, path: Path) -> Any:  # noqa: A002
+async def _adopted(opened: Any, path: Path) -> Any:
     loop = asyncio.get_running_loop()
     seen: list[Any] = []
     for mode in ("rb", "r"):
         fd = await loop.run_in_executor(None, os.open, path, os.O_RDONLY)
-        async with open(fd, mode) as file:
+        async with opened(fd, mode) as file:
             seen += [await file.readline(), await file.seek(0, os.SEEK_END)]
     return seen
 
 
-async def _emptied(open: Any, path: Path) -> Any:  # noqa: A002
-    async with open(path, "w+") as file:
+async def _emptied(opened: Any, path: Path) -> Any:
+    async with opened(path, "w+") as file:
         seen = [await file.write("a\nb\n"), await file.seek(0), await file.readlines()]
-    async with open(path, "wb") as file:
+    async with opened(path, "wb") as file:
         return [*seen, await file.write(bytes(300_000)), await file.flush(), await file.tell()]
 
 
@@ -155,9 +155,9 @@ BODIES: dict[str, Callable[[Any, Path], Awaitable[Any]]] = {
 }
 
 
-async def use(body: str, open: Any, path: Path) -> Any:  # noqa: A002
-    """Do to a file what the body does, by files of one kind or the other."""
-    return await BODIES[body](open, path)
+async def use(body: str, opened: Any, path: Path) -> Any:
+    """Do to a file what the body does; `opened` opens files of one kind or the other."""
+    return await BODIES[body](opened, path)
 
 
 async def _main(body: str, served: Served) -> None:
