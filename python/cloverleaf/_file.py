@@ -18,36 +18,30 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import _cloverleaf, _file_turns
+from . import _file_turns
 from ._file_arguments import as_bytes, size_or_all
+from ._file_closing import Closing
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
 from ._file_lines import next_lines
 from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
-from ._file_turns import Turns
+from ._file_turns import Turn, Turns
 
 _S = TypeVar("_S", str, bytes)
 _T = TypeVar("_T")
 
 
-class File(_cloverleaf.FileBase, Generic[_S]):
+class File(Closing, Generic[_S]):
     """What text and binary files have in common."""
 
     # Without a `__dict__` the interpreter finds methods by its shortest way.
     __slots__ = (
         "__weakref__",
-        "_file",
-        "_finish",
-        "_is_closing",
         "_is_dirty",
-        "_raw",
-        "_turns",
         "mode",
         "name",
     )
 
-    #: Python's own file on ours.
-    _file: Any
     mode: str
     name: Any
 
@@ -58,11 +52,10 @@ class File(_cloverleaf.FileBase, Generic[_S]):
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         self._raw = raw
         self._file = stack
-        self._turns = Turns()
+        self._turns = Turns(raw)
         #: Something was written since the last flush.
         self._is_dirty = False
-        self._finish: asyncio.Task[None] | None = None
-        #: What is left is being written, and then it is closed.
+        self._finish = None
         self._is_closing = False
         self.name = raw.name
         self.mode = mode
@@ -189,7 +182,7 @@ class File(_cloverleaf.FileBase, Generic[_S]):
             for line in lines:
                 await self._write(line)
                 if self._pauses():
-                    await asyncio.sleep(0)
+                    await self._raw.let_others_run()
         finally:
             self._turns.leave(turn)
 
@@ -240,28 +233,6 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         finally:
             self._turns.leave(turn)
 
-    async def close(self) -> None:
-        """Write what is buffered and close the file; more than once is fine.
-
-        It is closed also if this is cancelled, or cannot write: the error is raised.
-        """
-        if not self._is_finishing():
-            if self._finish is not None and not self._finish.done():
-                self._turns.give_up(self._finish)
-            if self._file.closed:
-                return
-            is_free = not self._turns.busy and self._raw.is_settled
-            if is_free and not (self._raw._access or self._raw.may_ask):
-                # Nothing was written, so nothing is waited for.
-                self._file.close()
-                self._close()
-                return
-            self._is_closing = is_free
-            # Both the place in the line and the closing stay if the caller gives up.
-            self._finish = self._turns.take(self._finish_in_turn)
-        if self._finish is not None and not self._finish.done():
-            await asyncio.shield(self._finish)
-
     # -- beside the others ---------------------------------------------------------------------
 
     async def _pread_on(self, size: int, offset: int) -> bytes:
@@ -290,26 +261,22 @@ class File(_cloverleaf.FileBase, Generic[_S]):
 
     # -- parts ---------------------------------------------------------------------------------
 
-    def _take(self) -> int:
-        """Take our turn, if nothing has to be waited for; return its number, or 0."""
+    def _take(self) -> Turn | None:
+        """Take our turn, if nothing has to be waited for."""
         turns, raw = self._turns, self._raw
-        if turns.taken or raw._flight is not None or raw.is_answered or raw.held:
-            return 0
+        if turns.taken is not None or raw._flight is not None or raw.is_answered or raw.held:
+            return None
         if raw.back_to is not None:
-            return 0
+            return None
         if not self._spend():
-            return 0
-        turns.taken = turn = _file_turns.process
+            return None
+        turns.taken = turn = _file_turns.at_once
         return turn
 
-    async def _enter(self) -> int:
-        """Take our turn, when what was given up before has come to its end; return its number."""
+    async def _enter(self) -> Turn:
+        """Take our turn, when what was given up before has come to its end."""
         turns = self._turns
-        turn = _file_turns.process
-        if turns.taken:
-            await turns.wait()
-        else:
-            turns.taken = turn
+        turn = await turns.wait()
         pauses = self._pauses()
         if pauses or not self._raw.is_settled:
             try:
@@ -453,48 +420,6 @@ class File(_cloverleaf.FileBase, Generic[_S]):
         turn = self._take() or await self._enter()
         try:
             await self._flush()
-            await perform(self._syncing(only_data))
+            await self._raw.perform(self._syncing(only_data))
         finally:
             self._turns.leave(turn)
-
-    def _is_finishing(self) -> bool:
-        """Whether somebody has begun to close the file, and did not fail before it was closed."""
-        finish = self._finish
-        if finish is None:
-            return False
-        is_lost = not finish.done() and finish.get_loop().is_closed()
-        return not is_lost and (not finish.done() or bool(self._file.closed))
-
-    async def _finish_in_turn(self, turn: int) -> None:
-        try:
-            self._is_closing = False
-            await self._raw.land()
-            if self._file.closed:
-                return
-            self._is_closing = True
-            error = await self._write_last()
-            # What has failed goes with its buffer.
-            self._raw.discards = True
-            self._file.close()
-        finally:
-            self._turns.leave(turn)
-        await perform(self._closing())
-        if error is not None:
-            raise error
-
-    async def _write_last(self) -> Exception | None:
-        """Write all there is, before the file is closed; return what went wrong."""
-        found = None
-        for step in (self._settle, self._flush_last):
-            try:
-                await step()
-            except Exception as error:
-                found = error
-            except BaseException:
-                # The loop ends. What is under way comes to its end, and then the rest.
-                self._raw.abandon(self._file)
-                raise
-        return found
-
-    async def _flush_last(self) -> None:
-        await self._flush()

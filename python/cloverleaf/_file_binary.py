@@ -4,7 +4,6 @@ A read that had to stop because the rest needs a wait goes on when that has been
 is given up puts back what it had.
 """
 
-import asyncio
 import contextlib
 import functools
 import io
@@ -199,7 +198,8 @@ class BinaryFile(File[bytes]):
                 if raw.writes_at_once and (count := raw.try_write(data, 0)):
                     land(count)
                 else:
-                    await raw.carry_out(self._writing(data, 0, raw.position), land)
+                    request = self._writing(data, 0, raw.position)
+                    await raw.carry_out(request, land, changes=True)
             except Exception:
                 raw.drop_held()
                 raise
@@ -304,7 +304,7 @@ class BinaryFile(File[bytes]):
                 parts.append(piece[:end])
                 rest -= end if rest > 0 else 0
                 if self._pauses():
-                    await asyncio.sleep(0)
+                    await raw.let_others_run()
         except BaseException:
             self._put_back(b"".join(parts))
             raise

@@ -1,11 +1,14 @@
 """`Flight`: an operation of a file's that is under way, and what its end brings.
 
 There is one at a time, and it comes to its end whoever has given up waiting for it. A child that
-was forked forgets its parent's, and so does everybody whose loop was closed before it ended.
+was forked forgets its parent's. One whose loop was closed is waited for if it changes the file, or
+what is in memory of it, and forgotten then: nobody hears what came of it.
 """
 
 import asyncio
+import functools
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,6 +23,51 @@ def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
     if isinstance(loop, _cloverleaf.Loop):
         return loop._perform(request)
     return loop.run_in_executor(None, request.run)
+
+
+# How often to look whether what a closed loop has begun has ended.
+_LOOK_SECONDS = 0.005
+
+
+class OnThread:
+    """A call that an executor is given, of which one knows whether it has ended.
+
+    What it brings is landed by whoever asks, if nobody else is left to hear of it.
+    """
+
+    __slots__ = ("_call", "_is_given_up", "_land", "_lock", "_result", "_running")
+
+    def __init__(self, call: Callable[[], Any], land: Callable[[Any], object]) -> None:
+        self._call = call
+        self._land: Callable[[Any], object] | None = land
+        self._lock = threading.Lock()
+        #: None before it begins, and False once it has ended.
+        self._running: bool | None = None
+        self._is_given_up = False
+        self._result: Any = None
+
+    def __call__(self) -> Any:
+        """Make the call, unless that was given up."""
+        with self._lock:
+            if self._is_given_up:
+                return None
+            self._running = True
+        try:
+            self._result = self._call()
+            return self._result
+        finally:
+            self._running = False
+
+    def has_ended(self) -> bool:
+        """Whether nothing of it goes on, or will; nobody else hears of its result."""
+        with self._lock:
+            self._is_given_up = self._running is None
+            if self._running:
+                return False
+        land, self._land = self._land, None
+        if land is not None and self._result is not None:
+            land(self._result)
+        return True
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -87,6 +135,20 @@ class Flight:
     def __init__(self) -> None:
         self._flight: asyncio.Future[Any] | _Landing | None = None
         self._flight_process = 0
+        #: The loop of whoever waited last. All who have the file's turn wait here, and say so.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: Tells whether what was under way has ended, if others must wait for that.
+        self._has_ended: Callable[[], bool] | None = None
+
+    async def let_others_run(self) -> None:
+        """Wait for the loop's next turn."""
+        self.loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)
+
+    def perform(self, request: _cloverleaf.Request) -> asyncio.Future[Any]:
+        """Begin a request that harms nothing if nobody hears of its end."""
+        self.loop = asyncio.get_running_loop()
+        return perform(request)
 
     async def land(self) -> None:
         """Wait until nothing is under way any more."""
@@ -97,9 +159,13 @@ class Flight:
         self,
         begin: Callable[[], asyncio.Future[_T]],
         land: Callable[[_T], object],
+        has_ended: Callable[[], bool] | None = None,
     ) -> _T:
-        """Wait for what `begin` begins; `land` gets its result also if nobody waits any more."""
-        loop = asyncio.get_running_loop()
+        """Wait for what `begin` begins; `land` gets its result also if nobody waits any more.
+
+        `has_ended` is asked if the loop was closed meanwhile.
+        """
+        self.loop = loop = asyncio.get_running_loop()
         flight = begin()
         waiter = loop.create_future()
 
@@ -112,19 +178,32 @@ class Flight:
             self._note_landed()
 
         self._flight, self._flight_process = flight, os.getpid()
+        self._has_ended = has_ended
         flight.add_done_callback(landed)
         await waiter
         return flight.result()
 
-    async def carry_out(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> Any:
-        """Wait for the end of a request, as of what `fly` begins."""
-        loop = asyncio.get_running_loop()
+    async def carry_out(
+        self,
+        request: _cloverleaf.Request,
+        land: Callable[[Any], object],
+        *,
+        changes: bool = False,
+    ) -> Any:
+        """Wait for the end of a request, as of what `fly` begins; tell whether it changes files."""
+        has_ended = functools.partial(self._has_written, request, land) if changes else None
+        self.loop = loop = asyncio.get_running_loop()
         if not isinstance(loop, _cloverleaf.Loop):
-            return await self.fly(lambda: perform(request), land)
+            return await self.fly(lambda: perform(request), land, has_ended)
         landing = _Landing(self, loop, land)
         loop._perform_for(request, landing)
         self._flight, self._flight_process = landing, os.getpid()
+        self._has_ended = has_ended
         return await landing.waiter
+
+    def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
+        """Whether a request has ended that changes the file; what came of it is landed if known."""
+        raise NotImplementedError
 
     def _note_landed(self) -> None:
         """Hear that what was under way has ended."""
@@ -135,7 +214,7 @@ class Flight:
 
     async def _landing(self, flight: asyncio.Future[Any] | _Landing) -> None:
         """Wait for what somebody has begun who does not wait for it any more."""
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         if self._flight_process != os.getpid():
             self._forget_flight()  # the parent's, who will see it land
         elif flight.get_loop() is loop:
@@ -143,6 +222,9 @@ class Flight:
             flight.add_done_callback(lambda _: _wake(waiter))
             await waiter
         elif flight.get_loop().is_closed():
+            while self._has_ended is not None and not self._has_ended():  # noqa: ASYNC110
+                # Threads and the kernel tell only the loop that has asked.
+                await asyncio.sleep(_LOOK_SECONDS)
             self._forget_flight()
             raise RuntimeError(
                 f"the event loop was closed while an operation on {self.name!r} was under way"

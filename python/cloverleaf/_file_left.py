@@ -25,6 +25,8 @@ class Left(Flight):
         super().__init__()
         #: The stack that nobody has any more, and that is to be closed.
         self._left: Any = None
+        #: How much is being written where the descriptor stands.
+        self._unplaced = 0
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""
@@ -43,7 +45,17 @@ class Left(Flight):
         if self._flight is None:
             self._close_left()
 
+    def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
+        # What has gone to a ring holds the descriptor.
+        if request.is_on_thread() or self.native._is_in_use():
+            return False
+        self._unplaced = 0
+        if (count := request.count_known()) is not None:
+            land(count)
+        return True
+
     def _note_landed(self) -> None:
+        self._unplaced = 0
         if self._left is not None:
             self._close_left()
 

@@ -1,6 +1,5 @@
 """Many lines read as one operation, which gives back what it has read when it is given up."""
 
-import asyncio
 from typing import Any, Protocol, TypeVar
 
 _S = TypeVar("_S", str, bytes)
@@ -31,7 +30,7 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
                 break
             if file._pauses():
                 is_pausing = True
-                await asyncio.sleep(0)
+                await file._raw.let_others_run()
                 is_pausing = False
     except BaseException as error:
         # What fails leaves a file where `open` would have it; a stream's lines come again, and so

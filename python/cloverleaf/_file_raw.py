@@ -93,8 +93,6 @@ class RawFile(Left, io.RawIOBase):
         #: What it will be told when it asks again; None says that the system would block.
         self._answer: int | None = None
         self.is_answered = self._answers_truncate = False
-        #: How much is being written where the descriptor stands.
-        self._unplaced = 0
         #: Where a read began that was given up while the stack wrote before it.
         self.back_to: int | None = None
         if is_seekable:
@@ -338,9 +336,12 @@ class RawFile(Left, io.RawIOBase):
             request = self.native._writing(content, start, offset)
             self._unplaced = len(content) - start if offset is None else 0
         try:
-            await self.carry_out(request, self._note_answer)
+            await self.carry_out(request, self._note_answer, changes=True)
         except BlockingIOError:
             self._note_answer(None)
+        finally:
+            if self._flight is None:
+                self._unplaced = 0
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""
@@ -368,7 +369,9 @@ class RawFile(Left, io.RawIOBase):
             return self._advance(self._write_now(memoryview(content)), 0)
         request = self.native._writing(content, done, self._offset)
         try:
-            count: int = await self.carry_out(request, lambda count: self._advance(count, 0))
+            count: int = await self.carry_out(
+                request, lambda count: self._advance(count, 0), changes=True
+            )
         except BlockingIOError:
             return done or None
         except OSError:

@@ -6,6 +6,7 @@ what its buffer did not take: so that buffer holds what has to wait, and says th
 """
 
 import asyncio
+import functools
 import io
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from typing import Any
 
 from ._file import File
 from ._file_arguments import size_or_all
-from ._file_flight import perform
+from ._file_flight import OnThread
 from ._file_raw import AT_ONCE_BYTES, RawFile
+from ._file_turns import Turn
 
 # What the text layer reads at a time, or the buffer below it: the larger of the two.
 _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
@@ -120,10 +122,10 @@ class TextFile(File[str]):
         else:
             self._left = "".join(lines) + self._left
 
-    def _take(self) -> int:
-        return super()._take() if self._return_to is None else 0
+    def _take(self) -> Turn | None:
+        return super()._take() if self._return_to is None else None
 
-    async def _enter(self) -> int:
+    async def _enter(self) -> Turn:
         turn = await super()._enter()
         if self._return_to is not None:
             try:
@@ -183,7 +185,7 @@ class TextFile(File[str]):
         position = self._raw.position
         if position + need > self._seen_to:
             if not self._is_at_hand(need, position):
-                await perform(self._warming(need, position))
+                await self._raw.perform(self._warming(need, position))
             self._seen_to = position + need
         return str(getattr(self._file, method)(size))
 
@@ -235,5 +237,6 @@ class TextFile(File[str]):
 
     async def _fly(self, method: str, size: int, land: Callable[[Any], object]) -> Any:
         loop = asyncio.get_running_loop()
-        call = getattr(self._file, method)
-        return await self._raw.fly(lambda: loop.run_in_executor(None, call, size), land)
+        call = OnThread(functools.partial(getattr(self._file, method), size), land)
+        begin = functools.partial(loop.run_in_executor, None, call)
+        return await self._raw.fly(begin, land, call.has_ended)

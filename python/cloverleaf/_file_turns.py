@@ -1,63 +1,114 @@
 """`Turns`: who may use a file next; in the order in which they came.
 
 A child that was forked finds the turns free: who had one, or waited for it, is its parent. The
-child may close its copy of that one, so whoever leaves says in which process it took the turn.
+child may close its copy of that one, so a turn knows in which process it was taken.
+
+Whoever has a turn of a loop that was closed will never go on. So its coroutine is closed for it,
+which undoes what it has begun, before anybody else has the turn.
 """
 
 import asyncio
+import gc
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from types import CoroutineType
+from typing import Any, Protocol
 
 #: Which process this is, counted by forks.
 process = 1
 
+#: One use of a file: the loop that it is of, and the process. Whoever has it keeps it in a
+#: variable, by which its coroutine is found.
+Turn = tuple[asyncio.AbstractEventLoop | None, int]
+
+#: A turn that was taken at once. To ask for the loop takes a system call, so whoever has to wait
+#: then notes it where it waits, and nobody sees the turn before.
+at_once: Turn = None, process
+
+# How long to wait for another loop before looking whether that was closed.
+_LOOK_SECONDS = 0.05
+
 
 def _count_fork() -> None:
-    global process  # noqa: PLW0603  # there is one for each process
+    global process, at_once  # noqa: PLW0603  # there is one for each process
     process += 1
+    at_once = None, process
 
 
 os.register_at_fork(after_in_child=_count_fork)
 
 
+class Waiter(Protocol):
+    """Where those who have a turn wait, all of them."""
+
+    #: The loop of the one who waited there last.
+    loop: asyncio.AbstractEventLoop | None
+
+
+class _Place:
+    """A place in the line."""
+
+    __slots__ = ("is_behind_others", "is_left", "reached", "turn")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, is_behind_others: bool) -> None:
+        self.turn: Turn = loop, process
+        self.reached: asyncio.Future[None] = loop.create_future()
+        #: Someone of another loop comes before.
+        self.is_behind_others = is_behind_others
+        #: Nobody waits there any more.
+        self.is_left = False
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody will go on from there."""
+        return self.is_left or self.reached.done() or self.reached.get_loop().is_closed()
+
+
 class Turns:
     """Whose turn it is, and who waits for one."""
 
-    __slots__ = ("_forsake", "_waiting", "taken")
+    __slots__ = ("_forsake", "_waiter", "_waiting", "taken")
 
-    def __init__(self) -> None:
-        #: The process that has the turn; 0 if nobody has it.
-        self.taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        #: The turn that somebody has.
+        self.taken: Turn | None = None
+        self._waiting: deque[_Place] = deque()
         self._forsake: Callable[[asyncio.Task[None]], None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether somebody has the turn, in this process."""
-        if self.taken not in (0, process):
-            self._waiting.clear()
-            self.taken = 0
-        return self.taken != 0
+        """Whether somebody has the turn who will leave it: in this process, of an open loop."""
+        while (turn := self.taken) is not None:
+            if turn[1] != process:
+                self._waiting.clear()
+                self.taken = None
+                continue
+            loop = self._loop_of(turn)
+            if loop is None or not loop.is_closed() or not self._evict(turn):
+                return True
+        return False
 
-    def take(self, use: Callable[[int], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    def take(self, use: Callable[[Turn], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Take a place now, and have a task use the turn when it comes; `use` leaves it."""
         loop = asyncio.get_running_loop()
         place = self._line_up(loop) if self.busy else None
-        turn = self.taken = process
+        turn = (loop, process) if place is None else place.turn
+        if place is None:
+            self.taken = turn
         has_begun = False
 
         async def use_turn() -> None:
             nonlocal has_begun
             has_begun = True
             if place is not None:
-                await self._wait(place)
+                await self._reach(place)
             await use(turn)
 
         def forsake(_task: asyncio.Task[None]) -> None:
             # One that is cancelled before its first step has run nothing, so left nothing either.
-            if not has_begun and (place is None or not place.cancel()):
+            if not has_begun and (place is None or not place.reached.cancel()):
                 self.leave(turn)
 
         task = loop.create_task(use_turn())
@@ -72,36 +123,83 @@ class Turns:
         if self._forsake is not None:
             self._forsake(task)
 
-    async def wait(self) -> None:
+    async def wait(self) -> Turn:
         """Wait for our turn, which is then taken."""
+        loop = asyncio.get_running_loop()
         if not self.busy:
-            self.taken = process
-            return
-        await self._wait(self._line_up(asyncio.get_running_loop()))
+            self.taken = turn = loop, process
+            return turn
+        return await self._reach(self._line_up(loop))
 
-    def leave(self, turn: int) -> None:
-        """Give the turn to whoever waits; `turn` is the process that it was taken in."""
-        if turn != process:
-            return  # another one has it here, or nobody
+    def leave(self, turn: Turn) -> None:
+        """Give the turn to whoever waits, unless another one has it by now."""
+        if self.taken is not turn:
+            return
+        self.taken = None
+        if not self._waiting:
+            return
+        if turn[1] != process:
+            self._waiting.clear()  # they wait in the parent
+            return
         while self._waiting:
             place = self._waiting.popleft()
-            if not place.done():
-                if place.get_loop().is_closed():
-                    continue  # nobody is left there
-                place.set_result(None)
+            if not place.is_free:
+                self.taken = place.turn
+                place.reached.set_result(None)
                 return
-        self.taken = 0
 
-    def _line_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        place = loop.create_future()
+    def _line_up(self, loop: asyncio.AbstractEventLoop) -> _Place:
+        before = self._waiting[-1] if self._waiting else None
+        turn = before.turn if before is not None else self.taken
+        is_behind = before is not None and before.is_behind_others
+        is_behind = is_behind or turn is None or self._loop_of(turn) is not loop
+        place = _Place(loop, is_behind_others=is_behind)
         self._waiting.append(place)
         return place
 
-    async def _wait(self, place: asyncio.Future[None]) -> None:
-        turn = process
+    async def _reach(self, place: _Place) -> Turn:
+        turn, reached = place.turn, place.reached
         try:
-            await place
+            if place.is_behind_others:
+                # Nobody would say that the loop was closed.
+                while not reached.done() and self.busy:
+                    await asyncio.wait([reached], timeout=_LOOK_SECONDS)
+            await reached
         except BaseException:
-            if place.done() and not place.cancelled():
-                self.leave(turn)
+            place.is_left = True
+            self.leave(turn)  # if it was reached
             raise
+        return turn
+
+    def _loop_of(self, turn: Turn) -> asyncio.AbstractEventLoop | None:
+        return turn[0] or self._waiter.loop
+
+    def _evict(self, turn: Turn) -> bool:
+        """Close the coroutine that has the turn, which then leaves it; not if it runs just now."""
+        having = [
+            each
+            for each in gc.get_objects()
+            if isinstance(each, CoroutineType) and self._has(each, turn)
+        ]
+        if any(each.cr_running for each in having):
+            return False
+        try:
+            for each in having:
+                each.close()
+        finally:
+            # One that has not begun, or that is nowhere to be found, leaves nothing.
+            self.leave(turn)
+        return True
+
+    def _has(self, coroutine: CoroutineType[Any, Any, Any], turn: Turn) -> bool:
+        """Whether it is one of ours that has a turn of this file."""
+        frame = coroutine.cr_frame
+        if frame is None or frame.f_globals.get("__package__") != __package__:
+            return False
+        found = frame.f_locals.values()
+        if turn is not at_once:
+            return any(value is turn for value in found)
+        # Those of other files have the same; but then not this file.
+        return any(value is turn for value in found) and any(
+            getattr(value, "_turns", None) is self for value in found
+        )

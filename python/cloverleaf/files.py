@@ -150,16 +150,19 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
     All up to the end of `source` without `count`. Both are flushed first, and both positions are
     behind what was copied; given up, the copy ends with the piece that it is at.
     """
-    entered: list[tuple[BinaryFile, int]] = []
+    # In an order that is the same for everybody, so that no two wait for each other.
+    first, *others = sorted({source, target}, key=id)
+    turn = await first._enter()
     try:
-        # In an order that is the same for everybody, so that no two wait for each other.
-        for file in sorted({source, target}, key=id):
-            turn = await file._enter()
-            entered.append((file, turn))
-        return await _splice(source, target, count)
+        if not others:
+            return await _splice(source, target, count)
+        other_turn = await others[0]._enter()
+        try:
+            return await _splice(source, target, count)
+        finally:
+            others[0]._turns.leave(other_turn)
     finally:
-        for file, turn in entered:
-            file._turns.leave(turn)
+        first._turns.leave(turn)
 
 
 async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> int:
@@ -167,6 +170,7 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
         await file._flush()
     start, end = source._file.tell(), target._file.tell()
     copied = 0
+    is_left = False
 
     def land(piece: int) -> None:
         nonlocal copied
@@ -176,11 +180,15 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
         while count is None or copied < count:
             size = _PIECE_BYTES if count is None else min(count - copied, _PIECE_BYTES)
             request = source._copying(target, start + copied, end + copied, size)
-            if not await target._raw.carry_out(request, land):
+            if not await target._raw.carry_out(request, land, changes=True):
                 break
+    except GeneratorExit:
+        is_left = True  # whoever is closed cannot wait
+        raise
     finally:
         try:
-            await target._raw.land()
+            if not is_left:
+                await target._raw.land()
         finally:
             source._file.seek(start + copied)
             target._file.seek(end + copied)

@@ -45,7 +45,11 @@ pub(super) fn perform_for(
     let work = request.get().take()?;
     match submit(this, waiter, work)? {
         None => Ok(()),
-        Some(work) => on_thread(this, waiter, work.ready(slf.py())?),
+        Some(work) => {
+            let count = request.get().count();
+            let work = work.ready(slf.py())?;
+            on_thread(this, waiter, work, move |work| count.perform(work))
+        }
     }
 }
 
@@ -77,12 +81,17 @@ fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
 }
 
 /// Has a thread do the work.
-fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<()> {
+fn on_thread(
+    this: &Loop,
+    waiter: &Bound<'_, PyAny>,
+    work: Work,
+    perform: impl FnOnce(Work) -> io::Result<Answer> + Send + 'static,
+) -> PyResult<()> {
     let held = work.held();
     // The work drops its share first, so the last one is dropped with Python.
     this.answer_from_thread(
         waiter,
-        move || (work.perform(), held),
+        move || (perform(work), held),
         |waiter, (result, _held)| settle(waiter, result),
     )
 }
@@ -108,7 +117,7 @@ pub(super) fn ended(
 ) -> PyResult<()> {
     match answer(completion) {
         Ok(Ok(answer)) => settle(waiter, Ok(answer)),
-        Ok(Err(work)) => match on_thread(this, waiter, work) {
+        Ok(Err(work)) => match on_thread(this, waiter, work, Work::perform) {
             Ok(()) => Ok(()),
             Err(error) => future::set_exception(waiter, &error),
         },

@@ -1,26 +1,56 @@
 //! `Request`: something that may have to wait for a disk, to be performed once, by a loop or on the spot.
 
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use super::work::Work;
+use super::work::{Answer, Work};
 use crate::error::os_error;
+
+/// How much went through, if that is known: of work that has ended on a thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Count(Arc<AtomicU64>);
+
+impl Count {
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Does the work, and notes how much went through.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub(crate) fn perform(&self, work: Work) -> io::Result<Answer> {
+        let answer = work.perform();
+        if let Ok(Answer::Count(count)) = &answer {
+            let count = u64::try_from(*count).unwrap_or(Self::UNKNOWN);
+            self.0.store(count, Ordering::Release);
+        }
+        answer
+    }
+}
 
 /// Work that nobody has begun.
 #[pyclass(frozen, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,
+    count: Count,
 }
 
 impl Request {
-    pub(super) const fn new(work: Work) -> Self {
+    pub(super) fn new(work: Work) -> Self {
         Self {
             work: Mutex::new(Some(work)),
+            count: Count(Arc::new(AtomicU64::new(Count::UNKNOWN))),
         }
+    }
+
+    /// Where a thread that does the work notes how much went through.
+    pub(crate) fn count(&self) -> Count {
+        self.count.clone()
     }
 
     /// The work, once.
@@ -39,11 +69,25 @@ impl Request {
 
 #[pymethods]
 impl Request {
+    /// Whether a thread may do the work yet, or is at it.
+    fn is_on_thread(&self) -> bool {
+        let is_shared = Arc::strong_count(&self.count.0) > 1;
+        // What a thread has noted before it let its share go is seen from here on.
+        fence(Ordering::Acquire);
+        is_shared
+    }
+
+    /// How many bytes went through, if a thread has done the work; for those whose loop was closed meanwhile.
+    fn count_known(&self) -> Option<u64> {
+        let count = self.count.0.load(Ordering::Acquire);
+        (count != Count::UNKNOWN).then_some(count)
+    }
+
     /// Does the work on this thread, while others may run Python.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let work = self.take()?.ready(py)?;
         let _held = work.held();
-        match py.detach(|| work.perform()) {
+        match py.detach(|| self.count.perform(work)) {
             Ok(answer) => answer.into_object(py),
             Err(error) => Err(os_error(py, &error)),
         }

@@ -1,0 +1,103 @@
+"""`Closing`: how a file is closed: in its turn, with all written that it was given."""
+
+import asyncio
+from typing import Any
+
+from . import _cloverleaf
+from ._file_flight import perform
+from ._file_raw import RawFile
+from ._file_turns import Turn, Turns
+
+
+class Closing(_cloverleaf.FileBase):
+    """A file that ends."""
+
+    __slots__ = ("_file", "_finish", "_is_closing", "_raw", "_turns")
+
+    #: Python's own file on ours.
+    _file: Any
+    _raw: RawFile
+    _turns: Turns
+    _finish: asyncio.Task[None] | None
+    #: What is left is being written, and then it is closed.
+    _is_closing: bool
+
+    async def close(self) -> None:
+        """Write what is buffered and close the file; more than once is fine.
+
+        It is closed also if this is cancelled, or cannot write: the error is raised.
+        """
+        if not self._is_finishing():
+            if self._finish is not None and not self._finish.done():
+                self._turns.give_up(self._finish)
+            if self._file.closed:
+                return
+            is_free = not self._turns.busy and self._raw.is_settled
+            if is_free and not (self._raw._access or self._raw.may_ask):
+                # Nothing was written, so nothing is waited for.
+                self._file.close()
+                self._close()
+                return
+            self._is_closing = is_free
+            # Both the place in the line and the closing stay if the caller gives up.
+            self._finish = self._turns.take(self._finish_in_turn)
+        if self._finish is not None and not self._finish.done():
+            await asyncio.shield(self._finish)
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """Wait for what was given up before, and go on with what is left of it."""
+        raise NotImplementedError
+
+    async def _flush(self) -> None:
+        """Give everything that is buffered to the system, in a turn that was taken before."""
+        raise NotImplementedError
+
+    def _is_finishing(self) -> bool:
+        """Whether somebody has begun to close the file, and did not fail before it was closed."""
+        finish = self._finish
+        if finish is None:
+            return False
+        is_lost = not finish.done() and finish.get_loop().is_closed()
+        return not is_lost and (not finish.done() or bool(self._file.closed))
+
+    async def _finish_in_turn(self, turn: Turn) -> None:
+        lost: Exception | None = None
+        try:
+            self._is_closing = False
+            try:
+                await self._raw.land()
+            except RuntimeError as closed:
+                if self._raw._flight is not None:
+                    raise  # of a loop that goes on
+                lost = closed
+            if self._file.closed:
+                return
+            self._is_closing = True
+            error = await self._write_last() or lost
+            # What has failed goes with its buffer.
+            self._raw.discards = True
+            self._file.close()
+        finally:
+            self._turns.leave(turn)
+        await perform(self._closing())
+        if error is not None:
+            raise error
+
+    async def _write_last(self) -> Exception | None:
+        """Write all there is, before the file is closed; return what went wrong."""
+        found = None
+        for step in (self._settle, self._flush_last):
+            try:
+                await step()
+            except Exception as error:
+                found = error
+            except BaseException:
+                # The loop ends. What is under way comes to its end, and then the rest.
+                self._raw.abandon(self._file)
+                raise
+        return found
+
+    async def _flush_last(self) -> None:
+        await self._flush()
