@@ -47,14 +47,17 @@ async def test_getaddrinfo_of_numbers_honours_every_argument(
 @pytest.mark.parametrize("host", ["localhost.", "LOCALHOST", "a" * 63, "127.1", "0x7f.1", ""])
 async def test_getaddrinfo_of_odd_names_answers_as_the_socket_module(loop: Loop, host: str) -> None:
     options: dict[str, Any] = {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICSERV}
-    try:
-        expected: Any = socket.getaddrinfo(host, 80, **options)
-    except socket.gaierror as error:
-        expected = error.args
-    try:
-        found: Any = await loop.getaddrinfo(host, 80, **options)
-    except socket.gaierror as error:
-        found = error.args
+    for _ in range(3):  # a server of names, where one is asked, may have no answer now and then
+        try:
+            expected: Any = socket.getaddrinfo(host, 80, **options)
+        except socket.gaierror as error:
+            expected = error.args
+        try:
+            found: Any = await loop.getaddrinfo(host, 80, **options)
+        except socket.gaierror as error:
+            found = error.args
+        if found == expected:
+            break
     assert found == expected
 
 
