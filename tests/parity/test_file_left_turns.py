@@ -287,7 +287,7 @@ def test_a_write_of_a_closed_loop_ends_before_the_next_begins(
     first, second = new_loop(), new_loop()
 
     async def begin() -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(file.write(b"a" * 1_000_000))
+        task: asyncio.Task[Any] = asyncio.ensure_future(file.write(b"a" * 1_000_000))
         await until(lambda: file._raw._flight is not None)
         # Some of it is in the pipe, and the thread waits for room.
         first_byte = await asyncio.to_thread(os.read, reading, 1)
