@@ -307,6 +307,7 @@ class FileBase:
 
 @final
 class Request:
+    def give_up(self) -> None: ...
     def run(self) -> Any: ...
 
 @final

@@ -1,7 +1,8 @@
 //! `Request`: something that may have to wait for a disk, to be performed once, by a loop or on the spot.
 
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,12 +15,23 @@ use crate::error::os_error;
 #[derive(Debug)]
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,
+    /// What the work looks at between its pieces.
+    is_given_up: Option<Arc<AtomicBool>>,
 }
 
 impl Request {
     pub(super) const fn new(work: Work) -> Self {
         Self {
             work: Mutex::new(Some(work)),
+            is_given_up: None,
+        }
+    }
+
+    /// The same for work that looks, between its pieces, whether it was given up.
+    pub(super) fn heeding(self, is_given_up: Arc<AtomicBool>) -> Self {
+        Self {
+            is_given_up: Some(is_given_up),
+            ..self
         }
     }
 
@@ -39,6 +51,13 @@ impl Request {
 
 #[pymethods]
 impl Request {
+    /// Has the work end with the piece that it is at, if it is done in pieces.
+    fn give_up(&self) {
+        if let Some(is_given_up) = &self.is_given_up {
+            is_given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Does the work on this thread, while others may run Python.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let work = self.take()?.ready(py)?;
