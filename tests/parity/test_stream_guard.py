@@ -39,8 +39,8 @@ def blocked_in_c(peer: socket.socket, count: int) -> bytes:
     peer.setblocking(True)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
     received = b""
-    # The kernel ends a wait early, with some of it or with EINTR, once for each ring of an earlier loop that it takes
-    # apart.
+    # The kernel ends a wait early, with some of it or with EINTR, once for each ring of an earlier
+    # loop that it takes apart.
     while len(received) < count:
         more = LIBC.recv(peer.fileno(), room, count - len(received), socket.MSG_WAITALL)
         if more == 0 or (more < 0 and ctypes.get_errno() != errno.EINTR):
