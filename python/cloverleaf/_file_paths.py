@@ -106,3 +106,34 @@ def _like(made: _T, function: Callable[..., Any], how: str) -> _T:
     wrapper.__doc__ = f"Do what `{function.__module__}.{function.__name__}` does, {how}."
     wrapper.__module__ = "cloverleaf.files"
     return made
+
+
+async def status_of(path: Any) -> os.stat_result | None:
+    """Return what `os.stat` says of a path; None where it finds nothing."""
+    encoded = _encoded(path) if isinstance(path, _PATHS) else None
+    if encoded is None:
+        return await _status_elsewhere(path)
+    found: os.stat_result | None = _cloverleaf.stat_at_once(encoded, True)
+    if found is not None:
+        await let_others_run()
+        return found
+    try:
+        # It finds what `stat` finds, and opens nothing.
+        seen: _cloverleaf.FileBase = await perform(_cloverleaf.opening(encoded, os.O_PATH, 0))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return await _status_elsewhere(path)
+    try:
+        *_, may_ask = seen._known()
+        return await _status_elsewhere(path) if may_ask else os.fstat(seen._fileno())
+    finally:
+        seen._close()
+
+
+@on_thread
+def _status_elsewhere(path: Any) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116  # may be bytes
+    except OSError:
+        return None

@@ -16,7 +16,7 @@ from typing import Any
 from . import _cloverleaf
 from ._file_binary import BinaryFile
 from ._file_open import open  # noqa: A004  # it is ours
-from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once
+from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once, status_of
 from ._file_text import TextFile
 
 __all__ = [
@@ -57,8 +57,8 @@ __all__ = [
     "write_text",
 ]
 
-# What is copied before others hear that the copy was given up.
-_PIECE_BYTES = 16 * 1024 * 1024
+# What a thread copies before it takes what else waits for a thread.
+_STRETCH_BYTES = 128 * 1024 * 1024
 
 
 access = on_thread(os.access)
@@ -172,15 +172,20 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
     copied = 0
     is_left = False
 
-    def land(piece: int) -> None:
+    def land(stretch: tuple[int, bool]) -> None:
         nonlocal copied
-        copied += piece
+        copied += stretch[0]
 
     try:
         while count is None or copied < count:
-            size = _PIECE_BYTES if count is None else min(count - copied, _PIECE_BYTES)
+            size = _STRETCH_BYTES if count is None else min(count - copied, _STRETCH_BYTES)
             request = source._copying(target, start + copied, end + copied, size)
-            if not await target._raw.carry_out(request, land, changes=True):
+            try:
+                _, is_end = await target._raw.carry_out(request, land, changes=True)
+            except BaseException:
+                request.give_up()
+                raise
+            if is_end:
                 break
     except GeneratorExit:
         is_left = True  # whoever is closed cannot wait
@@ -218,19 +223,11 @@ async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
 _copymode = on_thread(shutil.copymode)
 
 
-@on_thread
-def _check_copy(src: Any, dst: Any) -> None:
+async def _check_copy(src: Any, dst: Any) -> None:
     """Refuse what `shutil.copyfile` refuses, before the open, which a pipe might hold up."""
-    source, target = _found(src), _found(dst)
+    source, target = await status_of(src), await status_of(dst)
     if source and target and os.path.samestat(source, target):
         raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
-    for path, found in ((src, source), (dst, target)):
-        if found and _stat.S_ISFIFO(found.st_mode):
+    for path, status in ((src, source), (dst, target)):
+        if status and _stat.S_ISFIFO(status.st_mode):
             raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
-
-
-def _found(path: Any) -> os.stat_result | None:
-    try:
-        return os.stat(path)  # noqa: PTH116  # may be bytes
-    except OSError:
-        return None

@@ -207,6 +207,48 @@ async def test_a_splice_that_is_given_up_ends_with_a_piece(loop: Loop, tmp_path:
             assert (tmp_path / "target").read_bytes() == content[:copied]
 
 
+async def test_a_copy_that_nobody_waits_for_ends_with_a_piece(loop: Loop, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(CONTENT)
+    async with (
+        cloverleaf.open(tmp_path / "source", "rb") as source,
+        cloverleaf.open(tmp_path / "target", "wb") as target,
+    ):
+        for is_given_up, expected in ((True, (0, False)), (False, (len(CONTENT), True))):
+            request = source._copying(target, 0, 0, 2 * len(CONTENT))
+            if is_given_up:
+                request.give_up()
+            assert await asyncio.to_thread(request.run) == expected
+
+
+def test_a_copy_that_fails_midway_is_as_far_as_shutils(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(CONTENT * 2)
+    # In a process of its own, whose files may be no longer than most of that.
+    printed = program.output(
+        f"""
+import os, resource, shutil, cloverleaf
+from cloverleaf import files
+folder = {str(tmp_path)!r} + "/"
+resource.setrlimit(resource.RLIMIT_FSIZE, (18_000_123, resource.RLIM_INFINITY))
+async def main():
+    try:
+        await files.copyfile(folder + "source", folder + "ours")
+    except OSError as error:
+        print(error.errno)
+try:
+    shutil.copyfile(folder + "source", folder + "theirs")
+except OSError as error:
+    print(error.errno)
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+"""
+    )
+    one, other = printed.split()
+    assert one == other
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    assert (tmp_path / "ours").stat().st_size == 18_000_123
+
+
 @pytest.mark.parametrize("mode", ["r", "w", "w+", "x", "x+", "a", "a+", "r+"])
 @pytest.mark.parametrize("letter", ["", "b"])
 async def test_detach_gives_what_pythons_own_stands_on(

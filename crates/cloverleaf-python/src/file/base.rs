@@ -356,11 +356,15 @@ impl FileBase {
         count: usize,
     ) -> PyResult<Request> {
         let to = target.get().fd()?;
-        Self::request(slf, |from| Work::Copy {
+        let is_given_up = Arc::default();
+        let seen = Arc::clone(&is_given_up);
+        let request = Self::request(slf, |from| Work::Copy {
             from: (from, offset),
             to: (to, target_offset),
             count,
-        })
+            is_given_up,
+        })?;
+        Ok(request.heeding(seen))
     }
 
     /// A request that closes the file; to everybody else it is closed already.

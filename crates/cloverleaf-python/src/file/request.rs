@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -38,6 +38,8 @@ impl Count {
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,
     count: Count,
+    /// What the work looks at between its pieces.
+    is_given_up: Option<Arc<AtomicBool>>,
 }
 
 impl Request {
@@ -45,6 +47,15 @@ impl Request {
         Self {
             work: Mutex::new(Some(work)),
             count: Count(Arc::new(AtomicU64::new(Count::UNKNOWN))),
+            is_given_up: None,
+        }
+    }
+
+    /// The same for work that looks, between its pieces, whether it was given up.
+    pub(super) fn heeding(self, is_given_up: Arc<AtomicBool>) -> Self {
+        Self {
+            is_given_up: Some(is_given_up),
+            ..self
         }
     }
 
@@ -81,6 +92,13 @@ impl Request {
     fn count_known(&self) -> Option<u64> {
         let count = self.count.0.load(Ordering::Acquire);
         (count != Count::UNKNOWN).then_some(count)
+    }
+
+    /// Has the work end with the piece that it is at, if it is done in pieces.
+    fn give_up(&self) {
+        if let Some(is_given_up) = &self.is_given_up {
+            is_given_up.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Does the work on this thread, while others may run Python.

@@ -5,9 +5,10 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cloverleaf::Op;
-use cloverleaf::fs::{copy_bytes, length_at_once, may_ask, read_full, write_full};
+use cloverleaf::fs::{Copied, copy_stretch, length_at_once, may_ask, read_full, write_full};
 use cloverleaf::limits::{
     AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES, THREAD_WRITE_BYTES,
 };
@@ -88,11 +89,12 @@ pub(crate) enum Work {
         only_data: bool,
         may_ask: bool,
     },
-    /// Copies bytes within the kernel, if it can.
+    /// Copies bytes within the kernel, if it can, until that is given up.
     Copy {
         from: Place,
         to: Place,
         count: usize,
+        is_given_up: Arc<AtomicBool>,
     },
     /// `close(2)`
     Close { fd: Option<Arc<OwnedFd>> },
@@ -107,6 +109,8 @@ pub(crate) enum Answer {
     Content(Vec<u8>, usize),
     /// A number.
     Count(usize),
+    /// How far a copy has come.
+    Copied(Copied),
     /// An open file, and whether a server may have to be asked about it.
     File(OwnedFd, bool),
     /// Nothing.
@@ -127,6 +131,7 @@ impl Answer {
                 bytes_from(py, content.get(start..).unwrap_or_default())?.into_any()
             }
             Self::Count(count) => PyInt::new(py, count).into_any(),
+            Self::Copied(Copied { count, is_end }) => (count, is_end).into_pyobject(py)?.into_any(),
             Self::File(fd, may_ask) => Bound::new(py, FileBase::from_fd(fd, may_ask))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
             Self::Failed(error, _room) => return Err(os_error(py, &error)),
@@ -256,8 +261,14 @@ impl Work {
             Self::Seek { fd, offset, whence } => seek(&fd, offset, whence).map(Answer::Count),
             Self::Truncate { fd, size } => truncate(&fd, size).map(|()| Answer::Nothing),
             Self::Sync { fd, only_data, .. } => sync(&fd, only_data).map(|()| Answer::Nothing),
-            Self::Copy { from, to, count } => {
-                copy_bytes((from.0.as_fd(), from.1), (to.0.as_fd(), to.1), count).map(Answer::Count)
+            Self::Copy {
+                from: (from, from_offset),
+                to: (to, to_offset),
+                count,
+                is_given_up,
+            } => {
+                let places = ((from.as_fd(), from_offset), (to.as_fd(), to_offset));
+                copy_stretch(places.0, places.1, count, &is_given_up).map(Answer::Copied)
             }
             Self::Close { fd } => base::close(fd).map(|()| Answer::Nothing),
         }

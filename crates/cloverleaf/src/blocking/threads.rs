@@ -13,8 +13,6 @@ pub(super) type Task = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
-    /// A closure waits, or the pool was closed.
-    pub(super) work: Condvar,
     /// A thread has ended; in tests, also, it has become free.
     pub(super) rest: Condvar,
     pub(super) max_threads: usize,
@@ -27,7 +25,10 @@ pub(super) struct State {
     pub(super) threads: HashMap<u64, JoinHandle<()>>,
     /// Threads that have nothing to do any more but to exit.
     pub(super) ended: Vec<JoinHandle<()>>,
+    /// How many threads have nothing to do, or have not woken yet.
     pub(super) idle: usize,
+    /// What wakes those that nobody has woken; the last one became free last.
+    pub(super) sleepers: Vec<Arc<Condvar>>,
     next_id: u64,
     pub(super) closed: bool,
 }
@@ -51,6 +52,7 @@ impl Shared {
 
     /// The life of one thread.
     fn work(&self, id: u64) {
+        let own_wake = Arc::new(Condvar::new());
         let mut state = self.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
@@ -67,13 +69,12 @@ impl Shared {
             // Only tests wait for that, and telling nobody is a system call, too.
             #[cfg(test)]
             self.rest.notify_all();
-            let (rested, timeout) = self
-                .work
-                .wait_timeout_while(state, self.idle_for, |state| {
-                    state.tasks.is_empty() && !state.closed
-                })
+            state.sleepers.push(Arc::clone(&own_wake));
+            let (rested, timeout) = own_wake
+                .wait_timeout(state, self.idle_for)
                 .unwrap_or_else(PoisonError::into_inner);
             state = rested;
+            state.sleepers.retain(|wake| !Arc::ptr_eq(wake, &own_wake));
             state.idle -= 1;
             if timeout.timed_out() && state.tasks.is_empty() {
                 break;

@@ -4,22 +4,62 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::file::{File, OpenOptions};
 use super::full::write_full;
 use crate::event_loop::spawn_blocking;
-use crate::limits::{COPY_BUFFER_BYTES, COPY_PIECE_BYTES};
+use crate::limits::{COPY_BUFFER_BYTES, COPY_PIECE_BYTES, COPY_STRETCH_BYTES};
 
-/// Copies at most `count` bytes from `from` at its offset to `to` at its own, and says how many; zero at the end of `from`.
+/// How far a copy has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// So many bytes further than before.
+    pub count: usize,
+    /// The file that is copied ends there.
+    pub is_end: bool,
+}
+
+/// Copies from `from` at its offset to `to` at its own, until `count` bytes are copied, the file ends, or it `is_given_up`.
 ///
-/// By `copy_file_range(2)`, which may share blocks instead of copying; by reads and writes where that is refused. For a
-/// thread that may wait.
+/// In pieces, by `copy_file_range(2)`, which may share blocks instead of copying; by reads and writes where that is refused.
+/// Where something stands in the way behind the first piece, what was copied before is said; whoever asks for the rest
+/// hears of the error. For a thread that may wait.
 ///
 /// # Errors
-/// Those of the calls that it makes.
-pub fn copy_bytes(
+/// Those of the calls that it makes, if they come before the first byte.
+pub fn copy_stretch(
+    (from, from_offset): (BorrowedFd<'_>, u64),
+    (to, to_offset): (BorrowedFd<'_>, u64),
+    count: usize,
+    is_given_up: &AtomicBool,
+) -> io::Result<Copied> {
+    let mut copied = 0;
+    while copied < count && !is_given_up.load(Ordering::Relaxed) {
+        let (source, target) = (from_offset + copied as u64, to_offset + copied as u64);
+        let size = COPY_PIECE_BYTES.min(count - copied);
+        match copy_piece((from, source), (to, target), size) {
+            Ok(0) => {
+                return Ok(Copied {
+                    count: copied,
+                    is_end: true,
+                });
+            }
+            Ok(piece) => copied += piece,
+            Err(_) if copied > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Copied {
+        count: copied,
+        is_end: false,
+    })
+}
+
+/// Copies one piece, and says how much of it; zero at the end of `from`.
+fn copy_piece(
     (from, from_offset): (BorrowedFd<'_>, u64),
     (to, to_offset): (BorrowedFd<'_>, u64),
     count: usize,
@@ -87,28 +127,69 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
         ));
     }
     target.set_len(0).await?;
-    let (from, to) = (Arc::clone(source.fd()), Arc::clone(target.fd()));
     let mut copied = 0;
     loop {
-        let (from, to) = (Arc::clone(&from), Arc::clone(&to));
-        // One piece a call, so that a future that is dropped stops the copy soon.
-        let piece = spawn_blocking(move || {
-            copy_bytes(
-                (from.as_fd(), copied),
-                (to.as_fd(), copied),
-                COPY_PIECE_BYTES,
-            )
-        });
-        match piece.await?? {
-            0 => break,
-            count => copied += count as u64,
+        let piece = stretch(&source, &target, copied).await?;
+        copied += piece.count as u64;
+        if piece.is_end {
+            break;
         }
     }
     target.set_permissions(seen.permissions()).await?;
     Ok(copied)
 }
 
+/// Copies the next stretch; a future that is dropped meanwhile stops it soon.
+async fn stretch(source: &File, target: &File, copied: u64) -> io::Result<Copied> {
+    let given_up = GiveUp::default();
+    let seen = Arc::clone(&given_up.0);
+    let (from, to) = (Arc::clone(source.fd()), Arc::clone(target.fd()));
+    let stretch = spawn_blocking(move || {
+        let (from, to) = ((from.as_fd(), copied), (to.as_fd(), copied));
+        copy_stretch(from, to, COPY_STRETCH_BYTES, &seen)
+    });
+    stretch.await?
+}
+
+/// Tells a thread, when it is dropped, that nobody waits any more.
+#[derive(Default)]
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_stretch_ends_with_its_bytes_with_the_file_or_when_it_is_given_up() {
+        let path = std::env::temp_dir().join(format!("cloverleaf-copy-{}", std::process::id()));
+        fs::write(&path, [7; 3000]).unwrap();
+        let source = fs::File::open(&path).unwrap();
+        let target = fs::File::create_new(path.with_extension("to")).unwrap();
+        let stretch = |offset, count, is_given_up| {
+            let (from, to) = ((source.as_fd(), offset), (target.as_fd(), offset));
+            let Copied { count, is_end } =
+                copy_stretch(from, to, count, &AtomicBool::new(is_given_up)).unwrap();
+            (count, is_end)
+        };
+        assert_eq!(stretch(0, 1000, true), (0, false));
+        assert_eq!(stretch(0, 1000, false), (1000, false));
+        assert_eq!(stretch(1000, COPY_STRETCH_BYTES, false), (2000, true));
+        assert_eq!(stretch(3000, 1, false), (0, true));
+        assert_eq!(fs::read(path.with_extension("to")).unwrap(), [7; 3000]);
+        fs::remove_file(path.with_extension("to")).unwrap();
+        fs::remove_file(path).unwrap();
+    }
 }

@@ -1,8 +1,8 @@
 //! Files: read and written from the loop's thread where that takes no wait, and by its pool where it does.
 //!
 //! [`read_at_once`], [`write_at_once`], [`open_at_once`], [`look_at_once`] and [`known_at_once`] know of no loop: each does
-//! its work only if nothing has to be waited for. [`read_full`], [`write_full`] and [`copy_bytes`] may wait, and are for a thread of a pool.
-//! The rest are a Rust program's asynchronous files, which put the two together.
+//! its work only if nothing has to be waited for. [`read_full`], [`write_full`] and [`copy_stretch`] may wait, and are for
+//! a thread of a pool. The rest are a Rust program's asynchronous files, which put the two together.
 
 mod at_once;
 mod copy;
@@ -15,7 +15,7 @@ pub use at_once::{
     Known, known_at_once, length_at_once, look_at_once, may_ask, open_at_once, read_at_once,
     write_at_once,
 };
-pub use copy::{copy, copy_bytes};
+pub use copy::{Copied, copy, copy_stretch};
 pub use file::{File, OpenOptions};
 pub use full::{read_full, write_full};
 pub use paths::{
