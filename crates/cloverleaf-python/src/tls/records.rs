@@ -18,6 +18,9 @@ pub(super) const RECORD_BYTES: usize = 16 * 1024;
 /// What a record may have beside its payload, as a rule.
 pub(super) const OVERHEAD_BYTES: usize = 64;
 
+/// How many bytes of records may wait for the end of an event.
+pub(super) const DEFERRED_BYTES: usize = 64 * 1024;
+
 /// The length of a record's header; its last two bytes say how long the rest is.
 const HEADER_BYTES: usize = 5;
 
@@ -188,12 +191,17 @@ impl Records {
         Ok(is_drained)
     }
 
+    /// Whether it is known that all that came has been read.
+    pub(super) fn has_drained(&self) -> bool {
+        self.fed.load(Ordering::Relaxed) == 0
+    }
+
     /// How many of the peer's bytes have not been looked at.
     ///
     /// # Errors
     /// None in practice.
     pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
-        if self.fed.load(Ordering::Relaxed) == 0 {
+        if self.has_drained() {
             return Ok(0);
         }
         self.pending(&self.incoming, py)
