@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PySlice, PyTuple, PyType};
 
 use super::turns::{Turns, crossed};
 use crate::ffi::{Once, Owned, Reach, Visitor, call_with, instance_dict};
@@ -58,7 +58,8 @@ pub(super) struct Records {
     unwrap: Owned,
     feed: Owned,
     take: Owned,
-    /// `RECORD_BYTES` as Python has it.
+    /// `RECORD_BYTES` as Python has it, as the one argument of a call: `_ssl` takes its arguments in a tuple, and one
+    /// would be made for each.
     pub(super) most: Owned,
     /// `read` and `write` are those in C, so nobody else sees what they are called with.
     pub(super) is_direct: bool,
@@ -131,7 +132,7 @@ impl Records {
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),
             is_direct: inside.is_some(),
-            most: PyInt::new(py, RECORD_BYTES).into(),
+            most: PyTuple::new(py, [RECORD_BYTES])?.into(),
             fed: AtomicUsize::new(0),
             is_partial: AtomicBool::new(true),
             is_one: AtomicBool::new(false),
