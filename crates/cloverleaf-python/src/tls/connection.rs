@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::backlog::Backlog;
-use super::records::Records;
+use super::records::{DEFERRED_BYTES, Records};
 use super::state::{INCOMING_MARKS, Marks, OUTGOING_MARKS, State, Told};
 use crate::ffi::Owned;
 use crate::transport::is_buffered;
@@ -124,5 +124,22 @@ impl Connection {
                 State::Wrapped | State::Flushing => true,
                 State::Unwrapped | State::Handshake | State::Shutdown => false,
             }
+    }
+
+    /// Leaves it to the end of the event to send what reading has made, which need not be data: an answer to new keys,
+    /// for one. `false`, with nothing done, if there is more to see to than that: bytes that wait to be records, records
+    /// that are too many to wait, or bytes of the peer's that are unread, or are not received for that reason.
+    pub(super) fn is_settled_by_its_event(&mut self) -> bool {
+        let Some(records) = &self.records else {
+            return false;
+        };
+        let is_settled = self.in_event
+            && !self.is_draining
+            && self.backlog.is_empty()
+            && !self.inner_reading_paused
+            && records.has_drained()
+            && records.made() < DEFERRED_BYTES;
+        self.is_deferred |= is_settled;
+        is_settled
     }
 }

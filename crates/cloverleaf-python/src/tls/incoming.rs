@@ -7,6 +7,7 @@ use pyo3::exceptions::PyConnectionResetError;
 use pyo3::prelude::*;
 
 use super::class::TlsTransport;
+use super::connection::Connection;
 use super::state::{State, Told};
 use super::{flow, handshake, outgoing, shutdown};
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
@@ -20,8 +21,11 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
         return Ok(none(slf.py()));
     };
     records.feed(data)?;
-    this.with(|connection| connection.in_event = true);
-    let result = react(slf, this.state());
+    let state = this.with(|connection| {
+        connection.in_event = true;
+        connection.state
+    });
+    let result = react(slf, state);
     let is_deferred = this.with(|connection| {
         connection.in_event = false;
         std::mem::take(&mut connection.is_deferred)
@@ -62,8 +66,10 @@ pub(super) enum Rest {
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn read(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
     let rest = hand_on(slf).and_then(|rest| {
-        outgoing::write_backlog(slf)?;
-        flow::control_reading(slf)?;
+        if !TlsTransport::of(slf)?.with(Connection::is_settled_by_its_event) {
+            outgoing::write_backlog(slf)?;
+            flow::control_reading(slf)?;
+        }
         Ok(rest)
     });
     match rest {

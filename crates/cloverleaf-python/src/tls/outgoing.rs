@@ -4,6 +4,7 @@
 //! wait here as they are, which is what the protocol is told of: back-pressure reaches through both layers.
 
 use std::mem;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::class::TlsTransport;
 use super::connection::Connection;
-use super::records::{Records, Written, bytes_view, part};
+use super::records::{DEFERRED_BYTES, Records, Written, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
 use crate::ffi::{Bytes, Method, Owned, Reach, call_method, raw_noargs, raw_onename};
@@ -20,9 +21,6 @@ use crate::transport::{boolean, none};
 
 /// How much is made into records before the inner transport is asked whether it still has room.
 const PART_BYTES: usize = 128 * 1024;
-
-/// How many bytes of records may wait for the end of an event.
-const DEFERRED_BYTES: usize = 64 * 1024;
 
 /// The write to an ended connection from which on a warning is logged, as in asyncio.
 const FIRST_WARNED_WRITE: u32 = 5;
@@ -67,8 +65,8 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
 
 /// What becomes of bytes that are written now.
 enum Way {
-    /// They become records.
-    Direct,
+    /// They become records, made by these.
+    Direct(Arc<Records>),
     /// They wait behind others, or for the inner transport.
     Queued,
     /// The connection has ended; so many writes came before.
@@ -102,12 +100,12 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(times) = connection.refuse_write() {
             return Ok(Way::Lost(times));
         }
+        let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
         if let Some(records) = &connection.records {
             records.turns.look()?;
-        }
-        let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
-        if is_free && connection.state == State::Wrapped {
-            return Ok(Way::Direct);
+            if is_free && connection.state == State::Wrapped {
+                return Ok(Way::Direct(Arc::clone(records)));
+            }
         }
         connection.backlog.push(&bytes);
         PyResult::Ok(Way::Queued)
@@ -115,7 +113,7 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let len = bytes.len();
     drop(bytes);
     let sent = match way {
-        Way::Direct => match send_now(slf, this, data, len) {
+        Way::Direct(records) => match send_now(slf, this, &records, (data, len)) {
             // Two threads have crossed since `look`, and nothing is sent: the connection is as it was.
             Ok(Sent::Nothing) => return Err(Records::refusal()),
             Ok(Sent::All) => Ok(()),
@@ -139,10 +137,9 @@ enum Sent {
 fn send_now(
     slf: &Bound<'_, PyAny>,
     this: &TlsTransport,
-    data: &Bound<'_, PyAny>,
-    len: usize,
+    records: &Records,
+    (data, len): (&Bound<'_, PyAny>, usize),
 ) -> PyResult<Sent> {
-    let records = this.records()?;
     let mut sent = 0;
     if len <= PART_BYTES {
         match records.write(data)? {

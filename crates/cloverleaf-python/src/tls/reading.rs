@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::records::{OVERHEAD_BYTES, RECORD_BYTES, Records, Step, bytes_view, part, step};
 use crate::ffi::{Reach, call_with, fill_bytes};
@@ -53,18 +53,19 @@ impl Records {
     /// # Errors
     /// `ssl.SSLError` of the first record; that of a later one comes with what was read before it.
     pub(super) fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Plain<'py>> {
-        let mut pieces: Vec<Bound<'py, PyBytes>> = Vec::new();
+        // One is all there is, as a rule, and nothing is allocated for it.
+        let mut first: Option<Bound<'py, PyBytes>> = None;
+        let mut others: Vec<Bound<'py, PyBytes>> = Vec::new();
         let mut end = None;
         if self.is_direct && self.fed.load(Ordering::Relaxed) > RECORD_BYTES + OVERHEAD_BYTES {
             let (piece, found) = self.read_together(py)?;
-            pieces.extend((!piece.as_bytes().is_empty()).then_some(piece));
+            first = (!piece.as_bytes().is_empty()).then_some(piece);
             end = found;
         }
-        let most = self.most.bind(py).to_owned();
+        let read = self.read.bind(py);
+        let most = self.most.bind(py).cast::<PyTuple>()?.to_owned();
         while end.is_none() {
-            let piece = self
-                .turns
-                .take(py, || call_with(self.read.bind(py), [&most]));
+            let piece = self.turns.take(py, || read.invoke(most.clone()));
             let piece = match step(py, piece) {
                 Ok(Step::Done(piece)) => piece.into_bound(py).cast_into::<PyBytes>()?,
                 Ok(Step::Again) => {
@@ -80,16 +81,22 @@ impl Records {
                 end = Some(End::Goodbye);
                 break;
             }
-            pieces.push(piece);
+            if first.is_none() {
+                first = Some(piece);
+            } else {
+                others.push(piece);
+            }
             // A record is never longer than one read. So nothing is left, and nobody has to raise to say so.
             if self.is_drained(py)? {
                 end = Some(End::Whole);
             }
         }
-        let data = match pieces.len() {
-            0 => None,
-            1 => pieces.pop(),
-            _ => Some(joined(py, &pieces)?),
+        let data = match first {
+            Some(first) if !others.is_empty() => {
+                others.insert(0, first);
+                Some(joined(py, &others)?)
+            }
+            first => first,
         };
         let mut plain = Plain {
             data,
@@ -117,8 +124,8 @@ impl Records {
         };
         let mut end = None;
         let room = self.fed.load(Ordering::Relaxed) + carried;
+        let most = self.most.bind(py).cast::<PyTuple>()?.get_item(0)?;
         let piece = fill_bytes(py, room, |view| {
-            let most = self.most.bind(py).to_owned();
             let count = self.turns.take(py, || call_with(read, [&most, view]));
             let count = step(py, count).and_then(|step| match step {
                 Step::Done(count) => count.bind(py).extract().map(Step::Done),

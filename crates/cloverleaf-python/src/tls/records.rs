@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PySlice, PyTuple, PyType};
 
 use super::turns::{Turns, crossed};
 use crate::ffi::{Once, Owned, Reach, Visitor, call_with, instance_dict};
@@ -17,6 +17,9 @@ pub(super) const RECORD_BYTES: usize = 16 * 1024;
 
 /// What a record may have beside its payload, as a rule.
 pub(super) const OVERHEAD_BYTES: usize = 64;
+
+/// How many bytes of records may wait for the end of an event.
+pub(super) const DEFERRED_BYTES: usize = 64 * 1024;
 
 /// The length of a record's header; its last two bytes say how long the rest is.
 const HEADER_BYTES: usize = 5;
@@ -55,7 +58,8 @@ pub(super) struct Records {
     unwrap: Owned,
     feed: Owned,
     take: Owned,
-    /// `RECORD_BYTES` as Python has it.
+    /// `RECORD_BYTES` as Python has it, as the one argument of a call: `_ssl` takes its arguments in a tuple, and one
+    /// would be made for each.
     pub(super) most: Owned,
     /// `read` and `write` are those in C, so nobody else sees what they are called with.
     pub(super) is_direct: bool,
@@ -128,7 +132,7 @@ impl Records {
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),
             is_direct: inside.is_some(),
-            most: PyInt::new(py, RECORD_BYTES).into(),
+            most: PyTuple::new(py, [RECORD_BYTES])?.into(),
             fed: AtomicUsize::new(0),
             is_partial: AtomicBool::new(true),
             is_one: AtomicBool::new(false),
@@ -188,12 +192,17 @@ impl Records {
         Ok(is_drained)
     }
 
+    /// Whether it is known that all that came has been read.
+    pub(super) fn has_drained(&self) -> bool {
+        self.fed.load(Ordering::Relaxed) == 0
+    }
+
     /// How many of the peer's bytes have not been looked at.
     ///
     /// # Errors
     /// None in practice.
     pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
-        if self.fed.load(Ordering::Relaxed) == 0 {
+        if self.has_drained() {
             return Ok(0);
         }
         self.pending(&self.incoming, py)
