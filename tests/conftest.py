@@ -1,4 +1,9 @@
-"""Each failure is told at once, too: a run that is ended amid its tests tells none in its end."""
+"""What holds for all tests: failures are told at once, and asyncio may be unlucky twice.
+
+A run that is ended amid its tests tells of no failure in its end. And where asyncio itself runs a
+test, that shows that the test asks for no more than asyncio gives: passing once does. What fails
+with Cloverleaf has failed.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +27,16 @@ class Teller:
 def pytest_configure(config: pytest.Config) -> None:
     """Have it told."""
     config.pluginmanager.register(Teller(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what asyncio itself falls short of tried twice more; pytest counts it as rerun."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_asyncios(item):
+            item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+def is_asyncios(test: pytest.Function) -> bool:
+    """Tell whether the loop under test is asyncio's own."""
+    callspec = getattr(test, "callspec", None)
+    return callspec is not None and "asyncio" in callspec.id.split("-")

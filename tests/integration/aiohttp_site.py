@@ -28,6 +28,9 @@ async def visited(
     """Serves `app`, and gives a client session whose base URL it is."""
     async with (
         served(app, shutdown_timeout=shutdown_timeout) as url,
-        aiohttp.ClientSession(url) as session,
+        # Its own patience with a connection at rest is 15 s, for which a machine may stand still.
+        aiohttp.ClientSession(
+            url, connector=aiohttp.TCPConnector(keepalive_timeout=100)
+        ) as session,
     ):
         yield session

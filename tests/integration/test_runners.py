@@ -103,15 +103,31 @@ def test_ctrl_c_cancels_the_main_task_and_raises_keyboard_interrupt(
 
 
 def test_ctrl_c_from_outside_wakes_an_idle_loop(loop_factory: LoopFactory) -> None:
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    heard = threading.Event()
+
+    def press() -> None:
+        # Again, if the loop was about to sleep: asyncio's does not notice a signal just then.
+        while not heard.wait(0.05):
+            os.kill(os.getpid(), signal.SIGINT)
+            heard.wait(1)
 
     async def main() -> None:
-        timer.start()
-        await asyncio.Event().wait()
+        thread.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.set()  # a second one would end the run at once
 
+    def run(runner: asyncio.Runner) -> None:
+        try:
+            runner.run(main())
+        finally:
+            heard.set()
+            thread.join()
+
+    thread = threading.Thread(target=press)
     with asyncio.Runner(loop_factory=loop_factory) as runner, pytest.raises(KeyboardInterrupt):
-        runner.run(main())
-    timer.join()
+        run(runner)
 
 
 def test_debug_mode_runs_real_traffic_and_names_the_slow_callback(

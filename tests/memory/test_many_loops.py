@@ -25,10 +25,10 @@ def count(what: Literal["fd", "task"]) -> int:
     return sum(1 for _ in Path("/proc/self", what).iterdir())
 
 
-def threads_fall_to(most: int) -> bool:
-    """Whether no more threads are left; the kernel ends those of a ring after it was closed."""
+def falls_to(what: Literal["fd", "task"], most: int) -> bool:
+    """Whether no more are left; a thread ends, with what it used, after its loop was closed."""
     until = time.monotonic() + SECONDS
-    while count("task") > most:
+    while count(what) > most:
         if time.monotonic() > until:
             return False
         os.sched_yield()
@@ -69,7 +69,7 @@ def test_ten_thousand_loops_leave_nothing(
         blocks, size = kept()
         for _ in range(LOOPS // BATCH - 2):
             batch()
-            assert count("fd") <= open_before
+            assert falls_to("fd", open_before)
         blocks_after, size_after = kept()
         return blocks_after - blocks, size_after - size
 
@@ -80,4 +80,4 @@ def test_ten_thousand_loops_leave_nothing(
             break
     assert blocks < LOOPS // 100, "something of each loop stays"
     assert size < 8 << 20
-    assert threads_fall_to(threads + 1)
+    assert falls_to("task", threads + 1)

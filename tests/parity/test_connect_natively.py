@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from .harness.links import wait_for_a_client
 from .harness.turns import turns
 from .harness.types import Loop
 
@@ -83,6 +84,7 @@ async def test_a_listener_with_a_full_backlog_is_waited_for(loop: Loop) -> None:
         host, port = listener.getsockname()
         # The kernel takes one connection more than the backlog says.
         with socket.create_connection((host, port)):
+            wait_for_a_client(listener)
             connecting = loop.create_task(loop.create_connection(Quiet, host, port))
             await turns(10)
             assert not connecting.done()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import os
 import re
 import socket
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from .harness.leaks import descriptors
+from .harness.links import at_a_free_port, wait_for_a_client
 from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
@@ -95,12 +95,15 @@ async def test_ipv6_works(loop: Loop) -> None:
 
 
 async def test_local_addr_is_bound(loop: Loop) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     async with listening(loop) as (address, made):
         protocol = Recorder(loop)
-        await loop.create_connection(lambda: protocol, *address, local_addr=("127.0.0.1", port))
+
+        async def connect(port: int) -> int:
+            local = ("127.0.0.1", port)
+            await loop.create_connection(lambda: protocol, *address, local_addr=local)
+            return port
+
+        port = await at_a_free_port(connect)
         assert protocol.transport.get_extra_info("sockname") == ("127.0.0.1", port)
         await until(lambda: made)
         assert made[0].transport.get_extra_info("peername") == ("127.0.0.1", port)
@@ -300,9 +303,7 @@ class full_listener:  # noqa: N801 - used as a context manager
         address: Address = self._listener.getsockname()
         # The kernel takes one connection more than the backlog says.
         self._waiting = socket.create_connection(address)
-        # Of a listener, what is "unacknowledged" in its TCP_INFO waits to be accepted.
-        while not self._listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24]:
-            os.sched_yield()
+        wait_for_a_client(self._listener)
         return address
 
     def __exit__(self, *_: object) -> None:

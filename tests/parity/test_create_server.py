@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .harness.leaks import descriptors
+from .harness.links import at_a_free_port
 from .harness.protocols import Recorder
 from .harness.turns import until
 from .harness.types import Loop
@@ -51,11 +52,11 @@ async def test_several_hosts_are_all_served(loop: Loop) -> None:
 
 
 async def test_several_hosts_share_a_given_port(loop: Loop) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    async with await loop.create_server(asyncio.Protocol, ["127.0.0.1", "::1"], port) as server:
-        assert {sock.getsockname()[1] for sock in server.sockets} == {port}
+    async def serve(port: int) -> None:
+        async with await loop.create_server(asyncio.Protocol, ["127.0.0.1", "::1"], port) as server:
+            assert {sock.getsockname()[1] for sock in server.sockets} == {port}
+
+    await at_a_free_port(serve)
 
 
 async def test_the_family_can_be_chosen(loop: Loop) -> None:

@@ -111,7 +111,8 @@ async def test_broadcast_has_to_be_allowed(loop: Loop) -> None:
         port = box.transport.get_extra_info("sockname")[1]
         for number, address in enumerate(["255.255.255.255", "<broadcast>"]):
             box.transport.sendto(b"all", (address, port))
-            assert isinstance(box.errors[number], PermissionError)
+            # Without a network there is no way for it, which is looked for first.
+            assert box.errors[number].errno in {errno.EACCES, errno.ENETUNREACH}  # type: ignore[attr-defined]
 
 
 async def test_broadcast_by_number_and_by_name(loop: Loop) -> None:

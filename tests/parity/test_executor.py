@@ -63,7 +63,7 @@ async def test_the_threads_of_the_default_executor_have_asyncios_name(loop: Loop
 
 async def test_many_jobs_run_at_once_and_none_is_lost(loop: Loop) -> None:
     both = threading.Barrier(2)
-    pair = [loop.run_in_executor(None, both.wait, 5) for _ in range(2)]
+    pair = [loop.run_in_executor(None, both.wait, 60) for _ in range(2)]
     assert sorted(await asyncio.gather(*pair)) == [0, 1]
     jobs = [loop.run_in_executor(None, divmod, n, 7) for n in range(500)]
     assert await asyncio.gather(*jobs) == [divmod(n, 7) for n in range(500)]
@@ -73,7 +73,7 @@ async def test_a_cancelled_job_that_has_not_begun_never_runs(loop: Loop) -> None
     free = threading.Event()
     seen: list[int] = []
     with ThreadPoolExecutor(1) as executor:
-        busy = loop.run_in_executor(executor, free.wait, 5)
+        busy = loop.run_in_executor(executor, free.wait, 60)
         waiting = loop.run_in_executor(executor, seen.append, 1)
         waiting.cancel()
         await asyncio.sleep(0)
@@ -94,7 +94,7 @@ async def test_cancelling_a_job_that_runs_leaves_the_thread_alone(loop: Loop) ->
         return 1
 
     future = loop.run_in_executor(None, work)
-    assert await loop.run_in_executor(None, begun.wait, 5)
+    assert await loop.run_in_executor(None, begun.wait, 60)
     future.cancel()
     with pytest.raises(asyncio.CancelledError):
         await future
@@ -112,9 +112,9 @@ async def test_jobs_that_the_default_executor_cancels_are_cancelled(loop: Loop) 
         return go_on.wait(60)
 
     first = loop.run_in_executor(None, work)
-    assert await loop.run_in_executor(None, begun.wait, 5)
+    assert await loop.run_in_executor(None, begun.wait, 60)
     executor = loop._default_executor  # type: ignore[attr-defined]
-    blockers = [loop.run_in_executor(None, go_on.wait, 5) for _ in range(executor._max_workers)]
+    blockers = [loop.run_in_executor(None, go_on.wait, 60) for _ in range(executor._max_workers)]
     waiting = [loop.run_in_executor(None, int) for _ in range(3)]
     executor.shutdown(wait=False, cancel_futures=True)
     go_on.set()
@@ -221,7 +221,7 @@ def test_a_job_that_ends_after_the_loop_closed_is_let_go(new_loop: NewLoop) -> N
     free = threading.Event()
     loop = new_loop()
     executor = ThreadPoolExecutor(1)
-    future = loop.run_in_executor(executor, free.wait, 5)
+    future = loop.run_in_executor(executor, free.wait, 60)
     loop.close()
     free.set()
     executor.shutdown()

@@ -189,7 +189,9 @@ print(*said)
     assert out == "let go"
 
 
+@pytest.mark.only("cloverleaf")
 def test_a_fork_during_another_threads_first_child_harms_nobody(program: Program) -> None:
+    """With asyncio it may: a lock that the thread has, amid its first child, stays locked."""
     out = program.output(
         FORK
         + """
@@ -226,7 +228,7 @@ sys.meta_path.insert(0, Slow())
 first = threading.Thread(target=start)
 first.start()
 os.register_at_fork(before=forking.set)
-importing.wait(1 if "cloverleaf" in sys.modules else 0)
+assert importing.wait(60)
 print(in_child(work))
 first.join()
 """,

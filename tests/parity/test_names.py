@@ -47,14 +47,17 @@ async def test_getaddrinfo_of_numbers_honours_every_argument(
 @pytest.mark.parametrize("host", ["localhost.", "LOCALHOST", "a" * 63, "127.1", "0x7f.1", ""])
 async def test_getaddrinfo_of_odd_names_answers_as_the_socket_module(loop: Loop, host: str) -> None:
     options: dict[str, Any] = {"type": socket.SOCK_STREAM, "flags": socket.AI_NUMERICSERV}
-    try:
-        expected: Any = socket.getaddrinfo(host, 80, **options)
-    except socket.gaierror as error:
-        expected = error.args
-    try:
-        found: Any = await loop.getaddrinfo(host, 80, **options)
-    except socket.gaierror as error:
-        found = error.args
+    for _ in range(3):  # a server of names, where one is asked, may have no answer now and then
+        try:
+            expected: Any = socket.getaddrinfo(host, 80, **options)
+        except socket.gaierror as error:
+            expected = error.args
+        try:
+            found: Any = await loop.getaddrinfo(host, 80, **options)
+        except socket.gaierror as error:
+            found = error.args
+        if found == expected:
+            break
     assert found == expected
 
 
@@ -191,7 +194,18 @@ async def test_getaddrinfo_can_be_made_a_task(loop: Loop) -> None:
 async def test_getnameinfo_answers_as_the_socket_module(loop: Loop, address: Any) -> None:
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     assert await loop.getnameinfo(address, flags) == socket.getnameinfo(address, flags)
-    assert await loop.getnameinfo(address) == socket.getnameinfo(address, 0)
+    for _ in range(3):  # a server of names, where one is asked, may have no answer now and then
+        try:
+            expected: Any = socket.getnameinfo(address, 0)
+        except socket.gaierror as error:
+            expected = error.args
+        try:
+            found: Any = await loop.getnameinfo(address)
+        except socket.gaierror as error:
+            found = error.args
+        if found == expected:
+            break
+    assert found == expected
 
 
 async def test_getnameinfo_raises_gaierror(loop: Loop) -> None:

@@ -201,7 +201,7 @@ async def test_completions_each_job_of_an_executor_ends_once(loop: Loop) -> None
 def test_completions_a_job_that_outlives_the_loop_harms_nobody(new_loop: NewLoop) -> None:
     free = threading.Event()
     loop = new_loop()
-    futures = [loop.run_in_executor(None, free.wait, 5) for _ in range(3)]
+    futures = [loop.run_in_executor(None, free.wait, 60) for _ in range(3)]
     turn(loop)
     loop.close()
     free.set()

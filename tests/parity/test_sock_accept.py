@@ -62,9 +62,9 @@ async def test_a_cancelled_accept_loses_no_client(loop: Loop) -> None:
 
 
 async def test_nobody_listening_is_a_refusal(loop: Loop) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-    with socket.socket() as sock:
+    with socket.socket() as held, socket.socket() as sock:
+        held.bind(("127.0.0.1", 0))  # so that nobody else will listen there
+        address = held.getsockname()
         sock.setblocking(False)
         with pytest.raises(ConnectionRefusedError) as raised:
             await loop.sock_connect(sock, address)

@@ -25,6 +25,17 @@ def memory_in_use() -> int:
     return pages * resource.getpagesize()
 
 
+def what_malloc_keeps(size: int) -> list[bytes]:
+    """Take so much again and again, until address space is needed: all that was freed before."""
+    taken: list[bytes] = []
+    needed = 0
+    while needed < size:
+        before = memory_in_use()
+        taken.append(bytes(size))
+        needed = memory_in_use() - before
+    return taken[:-1]
+
+
 class Upper(asyncio.StreamReader):
     """A reader that shouts."""
 
@@ -172,6 +183,7 @@ async def test_bytes_that_do_not_fit_in_memory_stay(
             reader.feed_data(piece * size)
         # Of one piece the first half, of two one byte more than the first.
         count = size if len(pieces) == 1 else size + 1
+        kept = what_malloc_keeps(size // 8)
         used = memory_in_use()
         limits = resource.getrlimit(resource.RLIMIT_AS)
         read = reader.readexactly(count)
@@ -181,6 +193,7 @@ async def test_bytes_that_do_not_fit_in_memory_stay(
                 read.send(None)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, limits)
+            del kept
         whole = b"".join(piece * size for piece in pieces)
         assert await reader.readexactly(count) == whole[:count]
         assert await reader.readexactly(len(whole) - count) == whole[count:]

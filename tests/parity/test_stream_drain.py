@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import gc
 import inspect
 import socket
+import sysconfig
 import warnings
 from typing import Any
 
@@ -52,6 +54,55 @@ async def test_a_drain_waits_for_room(loop: Loop, side: str) -> None:
             await other
         await loop.run_in_executor(None, receive, peer, 16 << 20)
         assert await drain is None
+
+
+@both_sides
+async def test_who_waits_in_drain_is_there_for_programs(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, peer):
+        protocol = writer.transport.get_protocol()
+        waiters = protocol._drain_waiters
+        assert waiters == collections.deque()
+        assert protocol._drain_waiters is waiters
+        assert vars(protocol)["_drain_waiters"] is waiters
+        assert not hasattr(asyncio.StreamReaderProtocol, "_drain_waiters")
+        assert not hasattr(type(protocol), "_drain_waiters")
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(b"x" * (16 << 20))
+        drain: Any = loop.create_task(writer.drain())
+        await until(lambda: len(waiters) == 1)
+        await loop.run_in_executor(None, receive, peer, 16 << 20)
+        assert await drain is None
+        assert not waiters
+
+
+@both_sides
+async def test_a_protocol_of_another_class_drains(loop: Loop, side: str) -> None:
+    class Theirs(asyncio.StreamReaderProtocol):
+        pass
+
+    async with served(side) as (_, writer, peer):
+        protocol: Any = writer.transport.get_protocol()
+        protocol.__class__ = Theirs
+        assert type(protocol) is Theirs
+        assert vars(protocol)["_drain_waiters"] == collections.deque()
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(b"x" * (16 << 20))
+        drain: Any = loop.create_task(writer.drain())
+        await until(lambda: len(vars(protocol)["_drain_waiters"]) == 1)
+        await loop.run_in_executor(None, receive, peer, 16 << 20)
+        assert await drain is None
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="it is kept there")
+@both_sides
+async def test_a_connection_where_nobody_waits_has_no_room_for_them(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, peer):
+        peer.sendall(b"ab\n")
+        assert await reader.readline() == b"ab\n"
+        writer.write(b"x")
+        assert await writer.drain() is None
+        assert "_drain_waiters" not in vars(writer.transport.get_protocol())
 
 
 def receive(peer: socket.socket, count: int) -> None:

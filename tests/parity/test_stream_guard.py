@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import gc
 import select
 import socket
@@ -29,21 +30,22 @@ from .harness.types import Loop
 from .test_stream_answers import Answering, answering
 
 WATCHERS = 400
-LIBC = ctypes.PyDLL(None)  # its functions are called with the GIL held
+LIBC = ctypes.PyDLL(None, use_errno=True)  # its functions are called with the GIL held
 
 
 def blocked_in_c(peer: socket.socket, count: int) -> bytes:
-    """Receive while the GIL is held, for 5 s at most each time."""
+    """Receive while the GIL is held, for 60 s at most each time."""
     room = ctypes.create_string_buffer(count)
     peer.setblocking(True)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
     received = b""
-    # The kernel may end a wait for all of it early, as when it takes an earlier loop's ring apart.
+    # The kernel ends a wait early, with some of it or with EINTR, once for each ring of an earlier
+    # loop that it takes apart.
     while len(received) < count:
         more = LIBC.recv(peer.fileno(), room, count - len(received), socket.MSG_WAITALL)
-        if more <= 0:
+        if more == 0 or (more < 0 and ctypes.get_errno() != errno.EINTR):
             break
-        received += room.raw[:more]
+        received += room.raw[: max(more, 0)]
     peer.settimeout(60)
     return received
 

@@ -157,11 +157,15 @@ def test_time_is_the_monotonic_clock(loop: Loop) -> None:
 
 
 def test_time_is_finer_than_a_millisecond(loop: Loop) -> None:
-    end = time.monotonic() + 0.002
-    seen = set()
-    while time.monotonic() < end:
-        seen.add(loop.time())
-    assert len(seen) > 10
+    def seen() -> set[float]:
+        end = time.monotonic() + 0.002
+        times = set()
+        while time.monotonic() < end:
+            times.add(loop.time())
+        return times
+
+    # Once is enough: another program may have the processor for as long as that.
+    assert any(len(seen()) > 10 for _ in range(1000))
 
 
 def test_a_cancelled_timer_never_fires(loop: Loop) -> None:

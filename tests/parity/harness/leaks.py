@@ -109,11 +109,11 @@ class Resources:
 
 def leaks_since(before: Resources) -> list[str]:
     """Collect garbage, let ending threads end, and say what has been left behind."""
-    gc.collect()
     end = time.monotonic() + SETTLE_SECONDS
     pause = threading.Event()
-    while leaks := before.leaked_until(Resources.now()):
-        if time.monotonic() > end:
+    while True:
+        gc.collect()  # each time: a thread that ends may leave garbage, too
+        leaks = before.leaked_until(Resources.now())
+        if not leaks or time.monotonic() > end:
             return leaks
         pause.wait(0.005)  # nothing tells when the kernel has let go of a thread
-    return []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +16,7 @@ from .types import Loop
 
 P = TypeVar("P", Recorder, Buffered)
 R = TypeVar("R", bound=Recorder)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,27 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
     return ours, theirs
+
+
+async def at_a_free_port(use: Callable[[int], Awaitable[T]]) -> T:
+    """Use a port of 127.0.0.1 that was free a moment ago, or another if somebody has taken it."""
+    for attempt in range(10):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        try:
+            return await use(port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == 9:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def wait_for_a_client(listener: socket.socket) -> None:
+    """Wait until a connection waits to be accepted, which is a moment after its client has it."""
+    # Of a listener, what is "unacknowledged" in its TCP_INFO waits to be accepted.
+    while not listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24]:
+        os.sched_yield()
 
 
 def small_buffers(*sockets: socket.socket) -> None:

@@ -1,7 +1,7 @@
 //! From asyncio's reader and protocol to ours, when a transport gets them.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyString, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyDict, PyString, PyType, PyWeakrefReference};
 
 use super::CLASSES;
 use super::attributes::{NAMES, buffer_of};
@@ -15,8 +15,32 @@ use crate::ffi::{Owned, has_no_others, replace_instance_dict};
 /// What looking at them raises.
 #[inline]
 pub(crate) fn adopt(event_loop: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-    match CLASSES.get(protocol.py()) {
-        Some(classes) if classes.protocol.is_class_of(protocol) => change(event_loop, protocol),
+    let Some(classes) = CLASSES.get(protocol.py()) else {
+        return Ok(());
+    };
+    if classes.protocol.is_class_of(protocol) {
+        change(event_loop, protocol)?;
+    }
+    if protocol.get_type().is(&classes.own_protocol) {
+        spare_waiters(protocol, classes.deque.bind(protocol.py()))?;
+    }
+    Ok(())
+}
+
+/// Takes the empty deque of those that wait in `drain()`, 760 bytes, from a protocol of ours, which makes another when it
+/// is asked for.
+fn spare_waiters(protocol: &Bound<'_, PyAny>, deque: &Bound<'_, PyType>) -> PyResult<()> {
+    let name = intern!(protocol.py(), "_drain_waiters");
+    let fields = Fields::of(protocol)?;
+    match fields.find(name)? {
+        // One reference is the protocol's.
+        Some(waiters)
+            if has_no_others(&waiters, 1)
+                && waiters.get_type().is(deque)
+                && waiters.len()? == 0 =>
+        {
+            fields.dict().del_item(name)
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -44,6 +44,8 @@ struct Classes {
     event_loop: Original,
     /// A future that is done, with no result; of no loop, so that it keeps none.
     done: Py<PyAny>,
+    /// Python's `collections.deque`.
+    deque: Py<PyType>,
 }
 
 impl Classes {
@@ -96,6 +98,11 @@ fn set_stream_classes(
         own_reader: reader.0.clone().unbind(),
         own_protocol: protocol.0.clone().unbind(),
         done,
+        deque: py
+            .import("collections")?
+            .getattr("deque")?
+            .cast_into()?
+            .unbind(),
     };
     CLASSES
         .set(py, classes)
