@@ -95,6 +95,21 @@ async def test_answers_to_many_go_each_to_its_own(loop: Loop) -> None:
             peer.close()
 
 
+async def test_a_burst_after_many_single_ones_comes_in_order(loop: Loop) -> None:
+    async with endpoint(loop, LOCALHOST) as box:
+        address = box.transport.get_extra_info("sockname")
+        with plain_udp() as peer:
+            for number in range(300):
+                peer.sendto(b"%d" % number, address)
+                await box.received(number + 1)
+            for number in range(300, 500):
+                peer.sendto(b"%d" % number, address)
+                # Fifty of them wait at once, as the loop does not run in between.
+                if number % 50 == 49:
+                    await box.received(number + 1)
+        assert box.data == [b"%d" % number for number in range(500)]
+
+
 async def test_each_datagram_of_a_burst_is_answered(loop: Loop) -> None:
     async with endpoint(
         loop, LOCALHOST, mailbox=answering(lambda box, addr: box.transport.sendto(b"!", addr))

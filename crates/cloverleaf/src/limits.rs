@@ -201,8 +201,11 @@ pub const DATAGRAM_BATCH_BYTES: usize =
 /// Events with a single datagram after which a socket is asked once more whether it has another.
 ///
 /// A batch for one datagram costs 0.3 to 0.4 µs more than a plain receive, which a conversation of one datagram at a
-/// time would pay on every turn; like this a burst is noticed after a few turns.
+/// time would pay on every turn; like this a burst is noticed after a few turns. Each time when there was none, it is
+/// asked half as often.
 pub const SINGLES_BEFORE_PROBE: u32 = 8;
+/// The same for a socket that has had single datagrams for long.
+pub const MOST_SINGLES_BEFORE_PROBE: u32 = 128;
 
 /// Connections that a listener accepts in one turn when its user names no backlog.
 pub const ACCEPTS_PER_TURN: usize = 128;

@@ -10,7 +10,7 @@ use cloverleaf::Address;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
-use super::{DatagramTransport, Domain, Family};
+use super::{DatagramTransport, Datagrams, Domain, Family};
 use crate::event_loop::socket_address;
 use crate::ffi::Owned;
 use crate::transport::info::shown;
@@ -33,22 +33,13 @@ pub(super) enum Destination {
 }
 
 impl DatagramTransport {
-    /// Where a datagram for `address` goes.
+    /// Where a datagram for `address` goes, which may be the one address.
     pub(super) fn destination(
         &self,
         address: Option<&Bound<'_, PyAny>>,
         py: Python<'_>,
     ) -> Destination {
-        let known = self.with(|datagrams| {
-            if datagrams.is_connected {
-                return Some(Destination::Connected);
-            }
-            let (peer, shown) = datagrams.last_peer.as_ref()?;
-            // Answers mostly go where the question came from.
-            let is_same = address.is_some_and(|address| shown.bind(py).is(address));
-            is_same.then_some(Destination::Known(Address::Ip(*peer)))
-        });
-        if let Some(known) = known {
+        if let Some(known) = self.with(|datagrams| datagrams.known_destination(address)) {
             return known;
         }
         let Some(address) = address else {
@@ -76,11 +67,7 @@ impl DatagramTransport {
         let Address::Ip(ip) = address else {
             return Ok(shown(py, address)?.unwrap_or_else(|| py.None().into_bound(py)));
         };
-        let known = self.with(|datagrams| match &datagrams.last_peer {
-            Some((peer, shown)) if peer == ip => Some(shown.clone_ref(py)),
-            Some(_) | None => None,
-        });
-        if let Some(known) = known {
+        if let Some(known) = self.with(|datagrams| datagrams.shown(py, address)) {
             return Ok(known.into_bound(py));
         }
         let new = socket_address(py, *ip)?;
@@ -88,6 +75,32 @@ impl DatagramTransport {
         let old = self.with(|datagrams| datagrams.last_peer.replace((*ip, kept)));
         drop(old);
         Ok(new)
+    }
+}
+
+impl Datagrams {
+    /// Where a datagram for `address` goes, if that takes no look into it.
+    #[inline]
+    pub(super) fn known_destination(
+        &self,
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> Option<Destination> {
+        if self.is_connected {
+            return Some(Destination::Connected);
+        }
+        let (peer, shown) = self.last_peer.as_ref()?;
+        // Answers mostly go where the question came from.
+        let is_same = address.is_some_and(|address| shown.bind(address.py()).is(address));
+        is_same.then_some(Destination::Known(Address::Ip(*peer)))
+    }
+
+    /// An address as it was shown before, if it is the one that was seen last.
+    #[inline]
+    pub(super) fn shown(&self, py: Python<'_>, address: &Address) -> Option<Owned> {
+        match (&self.last_peer, address) {
+            (Some((peer, shown)), Address::Ip(ip)) if peer == ip => Some(shown.clone_ref(py)),
+            _ => None,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod outbox;
 mod queue;
 mod receive;
 mod send;
+mod singles;
 mod start;
 
 pub(crate) use start::{Correspondents, start};
@@ -29,6 +30,7 @@ use pyo3::types::{PyType, PyWeakrefReference};
 
 use self::outbox::Outbox;
 use self::queue::Waiting;
+use self::singles::Singles;
 use super::endpoint::Endpoint;
 use super::flow::Limits;
 use super::state::Phase;
@@ -83,8 +85,8 @@ struct Datagrams {
     lost_sends: u32,
     /// How many datagrams the last event has brought.
     last_count: usize,
-    /// Events with one datagram since it was last asked whether there are more.
-    singles: u32,
+    /// Events with one datagram only, after some of which it is asked whether there are more.
+    singles: Singles,
     /// The address that was seen last, as it was shown.
     last_peer: Option<(SocketAddr, Owned)>,
     read_context: Option<Owned>,

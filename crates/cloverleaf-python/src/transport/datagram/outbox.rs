@@ -114,6 +114,13 @@ impl Outbox {
         !self.held.datagrams.is_empty() && self.since.is_none_or(is_late)
     }
 
+    /// What is held, if anything is.
+    #[inline]
+    fn take(&mut self) -> Option<Held> {
+        let is_any = !self.held.datagrams.is_empty();
+        is_any.then(|| std::mem::take(&mut self.held))
+    }
+
     fn has_room(&self, len: usize) -> bool {
         len <= limits::LONGEST_HELD_WRITE_BYTES
             && self.held.datagrams.len() < limits::DATAGRAMS_PER_CALL
@@ -176,8 +183,14 @@ pub(super) fn flush_overdue(slf: &Bound<'_, PyAny>, this: &DatagramTransport) ->
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[inline]
 pub(super) fn close(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    this.with(|datagrams| datagrams.outbox.is_open = false);
-    flush(slf, this)
+    let held = this.with(|datagrams| {
+        datagrams.outbox.is_open = false;
+        datagrams.outbox.take()
+    });
+    match held {
+        Some(held) => send(slf, this, held),
+        None => Ok(()),
+    }
 }
 
 /// Sends what is held.
@@ -186,16 +199,13 @@ pub(super) fn close(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResul
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[inline]
 pub(super) fn flush(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    let held = this.with(|datagrams| {
-        let is_any = !datagrams.outbox.held.datagrams.is_empty();
-        is_any.then(|| std::mem::take(&mut datagrams.outbox.held))
-    });
-    match held {
+    match this.with(|datagrams| datagrams.outbox.take()) {
         Some(held) => send(slf, this, held),
         None => Ok(()),
     }
 }
 
+#[cold]
 fn send(slf: &Bound<'_, PyAny>, this: &DatagramTransport, mut held: Held) -> PyResult<()> {
     let py = slf.py();
     let is_forked = Loop::of(&this.event_loop(py))?

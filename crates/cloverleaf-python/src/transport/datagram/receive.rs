@@ -5,6 +5,7 @@
 //! transport with any of them, and then gets no other before it resumes.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use cloverleaf::{Address, DatagramBatch, Interest, limits, recv_datagram};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
@@ -59,38 +60,58 @@ fn in_read_context(
 }
 
 fn read_ready(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    this.with(|datagrams| datagrams.outbox.open());
-    let result = receive(slf, this);
+    let ready = this.with(|datagrams| {
+        datagrams.outbox.open();
+        Ready {
+            family: datagrams.family,
+            fd: datagrams.source(),
+            last_count: datagrams.last_count,
+            has_mail: !datagrams.inbox.is_empty(),
+        }
+    });
+    let result = receive(slf, this, &ready);
     // What was sent before an exception goes, too.
     result.and(outbox::close(slf, this))
 }
 
-fn receive(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    let (family, last_count, has_mail) = this.with(|datagrams| {
-        let has_mail = !datagrams.inbox.is_empty();
-        (datagrams.family, datagrams.last_count, has_mail)
-    });
-    if has_mail {
+/// A transport that is about to receive.
+struct Ready {
+    family: Family,
+    /// See [`Datagrams::source`].
+    fd: Option<RawFd>,
+    last_count: usize,
+    has_mail: bool,
+}
+
+fn receive(slf: &Bound<'_, PyAny>, this: &DatagramTransport, ready: &Ready) -> PyResult<()> {
+    let mut fd = ready.fd;
+    if ready.has_mail {
         empty_inbox(slf, this)?;
+        fd = this.with(|datagrams| datagrams.source());
     }
-    match family {
+    match ready.family {
         Family::Foreign => read_foreign(slf, this),
-        Family::Native { longest, .. } if last_count > 1 => {
-            let count = read_batches(slf, this, longest, last_count.next_power_of_two() * 2)?;
+        Family::Native { longest, .. } if ready.last_count > 1 => {
+            let expected = ready.last_count.next_power_of_two() * 2;
+            let count = read_batches(slf, this, longest, expected)?;
             this.with(|datagrams| datagrams.last_count = count);
             Ok(())
         }
-        Family::Native { longest, .. } => read_one(slf, this, longest),
+        Family::Native { longest, .. } => match fd {
+            Some(fd) => read_one(slf, this, (fd, longest)),
+            None => Ok(()),
+        },
     }
 }
 
 /// Receives one datagram, and asks now and then whether more are there.
-fn read_one(slf: &Bound<'_, PyAny>, this: &DatagramTransport, longest: usize) -> PyResult<()> {
+fn read_one(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    (fd, longest): (RawFd, usize),
+) -> PyResult<()> {
     let py = slf.py();
-    let fd = this.with(|datagrams| datagrams.source());
-    let Some(fd) = fd else { return Ok(()) };
-    let event_loop = this.event_loop(py);
-    let received = Loop::of(&event_loop)?.state().with(|state| {
+    let received = Loop::of(&this.event_loop(py))?.state().with(|state| {
         let buffer = state.read_buffer();
         let (len, from) = recv_datagram(borrow_fd(fd), buffer)?;
         Ok((bytes_from(py, &buffer[..len]), from))
@@ -100,21 +121,31 @@ fn read_one(slf: &Bound<'_, PyAny>, this: &DatagramTransport, longest: usize) ->
         Ok((Err(error), _)) => return close::break_off(slf, error, close::READ_FAILED),
         Err(error) => return refused(slf, this, &error),
     };
-    let Some(from) = show_or_fail(slf, this, &from)? else {
-        return Ok(());
-    };
-    deliver(slf, this, data.as_any(), &from)?;
-    let must_probe = this.with(|datagrams| {
-        datagrams.singles += 1;
-        let must_probe = datagrams.singles >= limits::SINGLES_BEFORE_PROBE;
-        if must_probe {
-            datagrams.singles = 0;
-        }
-        must_probe
+    let (shown, protocol, must_probe) = this.with(|datagrams| {
+        let protocol = datagrams.protocol.as_ref();
+        let protocol = protocol.map(|protocol| protocol.clone_ref(py));
+        (
+            datagrams.shown(py, &from),
+            protocol,
+            datagrams.singles.count(),
+        )
     });
+    let shown = match shown {
+        Some(shown) => shown.into_bound(py),
+        None => match show_or_fail(slf, this, &from)? {
+            Some(shown) => shown,
+            None => return Ok(()),
+        },
+    };
+    if let Some(protocol) = protocol {
+        hand_over(slf, this, &protocol.into_bound(py), [&data, &shown])?;
+    }
     if must_probe {
         let more = read_batches(slf, this, longest, limits::DATAGRAMS_PER_CALL / 8)?;
-        this.with(|datagrams| datagrams.last_count = 1 + more);
+        this.with(|datagrams| {
+            datagrams.last_count = 1 + more;
+            datagrams.singles.probed(more > 0);
+        });
     }
     Ok(())
 }
@@ -241,10 +272,21 @@ fn deliver(
     from: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = slf.py();
-    let Some(protocol) = this.protocol(py) else {
-        return Ok(());
-    };
-    match call_method(&protocol, intern!(py, "datagram_received"), [data, from]) {
+    match this.protocol(py) {
+        Some(protocol) => hand_over(slf, this, &protocol, [data, from]),
+        None => Ok(()),
+    }
+}
+
+#[inline]
+fn hand_over(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    protocol: &Bound<'_, PyAny>,
+    datagram: [&Bound<'_, PyAny>; 2],
+) -> PyResult<()> {
+    let name = intern!(slf.py(), "datagram_received");
+    match call_method(protocol, name, datagram) {
         Ok(_) => Ok(()),
         Err(error) => callback_failed(slf, this, "_read_ready", error),
     }

@@ -17,6 +17,7 @@ use crate::error::os_error;
 use crate::ffi::{
     Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
 };
+use crate::transport::endpoint::Endpoint;
 use crate::transport::held::flush_before;
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
@@ -83,27 +84,32 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     if bytes.is_empty() && !SINCE_3_13 {
         return Ok(none(py));
     }
-    let address = this.permitted(py, address)?;
-    let to = this.destination(address.as_ref(), py);
-    let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+    let planned = this.with(|datagrams| datagrams.plan(&bytes, address.as_ref()));
+    let (to, place, address) = if let Some((to, place)) = planned {
+        (to, place, address)
+    } else {
+        let address = this.permitted(py, address)?;
+        let to = this.destination(address.as_ref(), py);
+        let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+        (to, place, address)
+    };
     if place != Place::Held {
         flush_before(&this.event_loop(py))?;
     }
     if place == Place::BehindHeld {
         outbox::flush(slf, this)?;
     }
-    if let Some(times) = this.with(Datagrams::count_lost) {
-        if times >= Kind::Socket.first_warned_write() {
-            warn_futile(py, Kind::Socket)?;
+    let attempt = match this.with(|datagrams| datagrams.settle(py, &bytes, &to, place)) {
+        Settled::Sent(result) => Attempt::of_native(py, result),
+        Settled::Waits => Attempt::NotNow,
+        Settled::Lost(times) => {
+            if times >= Kind::Socket.first_warned_write() {
+                warn_futile(py, Kind::Socket)?;
+            }
+            return Ok(none(py));
         }
-        return Ok(none(py));
-    }
-    let attempt = if place == Place::Held {
-        this.hold(py, &bytes, &to, address.as_ref())
-    } else if this.with(|datagrams| datagrams.queue.is_empty()) {
-        this.attempt(&data, &bytes, &to, address.as_ref())
-    } else {
-        Attempt::NotNow
+        Settled::Announced(sock) => this.announce_and_send(&bytes, &to, place, (sock, address)),
+        Settled::ByPython(address) => this.attempt_in_python(&data, &address.into_bound(py)),
     };
     match attempt {
         Attempt::Sent => {}
@@ -120,7 +126,60 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     Ok(none(py))
 }
 
+/// What is done with a datagram.
+enum Settled {
+    /// It was offered to the kernel, or is held.
+    Sent(io::Result<()>),
+    /// Others wait before it.
+    Waits,
+    /// It is not sent, as so many have not been that came after the end.
+    Lost(u32),
+    /// It goes to an address, of which audit hooks must hear before, together with this socket.
+    Announced(Option<Owned>),
+    /// The Python socket's own method sends it to this address.
+    ByPython(Owned),
+}
+
 impl Datagrams {
+    /// Where a datagram goes and when, if that takes no look into its address.
+    #[inline]
+    fn plan(
+        &mut self,
+        bytes: &[u8],
+        address: Option<&Bound<'_, PyAny>>,
+    ) -> Option<(Destination, Place)> {
+        let is_permitted = match (&self.address, address) {
+            (None, _) => true,
+            (Some(_), None) => self.is_connected,
+            (Some(only), Some(address)) => only.bind(address.py()).is(address),
+        };
+        let to = self.known_destination(address).filter(|_| is_permitted)?;
+        let place = self.place(bytes.len(), &to);
+        Some((to, place))
+    }
+
+    /// Sends a datagram whose time has come, as far as that needs no Python.
+    #[inline]
+    fn settle(&mut self, py: Python<'_>, bytes: &[u8], to: &Destination, place: Place) -> Settled {
+        if let Some(times) = self.count_lost() {
+            return Settled::Lost(times);
+        }
+        if place != Place::Held && !self.queue.is_empty() {
+            return Settled::Waits;
+        }
+        match to {
+            Destination::Connected if place == Place::Held && self.hold(bytes, to) => {
+                Settled::Sent(Ok(()))
+            }
+            Destination::Connected => Settled::Sent(self.send_connected(bytes)),
+            Destination::Known(_) => Settled::Announced(match &self.endpoint {
+                Endpoint::Socket(socket) => Some(socket.object().clone_ref(py)),
+                Endpoint::Native(_) | Endpoint::Closed(..) => None,
+            }),
+            Destination::Python(address) => Settled::ByPython(address.clone_ref(py)),
+        }
+    }
+
     /// Counts a send after the end, and says how many there were; `None` if this one is not.
     ///
     /// As in asyncio, an endpoint that has not one peer only still sends between `close()` and `connection_lost`.
@@ -155,61 +214,30 @@ impl DatagramTransport {
         }
     }
 
-    fn attempt(
+    /// Lets audit hooks hear of a datagram to an address, and sends or holds it.
+    fn announce_and_send(
         &self,
-        data: &Bound<'_, PyAny>,
         bytes: &[u8],
         to: &Destination,
-        address: Option<&Bound<'_, PyAny>>,
+        place: Place,
+        (sock, address): (Option<Owned>, Option<Bound<'_, PyAny>>),
     ) -> Attempt {
-        let py = data.py();
-        match to {
-            Destination::Connected => {
-                Attempt::of_native(py, self.with(|datagrams| datagrams.send_connected(bytes)))
-            }
-            Destination::Known(known) => {
-                if let Err(error) = self.announce(py, address) {
-                    return Attempt::of_python(py, Err(error));
-                }
-                Attempt::of_native(
-                    py,
-                    self.with(|datagrams| datagrams.send_known(bytes, known)),
-                )
-            }
-            Destination::Python(address) => {
-                self.attempt_in_python(data, &address.bind(py).to_owned())
-            }
-        }
-    }
-
-    /// Holds a datagram, which counts as sent; or sends it, if an audit hook has ended that.
-    fn hold(
-        &self,
-        py: Python<'_>,
-        bytes: &[u8],
-        to: &Destination,
-        address: Option<&Bound<'_, PyAny>>,
-    ) -> Attempt {
-        let announced = match to {
-            Destination::Known(_) => self.announce(py, address),
-            Destination::Connected | Destination::Python(_) => Ok(()),
+        let Some(address) = address else {
+            unreachable!("invariant: what goes to an address was given one")
         };
-        if announced.is_err() || self.with(|datagrams| datagrams.hold(bytes, to)) {
-            return Attempt::of_python(py, announced);
+        let py = address.py();
+        if let Some(sock) = sock
+            && let Err(error) = audit_event(c"socket.sendto", &sock.into_bound(py), &address)
+        {
+            return Attempt::of_python(py, Err(error));
         }
+        // A hook may have asked for the socket, after which nothing is held.
         let sent = self.with(|datagrams| match to {
+            _ if place == Place::Held && datagrams.hold(bytes, to) => Ok(()),
             Destination::Known(known) => datagrams.send_known(bytes, known),
             Destination::Connected | Destination::Python(_) => datagrams.send_connected(bytes),
         });
         Attempt::of_native(py, sent)
-    }
-
-    /// Lets audit hooks hear of a datagram to an address.
-    fn announce(&self, py: Python<'_>, address: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        match (self.socket(py), address) {
-            (Some(sock), Some(address)) => audit_event(c"socket.sendto", &sock, address),
-            _ => Ok(()),
-        }
     }
 
     /// Sends by the Python socket's own method.

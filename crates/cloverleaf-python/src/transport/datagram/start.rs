@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::outbox::Outbox;
+use super::singles::Singles;
 use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, receive};
 use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{Owned, Reach, copy_context};
@@ -66,7 +67,7 @@ pub(crate) fn start<'py>(
         protocol_paused: false,
         lost_sends: 0,
         last_count: 0,
-        singles: 0,
+        singles: Singles::default(),
         last_peer: None,
         read_context: None,
         write_context: None,
