@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloverleaf::limits::ACCEPT_PAUSE_MS;
 use cloverleaf::{
@@ -27,10 +27,12 @@ fn threads() -> usize {
 
 /// Waits until there are as many of both: a thread that was joined is forgotten by the kernel a moment later.
 fn wait_for(before: (usize, usize)) {
-    let began = Instant::now();
+    let clock = Clock::monotonic();
+    let began = clock.now();
     while (descriptors(), threads()) != before {
         let now = (descriptors(), threads());
-        assert!(began.elapsed() < DEADLINE, "{now:?}, and {before:?} before");
+        let waited = clock.now().saturating_since(began);
+        assert!(waited < DEADLINE, "{now:?}, and {before:?} before");
         std::thread::yield_now();
     }
 }
