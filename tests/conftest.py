@@ -2,12 +2,15 @@
 
 A run that is ended amid its tests tells of no failure in its end. And where asyncio itself runs a
 test, that shows that the test asks for no more than asyncio gives: passing once does. What fails
-with Cloverleaf has failed.
+with Cloverleaf has failed, and so has what fails with its files, whichever loop they are used on.
 """
 
 from __future__ import annotations
 
 import pytest
+
+# The modules whose tests use files of ours, on asyncio's loop, too.
+OUR_FILES = ("test_file", "test_anyio_files", "test_aiofiles")
 
 
 class Teller:
@@ -29,14 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Teller(config))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have what asyncio itself falls short of tried twice more; pytest counts it as rerun."""
+    if config.getoption("usepdb"):
+        return  # pytest-rerunfailures would end the run
     for item in items:
         if isinstance(item, pytest.Function) and is_asyncios(item):
             item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 def is_asyncios(test: pytest.Function) -> bool:
-    """Tell whether the loop under test is asyncio's own."""
+    """Tell whether the loop under test is asyncio's own, and nothing of ours runs on it."""
     callspec = getattr(test, "callspec", None)
-    return callspec is not None and "asyncio" in callspec.id.split("-")
+    is_on_asyncio = callspec is not None and "asyncio" in callspec.id.split("-")
+    return is_on_asyncio and not test.path.name.startswith(OUR_FILES)
