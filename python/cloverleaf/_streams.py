@@ -77,6 +77,11 @@ class StreamReaderProtocol(asyncio.StreamReaderProtocol):
     __class__ = property(type, _have_waiters)
     _drain_waiters = _DrainWaiters()
 
+    def __getstate__(self) -> object:
+        """Give a copy what one of asyncio's gets."""
+        _ = self._drain_waiters
+        return super().__getstate__()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Do as asyncio's method does, with a writer of ours for a server's callback."""
         if _connection_made is not None and _are_still_asyncios():

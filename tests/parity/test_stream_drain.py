@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import copy
 import gc
 import inspect
 import socket
@@ -73,6 +74,25 @@ async def test_who_waits_in_drain_is_there_for_programs(loop: Loop, side: str) -
         await loop.run_in_executor(None, receive, peer, 16 << 20)
         assert await drain is None
         assert not waiters
+
+
+@both_sides
+async def test_a_copy_of_a_protocol_shares_who_waits_in_drain(loop: Loop, side: str) -> None:
+    async with served(side) as (_, writer, _):
+        protocol = writer.transport.get_protocol()
+        other: Any = copy.copy(protocol)
+        assert vars(other)["_drain_waiters"] is protocol._drain_waiters
+
+
+async def test_who_waits_in_drain_stays_with_who_has_asked_before(loop: Loop) -> None:
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    waiters = protocol._drain_waiters  # type: ignore[attr-defined]
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+    assert protocol._drain_waiters is waiters  # type: ignore[attr-defined]
+    transport.abort()
+    theirs.close()
 
 
 @both_sides
