@@ -191,7 +191,7 @@ class Client(asyncio.Protocol):
 
 def loop_with_a_ring() -> cloverleaf.EventLoop:
     """Return one, as soon as the kernel has taken apart those that used up what a user may lock."""
-    for _ in range(1000):
+    for _ in range(6000):
         try:
             return cloverleaf.new_event_loop(backend="io_uring")
         except OSError as error:

@@ -29,6 +29,21 @@ async def test_tls_carries_data_both_ways(loop: Loop) -> None:
         assert isinstance(ends.client.transport, asyncio.Transport)
 
 
+async def test_a_certificate_that_is_asked_for_later_is_shown_at_once(loop: Loop) -> None:
+    theirs, ours = demanding_context(), client_context(certificate=True)
+    theirs.post_handshake_auth = ours.post_handshake_auth = True
+    async with tls_linked(loop, Recorder, ours, theirs) as (protocol, peer):
+        assert peer.tls.getpeercert() is None
+        peer.tls.verify_client_post_handshake()
+        await peer.send(b"who?")
+        # It is in records that only reading has made: the protocol writes nothing.
+        while peer.tls.getpeercert() is None:
+            peer.incoming.write(await loop.sock_recv(peer.sock, 1 << 18))
+            with pytest.raises(ssl.SSLWantReadError):
+                peer.tls.read(1)
+        assert protocol.data == b"who?"
+
+
 async def test_tls_over_unix_sockets(loop: Loop, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     theirs, ours = Recorder(loop), Recorder(loop)
