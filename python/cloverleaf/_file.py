@@ -320,6 +320,10 @@ class File(Closing, Generic[_S]):
                 raise
             return None  # there are decoders whose state cannot be told
 
+    def _is_left(self, error: BaseException) -> bool:
+        """Whether it ended an operation that waited, and has not failed."""
+        return self._raw._flight is not None or not isinstance(error, Exception)
+
     def _take_back(self, lines: list[_S], began_at: int | None) -> None:
         """Undo the reading of lines that nobody got."""
         raise NotImplementedError

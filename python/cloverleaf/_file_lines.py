@@ -12,6 +12,7 @@ class _Liner(Protocol[_S]):
 
     async def _place(self) -> int | None: ...
     async def _next_line(self) -> _S: ...
+    def _is_left(self, error: BaseException) -> bool: ...
     def _take_back(self, lines: list[_S], began_at: int | None) -> None: ...
     def _pauses(self) -> bool: ...
 
@@ -35,10 +36,8 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
     except BaseException as error:
         # What fails leaves a file where `open` would have it; a stream's lines come again, and so
         # do those of a call into which an exception was thrown.
-        is_given_up = (
-            is_pausing or file._raw._flight is not None or not isinstance(error, Exception)
-        )
-        if lines and (is_given_up or not file._raw.is_seekable):
+        is_left = is_pausing or file._is_left(error)
+        if lines and (is_left or not file._raw.is_seekable):
             file._take_back(lines, began_at)
         raise
     return lines
