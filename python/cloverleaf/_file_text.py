@@ -104,10 +104,27 @@ class TextFile(File[str]):
         finally:
             self._turns.leave(turn)
 
-    async def _next_line(self) -> str:
+    async def __anext__(self) -> str:
+        turn = self._take() or await self._enter()
+        try:
+            if self._raw.position + _TEXT_CHUNK > self._seen_to:
+                line = await self._read("readline", -1)
+            else:
+                line = self._file.readline()
+        finally:
+            self._turns.leave(turn)
+        if line:
+            return line
+        raise StopAsyncIteration
+
+    def _reading_at_hand(self) -> Callable[[int], str] | None:
         if self._raw.position + _TEXT_CHUNK > self._seen_to:
-            return await self._read("readline", -1)
-        return str(self._file.readline())
+            return None
+        readline: Callable[[int], str] = self._file.readline
+        return readline
+
+    async def _next_line(self) -> str:
+        return await self._read("readline", -1)
 
     def _is_left(self, error: BaseException) -> bool:
         warmth = self._warmth
