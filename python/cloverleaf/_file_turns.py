@@ -191,7 +191,7 @@ class Turns:
             self.leave(turn)
         return True
 
-    def _has(self, coroutine: CoroutineType[Any, Any, Any], turn: Turn) -> bool:
+    def _has(self, coroutine: "CoroutineType[Any, Any, Any]", turn: Turn) -> bool:
         """Whether it is one of ours that has a turn of this file."""
         frame = coroutine.cr_frame
         if frame is None or frame.f_globals.get("__package__") != __package__:
