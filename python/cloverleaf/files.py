@@ -18,6 +18,7 @@ from ._file_binary import BinaryFile
 from ._file_open import open  # noqa: A004  # it is ours
 from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once, status_of
 from ._file_text import TextFile
+from ._file_whole import is_plain, utf8_of, write_whole
 
 __all__ = [
     "BinaryFile",
@@ -113,8 +114,11 @@ async def read_bytes(path: Any) -> bytes:
 
 async def write_bytes(path: Any, data: Any) -> int:
     """Make `data` the content of a file, which is made if there is none; return its length."""
-    view = memoryview(data)  # says at once that this is no bytes
-    content = bytes(view)
+    # `memoryview` says at once that this is no bytes; what may change meanwhile is copied.
+    content = data if type(data) is bytes else bytes(memoryview(data))
+    if is_plain(path):
+        await write_whole(path, "wb", content)
+        return len(content)
     async with open(path, "wb", 0) as file:
         done = await file.write(content)
         while done < len(content):
@@ -140,6 +144,9 @@ async def write_text(
     """Make `data` the text in a file, which is made if there is none; return its length."""
     if not isinstance(data, str):
         raise TypeError(f"data must be str, not {type(data).__name__}")
+    if is_plain(path) and (content := utf8_of(data, encoding, errors, newline)) is not None:
+        await write_whole(path, "w", content)
+        return len(data)
     async with open(path, "w", -1, encoding, errors, newline) as file:
         return await file.write(data)
 

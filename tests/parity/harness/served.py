@@ -145,6 +145,21 @@ async def _emptied(opened: Any, path: Path) -> Any:
         return [*seen, await file.write(bytes(300_000)), await file.flush(), await file.tell()]
 
 
+async def _whole(opened: Any, path: Path) -> Any:
+    import cloverleaf
+
+    seen: list[Any] = []
+    for data in ("text\n", b"bytes\n" * 50_000):
+        if opened is not cloverleaf.open:
+            async with opened(path, "w" if isinstance(data, str) else "wb") as file:
+                seen.append(await file.write(data))
+        elif isinstance(data, str):
+            seen.append(await cloverleaf.files.write_text(path, data))
+        else:
+            seen.append(await cloverleaf.files.write_bytes(path, data))
+    return seen
+
+
 BODIES: dict[str, Callable[[Any, Path], Awaitable[Any]]] = {
     "bytes": _bytes,
     "unbuffered": _unbuffered,
@@ -152,6 +167,7 @@ BODIES: dict[str, Callable[[Any, Path], Awaitable[Any]]] = {
     "appended": _appended,
     "adopted": _adopted,
     "emptied": _emptied,
+    "whole": _whole,
 }
 
 

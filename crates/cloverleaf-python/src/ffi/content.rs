@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyString};
 use rustix::io::Errno;
 
 /// A new `bytes` that nobody has seen, to be filled by any thread.
@@ -113,15 +113,15 @@ impl Unfilled {
     }
 }
 
-/// A `bytes` that any thread may read.
+/// A `bytes`, or a `str`'s UTF-8, that any thread may read.
 pub(crate) struct Content {
-    bytes: Py<PyBytes>,
+    held: Py<PyAny>,
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the content of a `bytes` never changes, and stays for as long as `bytes` is held; `Py` may be dropped on any
-// thread.
+// SAFETY: the content of a `bytes` and the UTF-8 of a `str` never change, and stay for as long as `held` is; `Py` may be
+// dropped on any thread.
 unsafe impl Send for Content {}
 
 // SAFETY: nothing of it ever changes.
@@ -136,18 +136,31 @@ impl std::fmt::Debug for Content {
 impl Content {
     /// Holds on to a `bytes`.
     pub(crate) fn of(bytes: &Bound<'_, PyBytes>) -> Self {
-        let content = bytes.as_bytes();
+        Self::within(bytes.as_any(), bytes.as_bytes())
+    }
+
+    /// Holds on to a `str`, which keeps its UTF-8; if it is ASCII, that is the `str` itself, and nothing is copied.
+    ///
+    /// # Errors
+    /// `UnicodeEncodeError` for surrogates, and `MemoryError`.
+    pub(crate) fn of_text(text: &Bound<'_, PyString>) -> PyResult<Self> {
+        Ok(Self::within(text.as_any(), text.to_str()?.as_bytes()))
+    }
+
+    /// Around an object with the bytes that it keeps, unchanged, for as long as it lives.
+    fn within(held: &Bound<'_, PyAny>, content: &[u8]) -> Self {
         Self {
             start: NonNull::from(content).cast(),
             len: content.len(),
-            bytes: bytes.clone().unbind(),
+            held: held.clone().unbind(),
         }
     }
 
     /// What is in it.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        debug_assert!(!self.bytes.as_ptr().is_null(), "it is held");
-        // SAFETY: the object is alive since `self` holds it, and the content of a `bytes` stays where and what it is.
+        debug_assert!(!self.held.as_ptr().is_null(), "it is held");
+        // SAFETY: the object is alive since `self` holds it, and what `of` and `of_text` have pointed to stays where and
+        // what it is for as long.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -6,6 +6,7 @@ mod operation;
 mod paths;
 mod pread;
 mod request;
+mod whole;
 mod work;
 
 pub(crate) use base::FileBase;
@@ -26,6 +27,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::coroutine::prepare::<pread::Pread>(py)?;
     base::attach(&py.get_type::<FileBase>())?;
     module.add_function(pyo3::wrap_pyfunction!(request::opening, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(whole::writing_whole, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(paths::stat_at_once, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(paths::removing_file, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(paths::removing_folder, module)?)?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::whole::Course;
 use super::work::{Answer, Work};
 use crate::error::os_error;
 
@@ -32,14 +33,22 @@ impl Count {
     }
 }
 
+/// What work looks at, to know whether it was given up.
+#[derive(Debug)]
+enum Heeded {
+    /// Between its pieces.
+    Stop(Arc<AtomicBool>),
+    /// Before it changes anything, and between its pieces.
+    Course(Arc<Course>),
+}
+
 /// Work that nobody has begun.
 #[pyclass(frozen, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,
     count: Count,
-    /// What the work looks at between its pieces.
-    is_given_up: Option<Arc<AtomicBool>>,
+    heeded: Option<Heeded>,
 }
 
 impl Request {
@@ -47,14 +56,22 @@ impl Request {
         Self {
             work: Mutex::new(Some(work)),
             count: Count(Arc::new(AtomicU64::new(Count::UNKNOWN))),
-            is_given_up: None,
+            heeded: None,
         }
     }
 
     /// The same for work that looks, between its pieces, whether it was given up.
     pub(super) fn heeding(self, is_given_up: Arc<AtomicBool>) -> Self {
         Self {
-            is_given_up: Some(is_given_up),
+            heeded: Some(Heeded::Stop(is_given_up)),
+            ..self
+        }
+    }
+
+    /// The same for work that has such a course.
+    pub(super) fn on_course(self, course: Arc<Course>) -> Self {
+        Self {
+            heeded: Some(Heeded::Course(course)),
             ..self
         }
     }
@@ -94,10 +111,15 @@ impl Request {
         (count != Count::UNKNOWN).then_some(count)
     }
 
-    /// Has the work end with the piece that it is at, if it is done in pieces.
-    fn give_up(&self) {
-        if let Some(is_given_up) = &self.is_given_up {
-            is_given_up.store(true, Ordering::Relaxed);
+    /// Has the work end with the piece that it is at, if it is done in pieces; whether it surely changes nothing any more.
+    fn give_up(&self) -> bool {
+        match &self.heeded {
+            None => false,
+            Some(Heeded::Stop(is_given_up)) => {
+                is_given_up.store(true, Ordering::Relaxed);
+                false
+            }
+            Some(Heeded::Course(course)) => course.give_up(),
         }
     }
 

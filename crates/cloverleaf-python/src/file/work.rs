@@ -20,6 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::base::{self, FileBase};
 use super::operation::answer;
 use super::paths::Change;
+use super::whole::Whole;
 use crate::error::os_error;
 use crate::ffi::{Content, Unfilled, bytes_from};
 
@@ -35,6 +36,8 @@ pub(crate) enum Work {
         flags: i32,
         mode: u32,
     },
+    /// A whole file.
+    Whole(Whole),
     /// A change of names.
     Change(Change),
     /// Reads so many bytes from the offset on; without one, reads once where the descriptor stands.
@@ -115,6 +118,8 @@ pub(crate) enum Answer {
     File(OwnedFd, bool),
     /// Nothing.
     Nothing,
+    /// What stood in the way of a whole file, and whether that was open then.
+    Lost(io::Error, bool),
     /// An error, and the room that nothing came into: it is of Python's, which no thread may drop.
     Failed(io::Error, Unfilled),
 }
@@ -134,6 +139,9 @@ impl Answer {
             Self::Copied(Copied { count, is_end }) => (count, is_end).into_pyobject(py)?.into_any(),
             Self::File(fd, may_ask) => Bound::new(py, FileBase::from_fd(fd, may_ask))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
+            Self::Lost(error, was_open) => (os_error(py, &error), was_open)
+                .into_pyobject(py)?
+                .into_any(),
             Self::Failed(error, _room) => return Err(os_error(py, &error)),
         })
     }
@@ -145,6 +153,7 @@ impl Work {
     pub(crate) fn held(&self) -> Option<Arc<Content>> {
         match self {
             Self::Write { data, .. } => Some(Arc::clone(data)),
+            Self::Whole(whole) => Some(Arc::clone(whole.content())),
             _ => None,
         }
     }
@@ -225,6 +234,7 @@ impl Work {
                 let may_ask = may_ask(fd.as_fd());
                 Ok(Answer::File(fd, may_ask))
             }
+            Self::Whole(whole) => Ok(whole.write()),
             Self::Change(change) => change.make().map(|()| Answer::Nothing),
             Self::Read {
                 fd, size, offset, ..
@@ -275,7 +285,8 @@ impl Work {
     }
 }
 
-fn open(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+/// Opens a file, for this program alone.
+pub(super) fn open(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::from_bits_retain(u32::try_from(flags).unwrap_or(0)) | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode);
     Ok(retry_on_intr(|| {
