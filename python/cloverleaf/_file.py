@@ -81,9 +81,8 @@ class File(Closing, Generic[_S]):
         return self
 
     async def __anext__(self) -> _S:
-        if line := await self.readline():
-            return line
-        raise StopAsyncIteration
+        # As `readline`, but in one coroutine, not two.
+        raise NotImplementedError
 
     def __del__(self) -> None:
         stack: Any = getattr(self, "_file", None)
@@ -305,8 +304,16 @@ class File(Closing, Generic[_S]):
             await self._do(self._file.seek, place)
             self._raw.back_to = None
 
+    def _reading_at_hand(self) -> Callable[[int], _S] | None:
+        """Return what reads the next line of what is at hand; None if that may not be enough."""
+        raise NotImplementedError
+
     async def _next_line(self) -> _S:
         """Return the next line, in a turn that was taken before."""
+        raise NotImplementedError
+
+    async def _go_on_with_line(self, line: _S) -> _S:
+        """Return a whole line that had to stop for want of bytes."""
         raise NotImplementedError
 
     async def _place(self) -> int | None:
@@ -319,6 +326,10 @@ class File(Closing, Generic[_S]):
             if error.errno is not None:
                 raise
             return None  # there are decoders whose state cannot be told
+
+    def _is_left(self, error: BaseException) -> bool:
+        """Whether it ended an operation that waited, and has not failed."""
+        return self._raw._flight is not None or not isinstance(error, Exception)
 
     def _take_back(self, lines: list[_S], began_at: int | None) -> None:
         """Undo the reading of lines that nobody got."""

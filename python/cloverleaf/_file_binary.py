@@ -8,7 +8,7 @@ import contextlib
 import functools
 import io
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ._file import File
@@ -94,6 +94,21 @@ class BinaryFile(File[bytes]):
             return line
         finally:
             self._turns.leave(turn)
+
+    async def __anext__(self) -> bytes:
+        turn = self._take() or await self._enter()
+        try:
+            if self._is_dirty or self._raw.is_unbuffered:
+                line = await self._next_line()
+            else:
+                line = self._file.readline()
+                if self._raw.starved:
+                    line = await self._go_on_with_line(line)
+        finally:
+            self._turns.leave(turn)
+        if line:
+            return line
+        raise StopAsyncIteration
 
     async def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer; return how much of it, less than all only at the end of the file."""
@@ -271,6 +286,15 @@ class BinaryFile(File[bytes]):
             self._file.seek(-len(data), os.SEEK_CUR)
         else:
             self._raw.put_back(data)
+
+    def _reading_at_hand(self) -> Callable[[int], bytes] | None:
+        if self._is_dirty or self._raw.is_unbuffered:
+            return None
+        readline: Callable[[int], bytes] = self._file.readline
+        return readline
+
+    async def _go_on_with_line(self, line: bytes) -> bytes:
+        return await self._read_on("readline", line, -1)
 
     async def _next_line(self, size: int | None = -1) -> bytes:
         if self._raw.is_unbuffered:

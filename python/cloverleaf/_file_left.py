@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _cloverleaf
 from ._file_flight import Flight, perform
-from ._file_held import Held, write_first
+from ._file_held import Held, Waits, write_first
 
 
 class Left(Flight):
@@ -20,6 +20,8 @@ class Left(Flight):
     discards: bool
     is_answered: bool
     passed: int
+    _answers_truncate: bool
+    _asked: object
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +32,22 @@ class Left(Flight):
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""
-        raise NotImplementedError
+        if self._answers_truncate:
+            self.is_answered = False
+            return
+        is_blocking, self.blocks = self.blocks, False
+        try:
+            flush()
+        except Waits:
+            self._asked = None  # what else it has can wait
+        finally:
+            self.blocks = is_blocking
+
+    def drop_held(self) -> bool:
+        """Drop the rest of a call that has failed, unless somebody has but given it up so."""
+        if self._flight is None:
+            self.held.clear()
+        return self._flight is None
 
     def abandon(self, stack: Any) -> None:
         """Close the stack and the descriptor, now: nobody is left who could wait.

@@ -15,7 +15,6 @@ import operator
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from . import _cloverleaf
@@ -33,6 +32,25 @@ FROM_LENGTH = (os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
 
 class RawFile(Left, io.RawIOBase):
     """One open descriptor, for the stack above it."""
+
+    # Found by a shorter way than other attributes of a class whose base is C's.
+    __slots__ = (
+        "_access",
+        "_fetched",
+        "_flight",
+        "back_to",
+        "held",
+        "is_answered",
+        "is_apart",
+        "is_seekable",
+        "is_unbuffered",
+        "may_ask",
+        "native",
+        "position",
+        "reads_block",
+        "starved",
+        "until_read",
+    )
 
     def __init__(
         self,
@@ -54,6 +72,8 @@ class RawFile(Left, io.RawIOBase):
         self.starved = False
         #: How much was asked for then, by a buffer.
         self.wanted = 0
+        #: Emptied by a buffer's read: counts the lines that are read in a row without one.
+        self.until_read: list[int] = []
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
@@ -133,6 +153,7 @@ class RawFile(Left, io.RawIOBase):
         self._check_readable()
         if self.is_apart:
             raise Waits
+        self.until_read.clear()
         if self._fetched is not None:
             with memoryview(buffer).cast("B") as room:
                 data = self._take_fetched(len(room))
@@ -317,12 +338,6 @@ class RawFile(Left, io.RawIOBase):
         request = self.native._seeking(offset, whence)
         self.sought = await self.fly(lambda: perform(request), lambda _: None)
 
-    def drop_held(self) -> bool:
-        """Drop the rest of a call that has failed, unless somebody has but given it up so."""
-        if self._flight is None:
-            self.held.clear()
-        return self._flight is None
-
     async def perform_asked(self) -> None:
         """Wait for what the stack has asked for; it is answered when it asks again."""
         asked, self._asked = self._asked, None
@@ -342,19 +357,6 @@ class RawFile(Left, io.RawIOBase):
         finally:
             if self._flight is None:
                 self._unplaced = 0
-
-    def forget_answer(self, flush: Callable[[], object]) -> None:
-        """Have the buffer hear of a write that somebody has begun who gave up."""
-        if self._answers_truncate:
-            self.is_answered = False
-            return
-        is_blocking, self.blocks = self.blocks, False
-        try:
-            flush()
-        except Waits:
-            self._asked = None  # what else it has can wait
-        finally:
-            self.blocks = is_blocking
 
     async def write_once(self, content: bytes) -> int | None:
         """Write without a buffer above, as one call of the system would, and say how much."""

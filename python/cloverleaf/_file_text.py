@@ -28,7 +28,7 @@ _READS_WRITE_FIRST = sys.version_info >= (3, 13)
 class TextFile(File[str]):
     """A file of text."""
 
-    __slots__ = ("_landed", "_left", "_return_to", "_seen_to", "newline")
+    __slots__ = ("_landed", "_left", "_return_to", "_seen_to", "_warmth", "newline")
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -38,6 +38,8 @@ class TextFile(File[str]):
         raw.blocks = raw.is_read
         #: Up to where the file was last found in memory.
         self._seen_to = 0
+        #: What the read waits for that brings it there.
+        self._warmth: asyncio.Future[Any] | None = None
         #: Where a read began that was given up while a thread was at it.
         self._return_to: int | None = None
         #: What was read from a stream for somebody who gave up, and what a thread has just read.
@@ -102,12 +104,36 @@ class TextFile(File[str]):
         finally:
             self._turns.leave(turn)
 
-    async def _next_line(self) -> str:
+    async def __anext__(self) -> str:
+        turn = self._take() or await self._enter()
+        try:
+            if self._raw.position + _TEXT_CHUNK > self._seen_to:
+                line = await self._read("readline", -1)
+            else:
+                line = self._file.readline()
+        finally:
+            self._turns.leave(turn)
+        if line:
+            return line
+        raise StopAsyncIteration
+
+    def _reading_at_hand(self) -> Callable[[int], str] | None:
         if self._raw.position + _TEXT_CHUNK > self._seen_to:
-            return await self._read("readline", -1)
-        return str(self._file.readline())
+            return None
+        readline: Callable[[int], str] = self._file.readline
+        return readline
+
+    async def _next_line(self) -> str:
+        return await self._read("readline", -1)
+
+    def _is_left(self, error: BaseException) -> bool:
+        warmth = self._warmth
+        if warmth is None:
+            return super()._is_left(error)
+        return not warmth.done() or warmth.cancelled() or warmth.exception() is not error
 
     async def _place(self) -> int | None:
+        self._warmth = None  # of one that was given up
         # To tell would write what is unwritten, and what comes of a read then would be another's.
         if self._is_dirty and not _READS_WRITE_FIRST:
             return None
@@ -184,8 +210,10 @@ class TextFile(File[str]):
             return await self._read_in_thread(method, size)
         position = self._raw.position
         if position + need > self._seen_to:
-            if not self._is_at_hand(need, position):
-                await self._raw.perform(self._warming(need, position))
+            if not self._raw.native._is_at_hand(need, position):
+                self._warmth = self._raw.perform(self._warming(need, position))
+                await self._warmth
+                self._warmth = None
             self._seen_to = position + need
         return str(getattr(self._file, method)(size))
 

@@ -12,6 +12,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.awaited import chill
 from .harness.types import Loop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
@@ -22,6 +23,11 @@ ended = pytest.mark.parametrize("end", ["close", "throw"])
 def end_by_hand(call: Coroutine[Any, Any, Any], end: str) -> None:
     """Begin a call, and end it where it waits."""
     call.send(None)
+    end_where_it_waits(call, end)
+
+
+def end_where_it_waits(call: Coroutine[Any, Any, Any], end: str) -> None:
+    """End a call that has begun."""
     if end == "close":
         call.close()
     else:
@@ -82,3 +88,25 @@ async def test_lines_come_again(loop: Loop, tmp_path: Path, end: str, mode: str)
         end_by_hand(file.readlines(), end)
         assert await file.tell() == 0
         assert len(await file.readlines()) == 300_000
+
+
+@ended
+@pytest.mark.parametrize("mode", ["r", "rb"])
+@pytest.mark.parametrize("waits", range(1, 5))
+async def test_lines_that_wait_for_a_disk_come_again_when_ended_by_hand(
+    loop: Loop, tmp_path: Path, mode: str, waits: int, end: str
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"line\n" * 100_000)
+    async with cloverleaf.open(path, mode) as file:
+        assert len(await file.readline()) == 5
+        chill(file)
+        call = file.readlines()
+        waiting: Any = call.send(None)
+        for _ in range(waits):
+            if waiting is not None:
+                await asyncio.wait([waiting])
+            waiting = call.send(None)
+        end_where_it_waits(call, end)
+        assert await file.tell() == 5
+        assert len(await file.readlines()) == 99_999

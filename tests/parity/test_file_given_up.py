@@ -211,7 +211,7 @@ async def test_what_a_stream_brought_to_a_read_that_was_given_up_comes_again(
 async def test_lines_at_hand_that_were_given_up_between_two_come_again(
     loop: Loop, turn: int, buffering: int
 ) -> None:
-    lines = [b"%d\n" % number for number in range(2000)]
+    lines = [b"%d\n" % number for number in range(10_000)]
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb", 0) as pipe:
         async with cloverleaf.open(reading, "rb", buffering) as file:
@@ -249,7 +249,7 @@ async def test_lines_of_a_file_that_were_given_up_are_read_again(
     loop: Loop, tmp_path: Path, mode: str, is_cold: bool
 ) -> None:
     path = tmp_path / "file"
-    lines = [f"grüße {number}\n" for number in range(5000)]
+    lines = [f"grüße {number}\n" for number in range(100_000)]
     path.write_text("".join(lines), "utf-8")
     encoding = None if "b" in mode else "utf-8"
     expected: list[Any] = lines if encoding else [line.encode() for line in lines]

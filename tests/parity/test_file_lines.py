@@ -1,0 +1,186 @@
+"""`readlines`: what is at hand is read in a row, and still line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.awaited import chill, chill_partly
+from .harness.turns import turns
+from .harness.types import Loop
+
+pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
+
+PREPARATIONS = [None, chill, chill_partly]
+WORDS = ["\n", "a\n", "grüße\n", "carriage\r", "both\r\n", "漢字\n", "x" * 9000 + "\n"]
+
+prepared = pytest.mark.parametrize("prepare", PREPARATIONS, ids=["warm", "cold", "partly"])
+
+
+def _words(chance: random.Random) -> str:
+    # Mostly short ones: many to a piece.
+    weights = [30, 30, 30, 5, 5, 30, 1]
+    return "".join(chance.choices(WORDS, weights, k=chance.randrange(4000))) + "end"
+
+
+def _most(file: Any, hint: int) -> list[Any]:
+    """Read as `readlines` does, of a file that must be able to tell where it is then."""
+    lines: list[Any] = []
+    seen = 0
+    while line := file.readline():
+        lines.append(line)
+        seen += len(line)
+        if 0 < hint < seen:
+            break
+    return lines
+
+
+@prepared
+@pytest.mark.parametrize("newline", [None, "", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+async def test_lines_of_text_up_to_a_hint_are_those_of_open(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None, newline: Any, encoding: str
+) -> None:
+    path = tmp_path / "lines"
+    for seed in range(3):
+        chance = random.Random(seed)
+        path.write_bytes(_words(chance).encode(encoding))
+        with path.open(newline=newline, encoding=encoding) as theirs:
+            async with cloverleaf.open(path, newline=newline, encoding=encoding) as ours:
+                if prepare is not None:
+                    prepare(ours)
+                while expected := _most(theirs, hint := chance.choice([1, 7, 300, 5000, 60_000])):
+                    assert await ours.readlines(hint) == expected
+                    assert await ours.tell() == theirs.tell()
+                assert await ours.readlines(hint) == []
+                theirs.seek(0)
+                await ours.seek(0)
+                assert await ours.readlines() == _most(theirs, -1)
+                assert await ours.tell() == theirs.tell()
+
+
+@prepared
+@pytest.mark.parametrize("buffering", [-1, 0, 16, 4096])
+async def test_lines_of_bytes_up_to_a_hint_are_those_of_open(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None, buffering: int
+) -> None:
+    path = tmp_path / "lines"
+    for seed in range(3):
+        chance = random.Random(seed)
+        content = _words(chance).encode()
+        path.write_bytes(content)
+        theirs = io.BufferedReader(io.BytesIO(content))
+        async with cloverleaf.open(path, "rb", buffering) as ours:
+            if prepare is not None:
+                prepare(ours)
+            while expected := theirs.readlines(hint := chance.choice([1, 7, 300, 5000, 60_000])):
+                assert await ours.readlines(hint) == expected
+                assert await ours.tell() == theirs.tell()
+            assert await ours.readlines(hint) == []
+            await ours.seek(0)
+            theirs.seek(0)
+            assert await ours.readlines() == theirs.readlines()
+            assert await ours.tell() == len(content)
+
+
+@prepared
+@pytest.mark.parametrize("hint", [-1, 10**6])
+@pytest.mark.parametrize("before", [0, 50, 900, 5000])
+async def test_a_line_that_cannot_be_decoded_leaves_the_file_where_open_has_it(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None, hint: int, before: int
+) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes("grüße\n".encode() * before + b"\xff\n" + b"after\n" * 3000)
+    with path.open(encoding="utf-8") as theirs:
+        async with cloverleaf.open(path, encoding="utf-8") as ours:
+            if prepare is not None:
+                prepare(ours)
+            for _ in range(3):
+                with pytest.raises(UnicodeDecodeError) as expected:
+                    _most(theirs, hint)
+                with pytest.raises(UnicodeDecodeError) as found:
+                    await ours.readlines(hint)
+                assert str(found.value) == str(expected.value)
+                assert await ours.tell() == theirs.tell()
+                theirs.seek(0)
+                await ours.seek(0)
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+async def test_lines_end_where_the_file_did_also_if_it_grows(
+    loop: Loop, tmp_path: Path, mode: str
+) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(b"line\n" * 10)
+    async with cloverleaf.open(path, mode) as file:
+        known = file._raw.native
+
+        class Growing:
+            """Grows whenever its end was seen."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(known, name)
+
+            def _try_readinto(self, buffer: Any, offset: int) -> Any:
+                return self._seen(known._try_readinto(buffer, offset))
+
+            def _seen(self, count: Any) -> Any:
+                if count == 0:
+                    with path.open("ab") as more:
+                        more.write(b"more\n")
+                return count
+
+        growing = file._raw.native = Growing()
+        now = file._raw._readinto_now
+        file._raw._readinto_now = lambda buffer: growing._seen(now(buffer))
+        first = await file.readlines()
+        assert len(first) == 10
+        assert await file.tell() == 50
+        rest = await file.readlines()
+        assert rest == ["more\n" if mode == "r" else b"more\n"] * len(rest)
+        assert await file.tell() == 50 + 5 * len(rest)
+
+
+@pytest.mark.parametrize("prepare", PREPARATIONS[:2], ids=["warm", "cold"])
+async def test_every_line_of_text_is_seen_to_before_it_is_read(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None
+) -> None:
+    path = tmp_path / "lines"
+    path.write_text("short\n" * 50_000 + ("x" * 3000 + "\n") * 200)
+    async with cloverleaf.open(path) as file:
+        if prepare is not None:
+            prepare(file)
+        beyond = []
+        known = file._raw._readinto_now
+
+        def watched(buffer: Any) -> int:
+            count = known(buffer)
+            beyond.append(file._raw.position + count > file._seen_to)
+            return count
+
+        file._raw._readinto_now = watched  # type: ignore[method-assign]
+        assert len(await file.readlines()) == 50_200
+    assert beyond
+    assert not any(beyond)
+
+
+@pytest.mark.parametrize("hint", [-1, 10**6])
+@pytest.mark.parametrize("mode", ["r", "rb"])
+async def test_others_run_while_many_lines_are_read(
+    loop: Loop, tmp_path: Path, mode: str, hint: int
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\n" * 100_000)
+    async with cloverleaf.open(path, mode) as file:
+        task = asyncio.ensure_future(file.readlines(hint))
+        await turns(10)
+        assert not task.done()
+        assert len(await task) == 100_000
