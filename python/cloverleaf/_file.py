@@ -97,7 +97,8 @@ class File(Closing, Generic[_S]):
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
-        return self._is_closing or bool(self._file.closed)
+        # A loop that was closed meanwhile does not close it any more.
+        return bool(self._file.closed) or (self._is_closing and self._is_finishing())
 
     def fileno(self) -> int:
         """Return the descriptor's number; the descriptor stands where the file does then."""

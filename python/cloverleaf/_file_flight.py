@@ -103,7 +103,7 @@ class _Landing:
         return False
 
     def set_result(self, result: Any) -> None:
-        self._flight._flight = None
+        self._flight._flight = self._flight._has_ended = None
         try:
             self._land(result)
         except Exception as error:
@@ -115,7 +115,7 @@ class _Landing:
         self._tell()
 
     def set_exception(self, error: BaseException) -> None:
-        self._flight._flight = None
+        self._flight._flight = self._flight._has_ended = None
         if not self.waiter.done():
             self.waiter.set_exception(error)
             self.waiter.exception()  # tells asyncio that somebody cares
@@ -139,6 +139,8 @@ class Flight:
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Tells whether what was under way has ended, if others must wait for that.
         self._has_ended: Callable[[], bool] | None = None
+        #: What of a stream was asked for last, and in which process.
+        self.reading: tuple[_cloverleaf.Request, int] | None = None
 
     async def let_others_run(self) -> None:
         """Wait for the loop's next turn."""
@@ -170,7 +172,7 @@ class Flight:
         waiter = loop.create_future()
 
         def landed(flight: asyncio.Future[_T]) -> None:
-            self._flight = None
+            self._flight = self._has_ended = None
             # Asking for the exception tells asyncio that somebody cares.
             if not flight.cancelled() and flight.exception() is None:
                 land(flight.result())
@@ -201,6 +203,21 @@ class Flight:
         self._has_ended = has_ended
         return await landing.waiter
 
+    async def take_over(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
+        """Land what a thread has read of a stream for a closed loop; tell whether it has.
+
+        If not, the request is next. A stream brings each byte only once.
+        """
+        if self.reading is not None and self.reading[1] == os.getpid():
+            self.loop, before = asyncio.get_running_loop(), self.reading[0]
+            while before.is_under_way():  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+            if (left := before.take_left()) is not None:
+                land(left)
+                return True
+        self.reading = request, os.getpid()
+        return False
+
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
         """Whether a request has ended that changes the file; what came of it is landed if known."""
         raise NotImplementedError
@@ -210,7 +227,7 @@ class Flight:
 
     def _forget_flight(self) -> None:
         """Go on as if nothing were under way."""
-        self._flight = None
+        self._flight = self._has_ended = None
 
     async def _landing(self, flight: asyncio.Future[Any] | _Landing) -> None:
         """Wait for what somebody has begun who does not wait for it any more."""

@@ -1,6 +1,7 @@
 """`Left`: the end of a file that nobody has any more: it is written and closed."""
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -58,17 +59,18 @@ class Left(Flight):
             return
         self._left = stack
         if self._flight is not None and self._is_flight_lost():
+            if self._has_ended is not None and self._flight_process == os.getpid():
+                self._has_ended()  # what is known of it is landed
             self._forget_flight()
         if self._flight is None:
             self._close_left()
 
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
-        # What has gone to a ring holds the descriptor.
-        if request.is_on_thread() or self.native._is_in_use():
+        if request.is_under_way():
             return False
         self._unplaced = 0
-        if (count := request.count_known()) is not None:
-            land(count)
+        if (left := request.take_left()) is not None:
+            land(left)
         return True
 
     def _note_landed(self) -> None:

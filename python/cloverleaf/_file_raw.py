@@ -10,6 +10,7 @@ The position is the file's own: it counts what has reached the stack, so no oper
 given up moves it.
 """
 
+import functools
 import io
 import operator
 import os
@@ -330,8 +331,10 @@ class RawFile(Left, io.RawIOBase):
         """Wait for the next bytes, about `size` of them, which the stack will find at hand."""
         if self._fetched is None:
             offset = self.position if self.is_seekable else None
+            land = functools.partial(self._land_fetched, offset)
             request = self.native._reading(max(size, 1), offset)
-            await self.carry_out(request, lambda data: self._land_fetched(offset, data))
+            if offset is not None or not await self.take_over(request, land):
+                await self.carry_out(request, land)
 
     async def ask_where(self, offset: int, whence: int) -> None:
         """Have a thread find out where a seek leads that depends on the length."""

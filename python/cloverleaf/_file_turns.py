@@ -179,7 +179,8 @@ class Turns:
         having = [
             each
             for each in gc.get_objects()
-            if isinstance(each, CoroutineType) and self._has(each, turn)
+            # `isinstance` would ask proxies for their class, and those of dead objects raise.
+            if type(each) is CoroutineType and self._has(each, turn)
         ]
         if any(each.cr_running for each in having):
             return False
@@ -196,10 +197,8 @@ class Turns:
         frame = coroutine.cr_frame
         if frame is None or frame.f_globals.get("__package__") != __package__:
             return False
-        found = frame.f_locals.values()
-        if turn is not at_once:
-            return any(value is turn for value in found)
-        # Those of other files have the same; but then not this file.
-        return any(value is turn for value in found) and any(
-            getattr(value, "_turns", None) is self for value in found
-        )
+        found = frame.f_locals
+        if not any(value is turn for value in found.values()):
+            return False
+        # Those of other files have the same that was taken at once; but then not this file.
+        return turn is not at_once or getattr(found.get("self"), "_turns", None) is self

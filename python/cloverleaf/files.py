@@ -202,8 +202,9 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
             if not is_left:
                 await target._raw.land()
         finally:
-            source._file.seek(start + copied)
-            target._file.seek(end + copied)
+            for file, place in ((source, start + copied), (target, end + copied)):
+                if not file._file.closed:  # as it may be where a program is torn down
+                    file._file.seek(place)
     return copied
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import random
+import sys
+import termios
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -191,9 +195,12 @@ def test_text_that_was_left_to_a_thread_is_read_from_where_it_was(
     second.run_until_complete(file.close())
 
 
-def test_what_a_thread_reads_of_a_pipe_for_a_closed_loop_comes_next(new_loop: NewLoop) -> None:
+@pytest.mark.parametrize(("mode", "buffering"), [("r", -1), ("rb", -1), ("rb", 0)])
+def test_what_a_thread_reads_of_a_pipe_for_a_closed_loop_comes_next(
+    new_loop: NewLoop, mode: str, buffering: int
+) -> None:
     reading, writing = os.pipe()
-    file = opened(new_loop, reading, "r")  # type: ignore[arg-type]
+    file = opened(new_loop, reading, mode, buffering=buffering)  # type: ignore[arg-type]
     task = leave_pending(new_loop, lambda file: file.readline(), file, 2)
     second = new_loop()
 
@@ -204,7 +211,31 @@ def test_what_a_thread_reads_of_a_pipe_for_a_closed_loop_comes_next(new_loop: Ne
 
     # The thread has begun or has not; in both cases nothing is lost.
     found = second.run_until_complete(go_on())
-    assert found == ["first\n", "second\n"]
+    lines = ["first\n", "second\n"]
+    assert found == (lines if mode == "r" else [line.encode() for line in lines])
+    os.close(writing)
+    second.run_until_complete(file.close())
+    assert not task.done()
+
+
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_what_a_thread_has_read_of_a_pipe_for_a_closed_loop_is_not_lost(
+    new_loop: NewLoop, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    file = opened(new_loop, reading, "rb", buffering=buffering)  # type: ignore[arg-type]
+    first = new_loop()
+    task = first.create_task(file.readline())
+    first.call_soon(first.stop)
+    first.run_forever()
+    os.write(writing, b"x")
+    while any(fcntl.ioctl(reading, termios.FIONREAD, b"\0" * 4)):
+        os.sched_yield()  # until the thread has it, which the loop does not hear
+    first.close()
+    os.write(writing, b"yz\n")
+    second = new_loop()
+    assert second.run_until_complete(told(file.readline())) is None
+    assert second.run_until_complete(file.readline()) == b"xyz\n"
     os.close(writing)
     second.run_until_complete(file.close())
     assert not task.done()
@@ -229,6 +260,68 @@ def test_a_write_that_failed_answers_for_no_later_one(new_loop: NewLoop, path: P
     second.run_until_complete(file.write(b"kept"))
     second.run_until_complete(file.close())
     assert path.read_bytes() == CONTENT + b"x" * 10 + b"kept"
+
+
+class Gone:
+    """Something that is not there any more."""
+
+
+def test_what_raises_when_it_is_looked_at_keeps_no_turn(new_loop: NewLoop, path: Path) -> None:
+    proxies = [weakref.proxy(Gone())]
+    file = opened(new_loop, path, "r+b")
+    task = leave_pending(new_loop, lambda file: file.fsync(), file, 1)
+    assert new_loop().run_until_complete(told(file.read(6))) in {b"line 0", None}
+    new_loop().run_until_complete(file.close())
+    del proxies, task
+
+
+def test_a_file_keeps_nothing_of_what_was_written(new_loop: NewLoop, path: Path) -> None:
+    file = opened(new_loop, path, "wb")
+    file._raw.writes_at_once = False
+    loop, data = new_loop(), bytes(500_000)
+    before = sys.getrefcount(data)
+    loop.run_until_complete(file.write(data))
+    assert sys.getrefcount(data) == before
+    loop.run_until_complete(file.close())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_append_that_no_thread_has_begun_is_written_when_the_file_is_left(
+    new_loop: NewLoop, tmp_path: Path
+) -> None:
+    path, pipe = tmp_path / "file", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    file = opened(new_loop, path, "ab")
+    loop = new_loop()
+    # Each keeps one of the loop's eight threads waiting for somebody who writes.
+    tasks = [loop.create_task(cloverleaf.open(pipe, "rb")) for _ in range(8)]
+    tasks.append(loop.create_task(file.write(b"a" * 300_000)))
+    loop.run_until_complete(turns(3))
+    assert file._raw._flight is not None
+    loop.close()
+    os.close(os.open(pipe, os.O_RDWR))
+    # So that the file is in no cycle, whose parts would end in any order.
+    write: Any = tasks[-1].get_coro()
+    write.close()
+    del file, write
+    assert path.read_bytes() == b"a" * 300_000
+
+
+@pytest.mark.parametrize("count", range(1, 4))
+def test_small_writes_without_a_buffer_that_were_left_are_whole_or_not_there(
+    new_loop: NewLoop, tmp_path: Path, count: int
+) -> None:
+    path = tmp_path / "file"
+    for size in (5000, 20_000) * 10:
+        path.write_bytes(b"")
+        file = opened(new_loop, path, "wb", buffering=0)
+        file._raw.writes_at_once = False
+        leave_pending(new_loop, lambda file, size=size: file.write(b"a" * size), file, count)  # type: ignore[misc]
+        second = new_loop()
+        while second.run_until_complete(told(file.write(b"b" * 10))) is None:
+            pass
+        second.run_until_complete(file.close())
+        assert path.read_bytes() in {b"b" * 10, b"a" * size + b"b" * 10}
 
 
 def test_those_who_wait_come_in_their_order(new_loop: NewLoop, path: Path) -> None:

@@ -31,7 +31,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[_cloverleaf.Reque
 
     monkeypatch.setattr(_cloverleaf, "writing_whole", noted)
     yield made
-    assert not any(request.is_on_thread() for request in made)
+    assert not any(request.is_under_way() for request in made)
 
 
 def said(error: BaseException) -> tuple[Any, ...]:
@@ -218,7 +218,7 @@ async def test_what_is_given_up_before_anybody_reads_is_never_written(
         assert task.cancelled()
         reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            await until(lambda: not requests[-1].is_on_thread())
+            await until(lambda: not requests[-1].is_under_way())
             assert os.read(reading, 100) == b""
         finally:
             os.close(reading)
@@ -264,7 +264,7 @@ async def test_a_write_that_is_closed_by_hand_keeps_what_it_writes(
             brought += drain(reading)
             await asyncio.sleep(0)
         write.close()
-        while requests[-1].is_on_thread():
+        while requests[-1].is_under_way():
             brought += drain(reading)
             await asyncio.sleep(0)
         brought += drain(reading)
@@ -286,7 +286,7 @@ async def test_what_is_given_up_changes_nothing_afterwards(
             task.cancel()
             await asyncio.wait([task])
             file.write(b"after")
-            await until(lambda: not any(request.is_on_thread() for request in requests))
+            await until(lambda: not any(request.is_under_way() for request in requests))
         assert path.read_bytes() in {b"after" + rest for rest in (b"", b"e", LARGE[5:])}
         requests.clear()
 
@@ -320,7 +320,7 @@ def test_a_write_whose_loop_was_closed_comes_to_its_end(
             loop.run_until_complete(asyncio.sleep(0))
             brought += drain(reading)
         loop.close()
-        while requests[-1].is_on_thread():
+        while requests[-1].is_under_way():
             brought += drain(reading)
         brought += drain(reading)
         assert bytes(brought) == LARGE

@@ -90,8 +90,8 @@ pub use blocking::BlockingPool;
 pub use children::{Child, wait_child};
 pub use clock::{Clock, ManualClock, Time};
 pub use driver::{
-    AnyDriver, Backend, Completion, Driver, Epoll, Event, Hybrid, InUse, Interest, Op, Refusal,
-    Token, UnknownBackend,
+    AnyDriver, Backend, Completion, Driver, Epoll, Event, Hybrid, InUse, Interest, Note, Op,
+    Refusal, Token, UnknownBackend,
 };
 pub use error::{Error, Result, ignore};
 pub use event_loop::{

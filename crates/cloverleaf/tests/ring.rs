@@ -85,6 +85,7 @@ fn what_is_written_is_read_and_synchronised() {
         buffer: b"abc".to_vec(),
         start: 0,
         offset: 4,
+        note: None,
     };
     driver.submit(write, ONE).expect("is taken");
     let (_, end) = ends(&mut driver, 1).remove(0);

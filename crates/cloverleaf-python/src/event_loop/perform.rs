@@ -5,14 +5,14 @@
 
 use std::io;
 
-use cloverleaf::{Completion, InUse, Interest};
+use cloverleaf::{Completion, InUse, Interest, Note};
 use pyo3::prelude::*;
 
 use super::Loop;
 use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::Owned;
-use crate::file::{Answer, Request, Work, answer};
+use crate::file::{Answer, Left, Request, Work, answer};
 use crate::future;
 use crate::source::{Hold, Source};
 use crate::state::LoopState;
@@ -42,23 +42,25 @@ pub(super) fn perform_for(
 ) -> PyResult<()> {
     let this = slf.get();
     this.check_open()?;
-    let work = request.get().take()?;
-    match submit(this, waiter, work)? {
+    let request = request.get();
+    let work = request.take()?;
+    match submit(this, waiter, work, request.note())? {
         None => Ok(()),
-        Some(work) => {
-            let count = request.get().count();
-            let work = work.ready(slf.py())?;
-            on_thread(this, waiter, work, move |work| count.perform(work))
-        }
+        Some(work) => on_thread(this, waiter, work.ready(slf.py())?, request.left()),
     }
 }
 
 /// Gives the work to the ring; gives it back if there is none, or the ring cannot do it.
-fn submit(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work) -> PyResult<Option<Work>> {
+fn submit(
+    this: &Loop,
+    waiter: &Bound<'_, PyAny>,
+    work: Work,
+    note: &Note,
+) -> PyResult<Option<Work>> {
     if this.state().with(LoopState::backend)? != InUse::EpollAndRing {
         return Ok(Some(work));
     }
-    let op = match work.into_op() {
+    let op = match work.into_op(note) {
         Ok(op) => op,
         Err(work) => return Ok(Some(work)),
     };
@@ -81,18 +83,13 @@ fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
 }
 
 /// Has a thread do the work.
-fn on_thread(
-    this: &Loop,
-    waiter: &Bound<'_, PyAny>,
-    work: Work,
-    perform: impl FnOnce(Work) -> io::Result<Answer> + Send + 'static,
-) -> PyResult<()> {
+fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work, left: Left) -> PyResult<()> {
     let held = work.held();
     // The work drops its share first, so the last one is dropped with Python.
     this.answer_from_thread(
         waiter,
-        move || (perform(work), held),
-        |waiter, (result, _held)| settle(waiter, result),
+        move || (left.perform(work), held),
+        |waiter, (ended, _held)| settle(waiter, ended.into_result()),
     )
 }
 
@@ -117,7 +114,7 @@ pub(super) fn ended(
 ) -> PyResult<()> {
     match answer(completion) {
         Ok(Ok(answer)) => settle(waiter, Ok(answer)),
-        Ok(Err(work)) => match on_thread(this, waiter, work, Work::perform) {
+        Ok(Err(work)) => match on_thread(this, waiter, work, Left::default()) {
             Ok(()) => Ok(()),
             Err(error) => future::set_exception(waiter, &error),
         },

@@ -200,13 +200,6 @@ impl FileBase {
         self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
-    /// Whether an operation on the file has not ended, whichever loop has begun it.
-    fn _is_in_use(&self) -> bool {
-        self.slot()
-            .as_ref()
-            .is_some_and(|fd| Arc::strong_count(fd) > 1)
-    }
-
     /// Counts an operation; whether others must run first, which the caller sees to.
     fn _pauses(&self) -> bool {
         self.pauses()

@@ -11,7 +11,7 @@ mod work;
 
 pub(crate) use base::FileBase;
 pub(crate) use operation::answer;
-pub(crate) use request::Request;
+pub(crate) use request::{Left, Request};
 pub(crate) use work::{Answer, Work};
 
 use pyo3::prelude::*;

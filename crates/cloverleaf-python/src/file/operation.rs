@@ -79,6 +79,7 @@ fn aligned(op: Op) -> Option<Op> {
             buffer,
             start,
             offset,
+            note,
         } if is_unaligned(&buffer[start..]) && is_direct(&fd) => {
             let (mut memory, at) = room(buffer.len() - start, true);
             memory[at..].copy_from_slice(&buffer[start..]);
@@ -87,6 +88,7 @@ fn aligned(op: Op) -> Option<Op> {
                 buffer: memory,
                 start: at,
                 offset,
+                note,
             })
         }
         _ => None,

@@ -2,34 +2,58 @@
 
 use std::ffi::CString;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cloverleaf::Note;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use super::whole::Course;
 use super::work::{Answer, Work};
 use crate::error::os_error;
 
-/// How much went through, if that is known: of work that has ended on a thread.
-#[derive(Debug, Clone)]
-pub(crate) struct Count(Arc<AtomicU64>);
+/// What a thread has brought for a loop that was closed meanwhile. Whoever may still bring it has a share in it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Left(Arc<Mutex<Option<Answer>>>);
 
-impl Count {
-    const UNKNOWN: u64 = u64::MAX;
-
-    /// Does the work, and notes how much went through.
-    ///
-    /// # Errors
-    /// Those of the work.
-    pub(crate) fn perform(&self, work: Work) -> io::Result<Answer> {
-        let answer = work.perform();
-        if let Ok(Answer::Count(count)) = &answer {
-            let count = u64::try_from(*count).unwrap_or(Self::UNKNOWN);
-            self.0.store(count, Ordering::Release);
+impl Left {
+    /// Does the work; its answer is left here if it reaches nobody.
+    pub(crate) fn perform(self, work: Work) -> Ended {
+        Ended {
+            result: Some(work.perform()),
+            left: self,
         }
-        answer
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of work, on its way to the loop.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    result: Option<io::Result<Answer>>,
+    left: Left,
+}
+
+impl Ended {
+    /// What came of the work.
+    pub(crate) fn into_result(mut self) -> io::Result<Answer> {
+        self.result.take().unwrap_or(Ok(Answer::Nothing))
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // A file that nobody gets is closed, and an error is nobody's.
+        if let Some(Ok(answer)) = self.result.take()
+            && !matches!(answer, Answer::File(..) | Answer::Failed(..))
+        {
+            *self.left.slot() = Some(answer);
+        }
     }
 }
 
@@ -47,7 +71,9 @@ enum Heeded {
 #[derive(Debug)]
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,
-    count: Count,
+    /// What a ring, or a thread of an executor, has written.
+    note: Note,
+    left: Left,
     heeded: Option<Heeded>,
 }
 
@@ -55,7 +81,8 @@ impl Request {
     pub(super) fn new(work: Work) -> Self {
         Self {
             work: Mutex::new(Some(work)),
-            count: Count(Arc::new(AtomicU64::new(Count::UNKNOWN))),
+            note: Note::default(),
+            left: Left::default(),
             heeded: None,
         }
     }
@@ -76,9 +103,18 @@ impl Request {
         }
     }
 
-    /// Where a thread that does the work notes how much went through.
-    pub(crate) fn count(&self) -> Count {
-        self.count.clone()
+    /// Where a ring that does the work notes how much went through.
+    pub(crate) const fn note(&self) -> &Note {
+        &self.note
+    }
+
+    /// Where a thread that does the work leaves what nobody is told of.
+    pub(crate) fn left(&self) -> Left {
+        self.left.clone()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The work, once.
@@ -86,29 +122,36 @@ impl Request {
     /// # Errors
     /// `RuntimeError` if somebody has taken it.
     pub(crate) fn take(&self) -> PyResult<Work> {
-        let work = self
-            .work
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let work = self.slot().take();
         work.ok_or_else(|| PyRuntimeError::new_err("the request was performed already"))
     }
 }
 
 #[pymethods]
 impl Request {
-    /// Whether a thread may do the work yet, or is at it.
-    fn is_on_thread(&self) -> bool {
-        let is_shared = Arc::strong_count(&self.count.0) > 1;
-        // What a thread has noted before it let its share go is seen from here on.
+    /// Whether a thread or a ring may do the work yet, or is at it, after its loop was closed. Who has not begun it by
+    /// now never does.
+    fn is_under_way(&self) -> bool {
+        let unbegun = self.slot().take();
+        drop(unbegun);
+        let is_shared = self.note.is_shared() || Arc::strong_count(&self.left.0) > 1;
+        // What was left before a share was let go is seen from here on.
         fence(Ordering::Acquire);
         is_shared
     }
 
-    /// How many bytes went through, if a thread has done the work; for those whose loop was closed meanwhile.
-    fn count_known(&self) -> Option<u64> {
-        let count = self.count.0.load(Ordering::Acquire);
-        (count != Count::UNKNOWN).then_some(count)
+    /// What came of the work, if the loop was closed before it heard of that, and it is known.
+    fn take_left<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let answer = self.left.slot().take();
+        match answer {
+            None => {
+                let count = self.note.get();
+                count
+                    .map(|count| Ok(PyInt::new(py, count).into_any()))
+                    .transpose()
+            }
+            Some(answer) => answer.into_object(py).map(Some),
+        }
     }
 
     /// Has the work end with the piece that it is at, if it is done in pieces; whether it surely changes nothing any more.
@@ -125,10 +168,17 @@ impl Request {
 
     /// Does the work on this thread, while others may run Python.
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // Before the work is taken: who looks meanwhile sees one or the other.
+        let note = self.note.clone();
         let work = self.take()?.ready(py)?;
         let _held = work.held();
-        match py.detach(|| self.count.perform(work)) {
-            Ok(answer) => answer.into_object(py),
+        match py.detach(|| work.perform()) {
+            Ok(answer) => {
+                if let Answer::Count(count) = &answer {
+                    note.set(*count);
+                }
+                answer.into_object(py)
+            }
             Err(error) => Err(os_error(py, &error)),
         }
     }

@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cloverleaf::Op;
 use cloverleaf::fs::{Copied, copy_stretch, length_at_once, may_ask, read_full, write_full};
 use cloverleaf::limits::{
     AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES, THREAD_WRITE_BYTES,
 };
+use cloverleaf::{Note, Op};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use rustix::fs::{CWD, Mode, OFlags, SeekFrom};
@@ -182,7 +182,7 @@ impl Work {
     ///
     /// # Errors
     /// Gives back what cannot, or what goes better without the copy that an operation costs.
-    pub(crate) fn into_op(self) -> Result<Op, Self> {
+    pub(crate) fn into_op(self, note: &Note) -> Result<Op, Self> {
         match self {
             Self::Read {
                 fd,
@@ -215,6 +215,7 @@ impl Work {
                     buffer,
                     start,
                     offset,
+                    note: Some(note.clone()),
                 })
             }
             Self::Sync {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use rustix::io::{pread, pwrite};
 
@@ -30,12 +31,48 @@ pub enum Op {
         start: usize,
         /// Where in the file, in bytes.
         offset: u64,
+        /// Where the driver notes how much went through, also when it is closed and reports no end any more.
+        note: Option<Note>,
     },
     /// Brings what was written to the disk (`fsync(2)`).
     Sync {
         /// The file.
         fd: Arc<OwnedFd>,
     },
+}
+
+/// How many bytes went through, for those whom nobody tells any more. Whoever may still set it has a share in it.
+#[derive(Debug, Clone)]
+pub struct Note(Arc<AtomicU64>);
+
+impl Note {
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Notes how many bytes went through.
+    pub fn set(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(Self::UNKNOWN);
+        self.0.store(count, Ordering::Release);
+    }
+
+    /// How many bytes went through, if that is known.
+    pub fn get(&self) -> Option<u64> {
+        let count = self.0.load(Ordering::Acquire);
+        (count != Self::UNKNOWN).then_some(count)
+    }
+
+    /// Whether somebody else may still set it.
+    pub fn is_shared(&self) -> bool {
+        let is_shared = Arc::strong_count(&self.0) > 1;
+        // What was noted before a share was let go is seen from here on.
+        fence(Ordering::Acquire);
+        is_shared
+    }
+}
+
+impl Default for Note {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(Self::UNKNOWN)))
+    }
 }
 
 /// The end of an operation: what it owned, and how many bytes went through or why not.
@@ -62,6 +99,7 @@ impl Op {
                 buffer,
                 start,
                 offset,
+                ..
             } => pwrite(&*fd, buffer.get(*start..).unwrap_or_default(), *offset),
             Self::Sync { fd } => rustix::fs::fsync(&*fd).map(|()| 0),
         };

@@ -39,12 +39,25 @@ impl Ask for InFlight {
                 buffer,
                 start,
                 offset,
+                ..
             } => Request::Write {
                 fd: (**fd).as_fd(),
                 buffer: buffer.get(*start..).unwrap_or_default(),
                 offset: *offset,
             },
             Op::Sync { fd } => Request::Sync { fd: (**fd).as_fd() },
+        }
+    }
+
+    fn note(&self, result: &Result<usize, Errno>) {
+        if let (
+            Op::Write {
+                note: Some(note), ..
+            },
+            Ok(count),
+        ) = (&self.op, result)
+        {
+            note.set(*count);
         }
     }
 }

@@ -219,6 +219,7 @@ impl File {
                 buffer: bytes,
                 start: 0,
                 offset: offset + head.len() as u64,
+                note: None,
             };
             let (op, result) = self.operate(op).await;
             let tail = match op {

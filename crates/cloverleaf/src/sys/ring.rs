@@ -46,6 +46,9 @@ pub(crate) enum Request<'a> {
 pub(crate) trait Ask: Send + 'static {
     /// The request; asked for again if the kernel drops it unanswered.
     fn request(&mut self) -> Request<'_>;
+
+    /// Hears of the answer before anybody else does, and also when nobody else will.
+    fn note(&self, _result: &Result<usize, Errno>) {}
 }
 
 /// The name of what nobody waits for: cancellations, whose targets give the answer.
@@ -303,6 +306,7 @@ impl<T: Ask> Ring<T> {
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
+        value.note(&result);
         Some((*value, result))
     }
 
