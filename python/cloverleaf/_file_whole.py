@@ -77,9 +77,10 @@ async def write_whole(path: Any, mode: str, content: bytes | str) -> None:
         raise
     if lost is not None:
         error, was_open = lost
-        if not was_open:
-            error = OSError(error.errno, error.strerror, path)
-        raise error
+        try:
+            raise error if was_open else OSError(error.errno, error.strerror, path)
+        finally:
+            del error, lost  # what is raised leads here, and here is the content
 
 
 def _forget(_lost: object) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,26 @@ async def test_what_cannot_be_written_raises_what_open_raises(
         assert said(found.value) == said(expected.value)
 
 
+@pytest.mark.parametrize("path", ["missing/file", "/dev/full"])
+async def test_what_could_not_be_written_is_not_kept(loop: Loop, tmp_path: Path, path: str) -> None:
+    class Mark:
+        """Stands for all that the caller of a write has."""
+
+    async def fail(write: Any, content: Any) -> weakref.ref[Mark]:
+        mark = Mark()
+        with contextlib.suppress(OSError):
+            await write(tmp_path / path, content)
+        return weakref.ref(mark)
+
+    gc.disable()
+    try:
+        for write, content in ((files.write_bytes, b"x"), (files.write_text, "x")):
+            mark = await fail(write, content)
+            await until(lambda mark=mark: mark() is None)  # type: ignore[misc]
+    finally:
+        gc.enable()
+
+
 def test_what_does_not_fit_is_as_far_as_opens(program: Program, tmp_path: Path) -> None:
     # In a process of its own, whose files may be no longer than that.
     printed = program.output(
@@ -65,7 +88,7 @@ def test_what_does_not_fit_is_as_far_as_opens(program: Program, tmp_path: Path) 
 import os, resource
 from cloverleaf import files
 folder = {str(tmp_path)!r} + "/"
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_123, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_123, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 async def main():
     for write, content in ((files.write_bytes, b"x" * 200_000), (files.write_text, "x" * 200_000)):
         try:

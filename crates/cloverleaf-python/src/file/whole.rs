@@ -28,14 +28,24 @@ impl Course {
     const WAITING: u8 = 0;
     const CHANGING: u8 = 1;
     const GIVEN_UP: u8 = 2;
+    /// Given up when it had begun to change the file.
+    const GIVEN_UP_AMID: u8 = 3;
 
     /// Ends it with the call that it is at; whether it changes nothing any more.
     pub(super) fn give_up(&self) -> bool {
-        self.0.swap(Self::GIVEN_UP, Ordering::AcqRel) != Self::CHANGING
+        let before = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                Some(match now {
+                    Self::CHANGING | Self::GIVEN_UP_AMID => Self::GIVEN_UP_AMID,
+                    _ => Self::GIVEN_UP,
+                })
+            });
+        !matches!(before, Ok(Self::CHANGING | Self::GIVEN_UP_AMID))
     }
 
     fn is_given_up(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::GIVEN_UP
+        self.0.load(Ordering::Acquire) >= Self::GIVEN_UP
     }
 
     /// Whether to begin to change the file: not if it was given up.
@@ -90,10 +100,10 @@ impl Whole {
 
     /// Whether opening waits for nobody but the disk, or the server.
     fn is_regular_or_missing(&self) -> bool {
-        match stat(&self.path) {
-            Ok(found) => FileType::from_raw_mode(found.st_mode) == FileType::RegularFile,
-            Err(error) => error == Errno::NOENT,
-        }
+        // Where nothing is to be seen, opening fails soon, or makes the file.
+        stat(&self.path).map_or(true, |found| {
+            FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+        })
     }
 
     fn fill(&self, fd: &OwnedFd) -> io::Result<()> {
@@ -154,5 +164,6 @@ mod tests {
         assert!(!course.is_given_up());
         assert!(!course.give_up());
         assert!(course.is_given_up());
+        assert!(!course.give_up());
     }
 }
