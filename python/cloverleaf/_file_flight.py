@@ -203,10 +203,10 @@ class Flight:
         self._has_ended = has_ended
         return await landing.waiter
 
-    async def take_over(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
-        """Land what a thread has read of a stream for a closed loop; tell whether it has.
+    async def carry_on(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> None:
+        """Land what a thread has read of a stream for a closed loop; else carry out the request.
 
-        If not, the request is next. A stream brings each byte only once.
+        A stream brings each byte only once.
         """
         if self.reading is not None and self.reading[1] == os.getpid():
             self.loop, before = asyncio.get_running_loop(), self.reading[0]
@@ -214,9 +214,9 @@ class Flight:
                 await asyncio.sleep(_LOOK_SECONDS)
             if (left := before.take_left()) is not None:
                 land(left)
-                return True
+                return
         self.reading = request, os.getpid()
-        return False
+        await self.carry_out(request, land)
 
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
         """Whether a request has ended that changes the file; what came of it is landed if known."""

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import PurePath
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 from . import _cloverleaf
 from ._file_flight import perform
@@ -27,6 +27,11 @@ _AT_ONCE_BETWEEN_PAUSES = 8
 _PATHS: tuple[type[Any], ...] = (str, bytes, PurePath)
 
 _at_once = itertools.count(1)
+
+
+def is_plain(path: Any) -> TypeGuard[str | bytes | PurePath]:
+    """Whether it is a path whose spelling may be asked for, and no descriptor."""
+    return isinstance(path, _PATHS)
 
 
 async def let_others_run() -> None:
@@ -52,7 +57,7 @@ def seen_at_once(
     elsewhere = on_thread(function)
 
     async def seen_at_once(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        if len(args) == 1 and not kwargs and isinstance(path := args[0], _PATHS):
+        if len(args) == 1 and not kwargs and is_plain(path := args[0]):
             found = _cloverleaf.stat_at_once(_encoded(path) or b"", follows)
             if found is not None:
                 await let_others_run()
@@ -74,7 +79,7 @@ def changed_natively(
     folders = (-1,) * count
 
     async def changed_natively(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        if kwargs or len(args) != count or not all(isinstance(path, _PATHS) for path in args):
+        if kwargs or len(args) != count or not all(map(is_plain, args)):
             return await elsewhere(*args, **kwargs)
         paths: list[Any] = [os.fspath(path) for path in args]  # type: ignore[call-overload]
         encoded = [_encoded(path) for path in paths]
@@ -110,7 +115,7 @@ def _like(made: _T, function: Callable[..., Any], how: str) -> _T:
 
 async def status_of(path: Any) -> os.stat_result | None:
     """Return what `os.stat` says of a path; None where it finds nothing."""
-    encoded = _encoded(path) if isinstance(path, _PATHS) else None
+    encoded = _encoded(path) if is_plain(path) else None
     if encoded is None:
         return await _status_elsewhere(path)
     found: os.stat_result | None = _cloverleaf.stat_at_once(encoded, True)

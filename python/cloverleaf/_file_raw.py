@@ -10,7 +10,6 @@ The position is the file's own: it counts what has reached the stack, so no oper
 given up moves it.
 """
 
-import functools
 import io
 import operator
 import os
@@ -331,10 +330,9 @@ class RawFile(Left, io.RawIOBase):
         """Wait for the next bytes, about `size` of them, which the stack will find at hand."""
         if self._fetched is None:
             offset = self.position if self.is_seekable else None
-            land = functools.partial(self._land_fetched, offset)
             request = self.native._reading(max(size, 1), offset)
-            if offset is not None or not await self.take_over(request, land):
-                await self.carry_out(request, land)
+            read = self.carry_on if offset is None else self.carry_out
+            await read(request, lambda data: self._land_fetched(offset, data))
 
     async def ask_where(self, offset: int, whence: int) -> None:
         """Have a thread find out where a seek leads that depends on the length."""

@@ -7,26 +7,17 @@ as that of a FIFO that nobody reads, is not waited for, and nothing is written b
 import locale
 import os
 import sys
-from pathlib import PurePath
 from typing import Any
 
 from . import _cloverleaf
 from ._file_flight import Flight
 from ._file_open import Request
 
-# Paths that are plain: others, and descriptors, `open` sees to.
-_PATHS: tuple[type[Any], ...] = (str, bytes, PurePath)
-
 # The default error handling; others may run code of the program's.
 _STRICT = (None, "strict")
 
 # What becomes of a line's end in a text.
 _NEWLINES = {None: os.linesep, "": "\n", "\n": "\n", "\r": "\r", "\r\n": "\r\n"}
-
-
-def is_plain(path: Any) -> bool:
-    """Whether a path is one of those that can be written here."""
-    return isinstance(path, _PATHS)
 
 
 def utf8_of(

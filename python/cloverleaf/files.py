@@ -16,9 +16,16 @@ from typing import Any
 from . import _cloverleaf
 from ._file_binary import BinaryFile
 from ._file_open import open  # noqa: A004  # it is ours
-from ._file_paths import changed_natively, let_others_run, on_thread, seen_at_once, status_of
+from ._file_paths import (
+    changed_natively,
+    is_plain,
+    let_others_run,
+    on_thread,
+    seen_at_once,
+    status_of,
+)
 from ._file_text import TextFile
-from ._file_whole import is_plain, utf8_of, write_whole
+from ._file_whole import utf8_of, write_whole
 
 __all__ = [
     "BinaryFile",
