@@ -95,13 +95,17 @@ stage_rust() {
     fi
     step 'cargo test, no ring' limited "$PRIMARY" tools/refuse_io_uring.py \
         cargo test -p cloverleaf --test ring --test driver_contract
+    # Its parts that call nothing of Python's, which is not linked; its folder is its own, for the other flags.
+    step "the binding's unit tests" limited env CARGO_TARGET_DIR="$ROOT/target/binding" \
+        RUSTFLAGS='-C relro-level=partial -C link-args=-Wl,-z,lazy,--unresolved-symbols=ignore-all' \
+        cargo test -p cloverleaf-python --lib
     step 'doc examples' limited cargo test --workspace "${NOT_THE_BINDING[@]}" --doc
     # Optimised, since loom runs a test many thousand times; not linked as a release is.
     step 'loom models' limited env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$ROOT/target/loom" \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo test -p cloverleaf --release --test loom_injector --test loom_guard
 }
-# The binding has no main program to run its tests in but Python: tests/ has them. The floor has none.
+# The binding has no main program to run all of it in but Python: tests/ has most of its tests. The floor has none.
 NOT_THE_BINDING=(--exclude cloverleaf-python --exclude cloverleaf-floor)
 
 stage_python() {
