@@ -262,6 +262,21 @@ async def test_what_the_peer_sent_before_it_closed_is_received(loop: Loop) -> No
         assert ours.calls[-2:] == ["eof_received", "connection_lost"]
 
 
+async def test_messages_of_a_size_come_whole_once_the_size_is_known(loop: Loop) -> None:
+    sizes: list[int] = []
+
+    class Sizes(Recorder):
+        def data_received(self, data: bytes) -> None:
+            sizes.append(len(data))
+            super().data_received(data)
+
+    async with linked(loop, Sizes) as (ours, peer):
+        for size in [5000, *[16_384] * 20]:  # the second fills the room of the first, twice
+            peer.sendall(bytes(size))
+            await ours.received(size)
+    assert sizes[-19:] == [16_384] * 19
+
+
 async def test_data_that_came_with_the_connection_follows_connection_made(loop: Loop) -> None:
     ours, theirs = tcp_pair()
     with theirs:

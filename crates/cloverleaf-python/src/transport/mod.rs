@@ -5,6 +5,7 @@ mod corked;
 mod datagram;
 mod early;
 mod endpoint;
+mod expected;
 mod extra;
 mod failure;
 mod flow;

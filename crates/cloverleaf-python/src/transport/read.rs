@@ -18,7 +18,6 @@ use super::kind::Kind;
 use super::state::Phase;
 use super::stream::StreamTransport;
 use super::{close, early, pipe, unpolled, write};
-use crate::allocator::largest_direct_read;
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -102,7 +101,7 @@ struct Reading {
     kind: Kind,
     context: Owned,
     is_buffered: bool,
-    last_read: usize,
+    room: usize,
     has_early: bool,
 }
 
@@ -118,7 +117,7 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             kind: stream.kind,
             context,
             is_buffered: stream.is_buffered,
-            last_read: stream.last_read as usize,
+            room: stream.expected.room(),
             has_early: stream.early.is_some(),
         })
     });
@@ -132,24 +131,9 @@ fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         if reading.is_buffered {
             read_into_protocol(slf, this, reading.kind)
         } else {
-            read_bytes(slf, this, reading.kind, reading.last_read)
+            read_bytes(slf, this, reading.kind, reading.room)
         }
     })
-}
-
-/// How much to ask for straight into a `bytes`; zero means to go through the loop's buffer.
-fn room_for(last_read: usize) -> usize {
-    let largest = largest_direct_read();
-    let is_primed = largest == limits::LARGEST_DIRECT_READ_BYTES;
-    if last_read < limits::DIRECT_READ_BYTES {
-        0
-    } else if last_read <= largest {
-        last_read.next_power_of_two()
-    } else if is_primed {
-        largest
-    } else {
-        0
-    }
 }
 
 fn receive<'py>(
@@ -157,9 +141,8 @@ fn receive<'py>(
     this: &StreamTransport,
     kind: Kind,
     fd: BorrowedFd<'_>,
-    last_read: usize,
+    room: usize,
 ) -> PyResult<Result<Bound<'py, PyBytes>, Errno>> {
-    let room = room_for(last_read);
     if room > 0 {
         let direct = recv_into_bytes(py, fd, room, |fd, buffer| {
             kind.receive(fd, buffer).map(|(filled, _)| filled.len())
@@ -179,7 +162,7 @@ fn read_bytes(
     slf: &Bound<'_, PyAny>,
     this: &StreamTransport,
     kind: Kind,
-    last_read: usize,
+    room: usize,
 ) -> PyResult<()> {
     let py = slf.py();
     // The descriptor stays open: only this thread, which is busy here, closes it.
@@ -187,13 +170,16 @@ fn read_bytes(
     if fd < 0 {
         return Ok(());
     }
-    let received = match early {
-        None => match receive(py, this, kind, borrow_fd(fd), last_read) {
-            Ok(received) => received,
+    let (received, room) = match early {
+        None => match receive(py, this, kind, borrow_fd(fd), room) {
+            Ok(received) => (received, room),
             Err(error) => return close::break_off(slf, error, Kind::read_failed),
         },
-        Some(Early::Data(data)) => Ok(data.into_bound(py).cast_into::<PyBytes>()?),
-        Some(Early::Failed(errno)) => Err(errno),
+        Some(Early::Data(data)) => {
+            let data = data.into_bound(py).cast_into::<PyBytes>()?;
+            (Ok(data), limits::ROOM_BYTES)
+        }
+        Some(Early::Failed(errno)) => (Err(errno), 0),
     };
     let data = match received {
         Ok(data) => data,
@@ -202,10 +188,10 @@ fn read_bytes(
             return close::fatal_error(slf, errno_error(py, errno), kind.read_failed());
         }
     };
-    deliver(slf, this, &data)
+    deliver(slf, this, &data, room)
 }
 
-/// Hands bytes to the protocol, none of which mean the end.
+/// Hands bytes to the protocol, none of which mean the end, and learns how much there was for that room.
 ///
 /// # Errors
 /// What no handler may have, and for a pipe, whose connection such a failure does not end, what the protocol raises.
@@ -213,6 +199,7 @@ pub(super) fn deliver(
     slf: &Bound<'_, PyAny>,
     this: &StreamTransport,
     data: &Bound<'_, PyBytes>,
+    room: usize,
 ) -> PyResult<()> {
     let py = slf.py();
     let count = data.as_bytes().len();
@@ -220,10 +207,7 @@ pub(super) fn deliver(
         return end_of_file(slf, this);
     }
     let (kind, protocol) = this.with(|stream| {
-        // What fills its room was cut to it: the next one gets twice as much.
-        let filled = count == room_for(stream.last_read as usize) || count == limits::ROOM_BYTES;
-        let next = if filled { 2 * count } else { count };
-        stream.last_read = u32::try_from(next).unwrap_or(u32::MAX);
+        stream.expected.note(count, room);
         stream.large_reads = if count < limits::ROOM_BYTES {
             stream.large_reads.saturating_sub(1)
         } else {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::corked::Pieces;
 use super::early::Early;
 use super::endpoint::{Endpoint, Peer};
+use super::expected::Expected;
 use super::flow::Limits;
 use super::kind::Kind;
 use super::sendfile::Sending;
@@ -59,8 +60,8 @@ pub(super) struct Stream {
     pub(super) has_own_context: bool,
     /// So many reads more are not made together with others', as one of the last was large.
     pub(super) large_reads: u8,
-    /// The size of the last receive, from which the next one's room is guessed.
-    pub(super) last_read: u32,
+    /// From which the next receive's room is guessed.
+    pub(super) expected: Expected,
     pub(super) protocol: Option<Owned>,
     pub(super) read_context: Option<Owned>,
     pub(super) endpoint: Endpoint,
@@ -140,7 +141,7 @@ impl Stream {
             protocol_paused: false,
             lost_writes: 0,
             early: None,
-            last_read: 0,
+            expected: Expected::default(),
             has_own_context: company.context.is_some(),
             read_context: company
                 .context

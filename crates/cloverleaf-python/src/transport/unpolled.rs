@@ -157,7 +157,7 @@ fn hand_over(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: Chunk) -> Py
                 "Fatal error: protocol.buffer_updated() call failed.",
             ),
         },
-        Ok(chunk) => read::deliver(slf, this, &bytes_from(py, &chunk)?),
+        Ok(chunk) => read::deliver(slf, this, &bytes_from(py, &chunk)?, 0),
     })
 }
 
