@@ -253,13 +253,20 @@ pub const RING_GRACE_MS: u64 = 100;
 /// Enough for name lookups to overlap; each is started only when all others are busy.
 pub const BLOCKING_THREADS: usize = 8;
 
-/// Threads that the binding starts at most to wait for children, one each, where the kernel gives no pidfd.
+/// Threads that the binding starts at most to look up names.
 ///
-/// Each does nothing but sleep in the kernel, and a child beyond these is reaped when another one has ended.
+/// Each waits for a server, so processors are no measure; it is the most that asyncio's default executor has. A server
+/// that does not answer keeps one for half a minute.
+pub const LOOKUP_THREADS: usize = 32;
+
+/// Threads that the binding starts at most for waits that may never end, one each: for the other end of a pipe, a
+/// terminal, and for a child where the kernel gives no pidfd.
+///
+/// Each does nothing but sleep in the kernel; what is beyond these begins when another one has ended.
 pub const WAITING_THREADS: usize = 1024;
 
-/// Seconds after which an idle thread of a blocking pool ends.
-pub const BLOCKING_IDLE_SECS: u64 = 10;
+/// For how long a thread of a blocking pool stays without work.
+pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 
 /// Bytes of a write that must wait from which on it is kept where it is, if it can never change, instead of copied.
 ///

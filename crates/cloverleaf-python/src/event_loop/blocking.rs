@@ -13,6 +13,17 @@ use pyo3::prelude::*;
 use super::Loop;
 use crate::job::{Internal, Job};
 
+/// What a call may wait for, and so which other calls it may keep waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// A disk.
+    Disk,
+    /// Whoever knows a name.
+    NameServer,
+    /// Somebody who may never come.
+    ForEver,
+}
+
 impl Loop {
     /// Makes a call on a thread, and tells the source after it.
     ///
@@ -38,19 +49,25 @@ impl Loop {
         self.run_on(&self.waiting, source, call)
     }
 
-    /// Makes a call on a thread, and has `settle` give its answer to whoever waits, on the loop's own.
+    /// Makes a call on a thread of this kind, and has `settle` give its answer to whoever waits, on the loop's own.
     ///
     /// # Errors
     /// As for [`run_blocking`](Self::run_blocking).
     pub(super) fn answer_from_thread<R: Send + 'static>(
         &self,
+        wait: Wait,
         waiter: &Bound<'_, PyAny>,
         call: impl FnOnce() -> R + Send + 'static,
         settle: fn(&Bound<'_, PyAny>, R) -> PyResult<()>,
     ) -> PyResult<()> {
         let injector = Arc::clone(&self.injector);
         let target = waiter.clone().unbind();
-        let submitted = self.pool.submit(move || {
+        let pool = match wait {
+            Wait::Disk => &self.pool,
+            Wait::NameServer => &self.lookups,
+            Wait::ForEver => &self.waiting,
+        };
+        let submitted = pool.submit(move || {
             let answer = call();
             let job = Job::internal(Internal::Call(Box::new(move |py| {
                 settle(&target.into_bound(py), answer)

@@ -30,7 +30,6 @@ pub(crate) use schedule::{has_own_methods, is_plain, queue_callback};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use cloverleaf::{BlockingPool, InUse, Injector, limits};
 use pyo3::exceptions::PyRuntimeError;
@@ -54,8 +53,12 @@ use crate::transport::{Company, Correspondents, make_read_pipe, make_write_pipe}
 pub(crate) struct Loop {
     cell: OwnerCell<LoopState>,
     injector: Arc<Injector<Job>>,
+    /// Threads for files, whose calls end when the disk has answered.
     pool: BlockingPool,
-    /// Threads that each wait for one child, where the kernel has no other way.
+    /// Threads for names, whose servers may take long to answer, or not answer.
+    lookups: BlockingPool,
+    /// Threads that each wait for somebody else, who may never come: a child to end where the kernel has no other way, the
+    /// other end of a pipe, a terminal's user.
     waiting: BlockingPool,
     onlookers: Onlookers,
     closed: AtomicBool,
@@ -117,10 +120,8 @@ impl Loop {
             cell: OwnerCell::new(state),
             injector,
             pool: BlockingPool::new(),
-            waiting: BlockingPool::with_limits(
-                limits::WAITING_THREADS,
-                Duration::from_secs(limits::BLOCKING_IDLE_SECS),
-            ),
+            lookups: BlockingPool::with_limits(limits::LOOKUP_THREADS, limits::BLOCKING_IDLE),
+            waiting: BlockingPool::with_limits(limits::WAITING_THREADS, limits::BLOCKING_IDLE),
             onlookers: Onlookers::default(),
             closed: AtomicBool::new(false),
             thread: AtomicU64::new(0),
@@ -219,6 +220,7 @@ impl Loop {
         // Waits a moment for threads that are about to end.
         py.detach(|| {
             self.pool.close();
+            self.lookups.close();
             self.waiting.close();
         });
         Ok(())

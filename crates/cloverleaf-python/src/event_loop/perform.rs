@@ -9,6 +9,7 @@ use cloverleaf::{Completion, InUse, Interest, Note};
 use pyo3::prelude::*;
 
 use super::Loop;
+use super::blocking::Wait;
 use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::Owned;
@@ -85,8 +86,14 @@ fn not_served(_waiter: &Bound<'_, PyAny>, _interest: Interest) -> PyResult<()> {
 /// Has a thread do the work.
 fn on_thread(this: &Loop, waiter: &Bound<'_, PyAny>, work: Work, left: Left) -> PyResult<()> {
     let held = work.held();
+    let wait = if work.may_never_end() {
+        Wait::ForEver
+    } else {
+        Wait::Disk
+    };
     // The work drops its share first, so the last one is dropped with Python.
     this.answer_from_thread(
+        wait,
         waiter,
         move || (left.perform(work), held),
         |waiter, (ended, _held)| settle(waiter, ended.into_result()),

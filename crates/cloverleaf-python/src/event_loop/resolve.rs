@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
+use super::blocking::Wait;
 use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::{Arguments, Method, Once, Owned, raw_fastcall};
@@ -135,7 +136,7 @@ pub(super) fn getaddrinfo<'py>(
         future::set_result(&waiter, addresses(py, found)?.as_any())?;
         return Ok(waiter);
     }
-    this.answer_from_thread(&waiter, move || query.resolve(), settle)?;
+    this.answer_from_thread(Wait::NameServer, &waiter, move || query.resolve(), settle)?;
     Ok(waiter)
 }
 

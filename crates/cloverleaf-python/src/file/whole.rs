@@ -70,6 +70,11 @@ impl Whole {
     /// The mode of a file that is made, before the mask, as that of `open()`.
     const MODE: u32 = 0o666;
 
+    /// Where it is to be written.
+    pub(super) const fn path(&self) -> &CString {
+        &self.path
+    }
+
     /// What is to be written.
     pub(super) const fn content(&self) -> &Arc<Content> {
         &self.content

@@ -1,20 +1,25 @@
 //! What a thread does for a file, without Python.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cloverleaf::fs::{Copied, copy_stretch, length_at_once, may_ask, read_full, write_full};
+use cloverleaf::fs::{
+    Copied, copy_stretch, known_at_once, length_at_once, look_at_once, may_ask, read_full,
+    write_full,
+};
 use cloverleaf::limits::{
     AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES, THREAD_WRITE_BYTES,
 };
 use cloverleaf::{Note, Op};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-use rustix::fs::{CWD, Mode, OFlags, SeekFrom};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::base::{self, FileBase};
@@ -158,6 +163,24 @@ impl Work {
         }
     }
 
+    /// Whether it may wait for somebody else than a disk or a server: for the other end of a pipe, or a terminal.
+    pub(crate) fn may_never_end(&self) -> bool {
+        match self {
+            Self::Open { path, .. } => is_stream_at(path),
+            Self::Whole(whole) => is_stream_at(whole.path()),
+            Self::Read {
+                fd, offset: None, ..
+            }
+            | Self::Fill {
+                fd, offset: None, ..
+            }
+            | Self::Write {
+                fd, offset: None, ..
+            } => known_at_once(fd.as_fd()).is_ok_and(|known| is_stream(known.mode)),
+            _ => false,
+        }
+    }
+
     /// The work with all that only a thread with Python can give it.
     ///
     /// # Errors
@@ -284,6 +307,22 @@ impl Work {
             Self::Close { fd } => base::close(fd).map(|()| Answer::Nothing),
         }
     }
+}
+
+/// Whether the path is known to lead to what may wait for its other end when it is opened. One that the kernel has not at
+/// hand most likely leads to a file.
+fn is_stream_at(path: &CString) -> bool {
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    look_at_once(path, true)
+        .and_then(|found| known_at_once(found.as_fd()).ok())
+        .is_some_and(|known| is_stream(known.mode))
+}
+
+fn is_stream(mode: u32) -> bool {
+    !matches!(
+        FileType::from_raw_mode(mode),
+        FileType::RegularFile | FileType::Directory | FileType::BlockDevice
+    )
 }
 
 /// Opens a file, for this program alone.

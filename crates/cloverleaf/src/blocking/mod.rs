@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use self::threads::Shared;
 use crate::error::{Error, Result, ignore};
-use crate::limits::{BLOCKING_GRACE_MS, BLOCKING_IDLE_SECS, BLOCKING_THREADS};
+use crate::limits::{BLOCKING_GRACE_MS, BLOCKING_IDLE, BLOCKING_THREADS};
 use crate::sys::forks;
 
 /// Threads that run closures, each of which may block.
@@ -47,7 +47,7 @@ impl Default for BlockingPool {
 impl BlockingPool {
     /// A pool with no thread yet, and the bounds of [`limits`](crate::limits).
     pub fn new() -> Self {
-        Self::with_limits(BLOCKING_THREADS, Duration::from_secs(BLOCKING_IDLE_SECS))
+        Self::with_limits(BLOCKING_THREADS, BLOCKING_IDLE)
     }
 
     /// A pool of at most `max_threads` threads (at least one), each of which ends after `idle_for` without work.
