@@ -72,7 +72,7 @@ pub(crate) trait Coroutine: Native {
     fn name(&self) -> &'static str;
 
     /// How far it has come.
-    fn progress(&self) -> Progress;
+    fn progress(&self, py: Python<'_>) -> Progress;
 
     /// What it waits for, if it does.
     ///
@@ -84,7 +84,7 @@ pub(crate) trait Coroutine: Native {
     ///
     /// # Errors
     /// [`Progress::refusal`].
-    fn run(&self) -> PyResult<Turn<Self::From>>;
+    fn run(&self, py: Python<'_>) -> PyResult<Turn<Self::From>>;
 
     /// Takes a step of its own. Before one that waits it has noted for what; the end is noted for it.
     ///
@@ -93,10 +93,10 @@ pub(crate) trait Coroutine: Native {
     fn step(&self, py: Python<'_>, from: Self::From) -> PyResult<Step>;
 
     /// Notes that a coroutine of Python's goes on with it.
-    fn note_handed(&self, coroutine: Owned);
+    fn note_handed(&self, py: Python<'_>, coroutine: Owned);
 
     /// Notes that it is over.
-    fn note_finished(&self);
+    fn note_finished(&self, py: Python<'_>);
 
     /// Undoes what waiting has done, as it goes no further.
     ///
@@ -129,9 +129,10 @@ fn of<'a, T: Coroutine>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
 /// # Errors
 /// What ends it.
 pub(crate) fn hand_on<T: Coroutine>(this: &T, coroutine: Bound<'_, PyAny>) -> PyResult<Step> {
+    let py = coroutine.py();
     let step = resume_other(&coroutine)?;
     if matches!(step, Step::Waits(_)) {
-        this.note_handed(coroutine.into());
+        this.note_handed(py, coroutine.into());
     }
     Ok(step)
 }
@@ -142,7 +143,7 @@ impl<T: Coroutine> Awaitable for T {
     }
 
     fn begin(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-        match of::<T>(slf)?.progress() {
+        match of::<T>(slf)?.progress(slf.py()) {
             Progress::Running | Progress::Suspended => Err(PyRuntimeError::new_err(
                 "coroutine is being awaited already",
             )),
@@ -155,12 +156,12 @@ impl<T: Coroutine> Awaitable for T {
     fn resume(slf: &Bound<'_, PyAny>) -> PyResult<Step> {
         let py = slf.py();
         let this = of::<T>(slf)?;
-        let stepped = match this.run()? {
+        let stepped = match this.run(py)? {
             Turn::Own(from) => this.step(py, from),
             Turn::Handed(coroutine) => hand_on(this, coroutine.into_bound(py)),
         };
         if !matches!(stepped, Ok(Step::Waits(_))) {
-            this.note_finished();
+            this.note_finished(py);
         }
         stepped
     }
@@ -169,7 +170,7 @@ impl<T: Coroutine> Awaitable for T {
 impl<T: Coroutine> Driven for T {
     fn send(slf: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Owned> {
         // The value is of no use to a coroutine that waits for futures.
-        if !value.is_none() && of::<T>(slf)?.progress() == Progress::Created {
+        if !value.is_none() && of::<T>(slf)?.progress(slf.py()) == Progress::Created {
             return Err(PyTypeError::new_err(
                 "can't send non-None value to a just-started coroutine",
             ));
@@ -184,19 +185,19 @@ impl<T: Coroutine> Driven for T {
         let py = slf.py();
         let thrown = Thrown::of(py, &args)?;
         let this = of::<T>(slf)?;
-        match this.run()? {
+        match this.run(py)? {
             Turn::Own(from) => {
                 let ended = this.end_by(py, from, thrown.exception());
-                this.note_finished();
+                this.note_finished(py);
                 Err(stopped_with(ended?, py))
             }
             Turn::Handed(coroutine) => {
                 let coroutine = coroutine.into_bound(py);
                 let awaited = thrown.throw_into(&coroutine);
                 if awaited.is_ok() {
-                    this.note_handed(coroutine.into());
+                    this.note_handed(py, coroutine.into());
                 } else {
-                    this.note_finished();
+                    this.note_finished(py);
                 }
                 awaited.map(Into::into)
             }
@@ -206,15 +207,15 @@ impl<T: Coroutine> Driven for T {
     fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         let py = slf.py();
         let this = of::<T>(slf)?;
-        if this.progress() != Progress::Finished {
-            let closed = match this.run()? {
+        if this.progress(py) != Progress::Finished {
+            let closed = match this.run(py)? {
                 Turn::Own(from) => this.give_up(py, from),
                 Turn::Handed(coroutine) => {
                     let coroutine = coroutine.into_bound(py);
                     coroutine.reach0(intern!(py, "close")).map(drop)
                 }
             };
-            this.note_finished();
+            this.note_finished(py);
             closed?;
         }
         Ok(py.None().into_bound(py).into())
@@ -242,13 +243,13 @@ fn is_suspended<T: Coroutine>(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn is_at<T: Coroutine>(slf: &Bound<'_, PyAny>, progress: Progress) -> PyResult<Owned> {
-    let is_there = of::<T>(slf)?.progress() == progress;
+    let is_there = of::<T>(slf)?.progress(slf.py()) == progress;
     Ok(PyBool::new(slf.py(), is_there).to_owned().into())
 }
 
 /// `cr_state`, which `inspect.getcoroutinestate` asks for from Python 3.15 on.
 fn state<T: Coroutine>(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let name = of::<T>(slf)?.progress().name();
+    let name = of::<T>(slf)?.progress(slf.py()).name();
     Ok(PyString::intern(slf.py(), name).into())
 }
 
@@ -275,10 +276,10 @@ pub(crate) fn prepare<T: Coroutine>(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Says, when a coroutine is dropped, that nobody has awaited it, if so: what its `Drop` calls.
+/// Says, when a coroutine is dropped that has come so far, that nobody has awaited it, if so: what its `Drop` calls.
 #[inline]
-pub(crate) fn dropped<T: Coroutine>(this: &T) {
-    if this.progress() == Progress::Created {
+pub(crate) fn dropped<T: Coroutine>(this: &T, progress: Progress) {
+    if progress == Progress::Created {
         Python::attach(|py| warn_unawaited(py, this.name()));
     }
 }

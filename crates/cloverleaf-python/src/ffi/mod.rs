@@ -9,6 +9,7 @@ mod once;
 
 mod arguments;
 mod attach;
+mod attached;
 mod audit;
 mod awaitable;
 mod bare;
@@ -53,6 +54,7 @@ pub(crate) use attach::{
     TAKE_TURNS, borrow_fd, detached, is_alone, is_ending, is_first_interpreter,
     is_main_interpreter, thread_ident,
 };
+pub(crate) use attached::{Access, AttachedCell};
 pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use bare::BareCall;

@@ -44,6 +44,17 @@ impl Pread {
         self.phase.store(phase, Ordering::Release);
     }
 
+    /// How far it has come.
+    #[inline]
+    fn came(&self) -> Progress {
+        match self.phase.load(Ordering::Acquire) {
+            CREATED => Progress::Created,
+            RUNNING => Progress::Running,
+            FINISHED => Progress::Finished,
+            _ => Progress::Suspended,
+        }
+    }
+
     /// No Python code may run, and no object be dropped, while this is held.
     fn rest(&self) -> MutexGuard<'_, Option<Owned>> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,13 +119,8 @@ impl Coroutine for Pread {
     }
 
     #[inline]
-    fn progress(&self) -> Progress {
-        match self.phase.load(Ordering::Acquire) {
-            CREATED => Progress::Created,
-            RUNNING => Progress::Running,
-            FINISHED => Progress::Finished,
-            _ => Progress::Suspended,
-        }
+    fn progress(&self, _py: Python<'_>) -> Progress {
+        self.came()
     }
 
     fn awaited(&self, py: Python<'_>) -> PyResult<Option<Owned>> {
@@ -122,7 +128,7 @@ impl Coroutine for Pread {
     }
 
     #[inline]
-    fn run(&self) -> PyResult<Turn<()>> {
+    fn run(&self, _py: Python<'_>) -> PyResult<Turn<()>> {
         match self.phase.swap(RUNNING, Ordering::AcqRel) {
             RUNNING => Err(Progress::Running.refusal()),
             FINISHED => {
@@ -146,13 +152,13 @@ impl Coroutine for Pread {
         }
     }
 
-    fn note_handed(&self, coroutine: Owned) {
+    fn note_handed(&self, _py: Python<'_>, coroutine: Owned) {
         *self.rest() = Some(coroutine);
         self.set(HANDED);
     }
 
     #[inline]
-    fn note_finished(&self) {
+    fn note_finished(&self, _py: Python<'_>) {
         self.set(FINISHED);
     }
 
@@ -164,7 +170,7 @@ impl Coroutine for Pread {
 
 impl Drop for Pread {
     fn drop(&mut self) {
-        dropped(self);
+        dropped(self, self.came());
     }
 }
 

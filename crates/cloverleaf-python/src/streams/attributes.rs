@@ -47,7 +47,7 @@ fn get<const NAME: usize>(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         return feed.buffer_shown(py);
     }
     let object = {
-        let known = feed.known();
+        let known = feed.known(py);
         match NAME {
             LIMIT => Some(known.limit_object.clone_ref(py)),
             LOOP => Some(known.event_loop.clone_ref(py)),
@@ -99,7 +99,7 @@ fn set<const NAME: usize>(
     match NAME {
         EOF | PAUSED => {
             let is_true = value.is_truthy()?;
-            let mut known = feed.known();
+            let mut known = feed.known(py);
             match NAME {
                 EOF => known.eof = is_true,
                 _ => known.paused = is_true,
@@ -108,24 +108,24 @@ fn set<const NAME: usize>(
         LIMIT => {
             let limit = value.extract().ok();
             let object = {
-                let mut known = feed.known();
+                let mut known = feed.known(py);
                 known.limit = limit;
                 std::mem::replace(&mut known.limit_object, value.clone().into())
             };
             drop(object);
         }
         LOOP => {
-            let old = std::mem::replace(&mut feed.known().event_loop, value.clone().into());
+            let old = std::mem::replace(&mut feed.known(py).event_loop, value.clone().into());
             drop(old);
         }
         BUFFER => {
-            let old = feed.known().set_buffer(buffer_of(value));
+            let old = feed.known(py).set_buffer(buffer_of(value));
             drop(old);
         }
         _ => {
             let new = (!value.is_none()).then(|| Owned::from(value.clone()));
             let old = {
-                let mut known = feed.known();
+                let mut known = feed.known(py);
                 std::mem::replace(place::<NAME>(&mut known), new)
             };
             drop(old);
@@ -185,7 +185,7 @@ pub(super) fn give_back_attributes(reader: &Bound<'_, PyAny>) -> PyResult<()> {
     let all = attributes_of(reader)?;
     if let Some(feed) = Feed::of(&object) {
         // A read that waits hands over to asyncio's own when it goes on.
-        feed.known().limit = None;
+        feed.known(reader.py()).limit = None;
     }
     replace_instance_dict(reader, &all)
 }

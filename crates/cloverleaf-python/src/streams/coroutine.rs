@@ -1,7 +1,6 @@
 //! A read as a coroutine: how far it has come, and how it ends before its result is there.
 
 use std::ffi::CStr;
-use std::sync::TryLockError;
 
 use pyo3::prelude::*;
 
@@ -24,11 +23,9 @@ impl Native for Reading {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.reader);
-        let state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(state) = self.state.seen_by(visitor) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         match &state.phase {
             Phase::Waiting(wait) => {
@@ -40,12 +37,13 @@ impl Native for Reading {
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
+        let py = holder.py();
         // One that nobody has awaited still has that to say.
-        if matches!(self.state().phase, Phase::Created) {
+        if matches!(self.state(py).phase, Phase::Created) {
             return;
         }
-        drop(self.replace(Phase::Finished));
+        drop(self.replace(py, Phase::Finished));
     }
 }
 
@@ -64,12 +62,12 @@ impl Coroutine for Reading {
     }
 
     #[inline]
-    fn progress(&self) -> Progress {
-        self.state().phase.progress()
+    fn progress(&self, py: Python<'_>) -> Progress {
+        self.state(py).phase.progress()
     }
 
     fn awaited(&self, py: Python<'_>) -> PyResult<Option<Owned>> {
-        let (awaited, is_handed) = match &self.state().phase {
+        let (awaited, is_handed) = match &self.state(py).phase {
             Phase::Waiting(wait) => (wait.waiter.clone_ref(py), false),
             Phase::Handed(coroutine) => (coroutine.clone_ref(py), true),
             Phase::Created | Phase::Running | Phase::Finished => return Ok(None),
@@ -81,8 +79,8 @@ impl Coroutine for Reading {
     }
 
     #[inline]
-    fn run(&self) -> PyResult<Turn<Option<Wait>>> {
-        let mut state = self.state();
+    fn run(&self, py: Python<'_>) -> PyResult<Turn<Option<Wait>>> {
+        let mut state = self.state(py);
         match std::mem::replace(&mut state.phase, Phase::Running) {
             Phase::Created => Ok(Turn::Own(None)),
             Phase::Waiting(wait) => Ok(Turn::Own(Some(wait))),
@@ -105,13 +103,13 @@ impl Coroutine for Reading {
         stepped
     }
 
-    fn note_handed(&self, coroutine: Owned) {
-        drop(self.replace(Phase::Handed(coroutine)));
+    fn note_handed(&self, py: Python<'_>, coroutine: Owned) {
+        drop(self.replace(py, Phase::Handed(coroutine)));
     }
 
     #[inline]
-    fn note_finished(&self) {
-        drop(self.replace(Phase::Finished));
+    fn note_finished(&self, py: Python<'_>) {
+        drop(self.replace(py, Phase::Finished));
     }
 
     /// The reader may be waited for again, and has what was gathered of it.
@@ -135,9 +133,10 @@ impl Coroutine for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        dropped(self);
+        let phase = std::mem::replace(&mut self.state.get_mut().phase, Phase::Finished);
+        dropped(self, phase.progress());
         // One that waits is closed by whoever drops it, as a coroutine of Python's is.
-        if let Phase::Waiting(wait) = self.replace(Phase::Finished) {
+        if let Phase::Waiting(wait) = phase {
             Python::attach(|py| {
                 let raised = PyErr::take(py);
                 cloverleaf::ignore(self.give_up(py, Some(wait)));

@@ -5,14 +5,14 @@
 //! asyncio has as soon as a second piece comes, or somebody asks for the buffer.
 
 use std::ffi::CStr;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
 use super::fields::Fields;
 use crate::ffi::{
-    Native, NativeClass, Owned, Visitor, append, bytes_from, drop_front, has_no_others, look_at,
+    Access, AttachedCell, Native, NativeClass, Owned, Visitor, append, bytes_from, drop_front,
+    has_no_others, look_at,
 };
 
 /// What has come and has not been read.
@@ -49,7 +49,7 @@ pub(super) struct Known {
 
 /// Those of one reader.
 #[derive(Debug)]
-pub(super) struct Feed(Mutex<Known>);
+pub(super) struct Feed(AttachedCell<Known>);
 
 static CLASS: NativeClass = NativeClass::new();
 
@@ -64,11 +64,9 @@ impl Native for Feed {
     }
 
     fn traverse(&self, visitor: &mut Visitor) {
-        let known = match self.0.try_lock() {
-            Ok(known) => known,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(known) = self.0.seen_by(visitor) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         visitor.object(&known.limit_object);
         visitor.object(&known.event_loop);
@@ -84,9 +82,9 @@ impl Native for Feed {
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
         let old = {
-            let mut known = self.known();
+            let mut known = self.known(holder.py());
             (
                 known.waiter.take(),
                 known.exception.take(),
@@ -104,7 +102,7 @@ impl Feed {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn instantiate(py: Python<'_>, known: Known) -> PyResult<Bound<'_, PyAny>> {
-        CLASS.instantiate(py, Self(Mutex::new(known)))
+        CLASS.instantiate(py, Self(AttachedCell::new(known)))
     }
 
     /// The attributes in an object.
@@ -115,8 +113,8 @@ impl Feed {
 
     /// No Python code may run, and no object be dropped, while this is held.
     #[inline]
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn known<'a>(&'a self, py: Python<'a>) -> Access<'a, Known> {
+        self.0.get(py)
     }
 
     /// Adds what has come; None, with nothing changed, if only asyncio's method knows what to do.
@@ -127,7 +125,7 @@ impl Feed {
     pub(super) fn add(&self, bytes: &Bound<'_, PyBytes>) -> PyResult<Option<Added>> {
         let py = bytes.py();
         let (array, most) = {
-            let mut known = self.known();
+            let mut known = self.known(py);
             let Some(limit) = known.limit.filter(|_| !known.eof) else {
                 return Ok(None);
             };
@@ -152,7 +150,7 @@ impl Feed {
         };
         append(&array, bytes.as_bytes())?;
         Ok(Some(Added {
-            waiter: self.known().waiter.take(),
+            waiter: self.known(py).waiter.take(),
             is_full: array.len() > most,
         }))
     }
@@ -162,7 +160,7 @@ impl Feed {
     /// # Errors
     /// `MemoryError`, with nothing changed.
     fn as_array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
-        let piece = match &self.known().buffer {
+        let piece = match &self.known(py).buffer {
             Buffer::Array(array) | Buffer::Other(array) => Ok(array.clone_ref(py)),
             Buffer::Piece(bytes, from) => Err(Some((bytes.clone_ref(py), *from))),
             Buffer::Empty => Err(None),
@@ -184,7 +182,7 @@ impl Feed {
             None => PyByteArray::new_with(py, 0, |_| Ok(()))?,
         };
         let new = Buffer::Array(array.clone().into());
-        let old = self.known().set_buffer(new);
+        let old = self.known(py).set_buffer(new);
         drop((old, piece));
         Ok(array)
     }
@@ -194,7 +192,7 @@ impl Feed {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn buffer_shown(&self, py: Python<'_>) -> PyResult<Owned> {
-        if let Buffer::Other(object) = &self.known().buffer {
+        if let Buffer::Other(object) = &self.known(py).buffer {
             return Ok(object.clone_ref(py));
         }
         Ok(self.as_array(py)?.into())
@@ -211,7 +209,7 @@ impl Feed {
         look: impl FnOnce(&[u8], usize) -> Part,
     ) -> PyResult<Taken<'py>> {
         let (array, limit) = {
-            let mut known = self.known();
+            let mut known = self.known(py);
             let Some(limit) = known.limit else {
                 return Ok(Taken::Unusual);
             };
@@ -249,11 +247,11 @@ impl Feed {
             part => (part, None),
         });
         let Some(bytes) = bytes.transpose()? else {
-            return Ok(part.not_taken(&self.known()));
+            return Ok(part.not_taken(&self.known(py)));
         };
         drop_front(&array, bytes.as_bytes().len())?;
         if array.is_empty() && has_no_others(&array, 1) {
-            let old = self.known().set_buffer(Buffer::Empty);
+            let old = self.known(py).set_buffer(Buffer::Empty);
             drop(old);
         }
         Ok(Taken::Bytes(bytes))
@@ -323,7 +321,7 @@ pub(super) fn stop_waiting(reader: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>)
         return Ok(());
     };
     let (old, has_given_back) = {
-        let mut known = feed.known();
+        let mut known = feed.known(reader.py());
         (known.waiter.take(), known.limit.is_none())
     };
     drop(old);

@@ -59,7 +59,7 @@ impl Reading {
             if !reads_by_asyncios_methods(reader)? {
                 return self.hand_over(reader);
             }
-            let is_broken = feed.known().exception.is_some();
+            let is_broken = feed.known(py).exception.is_some();
             let taken = feed.take(py, |bytes, limit| match bytes.len() {
                 _ if limit == 0 => Part::Unusual,
                 0 => Part::Rest,
@@ -69,14 +69,14 @@ impl Reading {
             })?;
             match taken {
                 Taken::Bytes(bytes) => {
-                    let gathered = self.take_gathered().add(&bytes)?;
-                    self.state().gathered = gathered;
+                    let gathered = self.take_gathered(py).add(&bytes)?;
+                    self.state(py).gathered = gathered;
                 }
                 Taken::End => {
-                    let all = self.take_gathered().finish(py)?;
+                    let all = self.take_gathered(py).finish(py)?;
                     return Ok(Step::Done(all.into()));
                 }
-                Taken::TooLittle if self.has_gathered() && feed.known().waiter.is_some() => {
+                Taken::TooLittle if self.has_gathered(py) && feed.known(py).waiter.is_some() => {
                     // asyncio's own coroutine would say so, too, but would lose what goes back now.
                     return Err(PyRuntimeError::new_err(
                         "read() called while another coroutine is already waiting for incoming data",
@@ -85,11 +85,11 @@ impl Reading {
                 Taken::TooLittle => return self.wait(reader, (object, feed)),
                 Taken::Unusual => return self.hand_over(reader),
             }
-            if feed.known().paused {
+            if feed.known(py).paused {
                 reader.reach0(intern!(py, "_maybe_resume_transport"))?;
             }
             let exception = {
-                let known = feed.known();
+                let known = feed.known(py);
                 known.exception.as_ref().map(|error| error.clone_ref(py))
             };
             if let Some(exception) = exception {
@@ -98,12 +98,12 @@ impl Reading {
         }
     }
 
-    fn has_gathered(&self) -> bool {
-        !matches!(self.state().gathered, Gathered::Nothing)
+    fn has_gathered(&self, py: Python<'_>) -> bool {
+        !matches!(self.state(py).gathered, Gathered::Nothing)
     }
 
-    fn take_gathered(&self) -> Gathered {
-        std::mem::take(&mut self.state().gathered)
+    fn take_gathered(&self, py: Python<'_>) -> Gathered {
+        std::mem::take(&mut self.state(py).gathered)
     }
 
     /// Puts what was gathered back where the next read finds it, unless there can be none: the connection is broken.
@@ -111,7 +111,7 @@ impl Reading {
     /// # Errors
     /// `MemoryError`, and what a reader raises that a program has changed.
     pub(super) fn put_back(&self, py: Python<'_>) -> PyResult<()> {
-        let gathered = self.take_gathered();
+        let gathered = self.take_gathered(py);
         if matches!(gathered, Gathered::Nothing) {
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl Reading {
         let reader = self.reader.bind(py);
         let found = feed_of(&reader)?;
         if let Some(feed) = found.as_ref().and_then(|(feed, _)| Feed::of(feed)) {
-            let mut known = feed.known();
+            let mut known = feed.known(py);
             if known.exception.is_some() {
                 return Ok(());
             }

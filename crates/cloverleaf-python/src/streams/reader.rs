@@ -93,7 +93,7 @@ fn feed(
 #[cold]
 fn pause(py: Python<'_>, feed: &Feed) -> PyResult<()> {
     let transport = {
-        let known = feed.known();
+        let known = feed.known(py);
         match &known.transport {
             Some(transport) if !known.paused => transport.clone_ref(py),
             Some(_) | None => return Ok(()),
@@ -104,12 +104,12 @@ fn pause(py: Python<'_>, feed: &Feed) -> PyResult<()> {
         .reach0(intern!(py, "pause_reading"))
     {
         Ok(_) => {
-            feed.known().paused = true;
+            feed.known(py).paused = true;
             Ok(())
         }
         // It cannot, so it is not asked again.
         Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-            let old = feed.known().transport.take();
+            let old = feed.known(py).transport.take();
             drop(old);
             Ok(())
         }
@@ -174,7 +174,7 @@ fn exception(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         && let Some((object, _)) = feed_of(slf)?
         && let Some(feed) = Feed::of(&object)
     {
-        let exception = feed.known().exception.as_ref().map(|e| e.clone_ref(py));
+        let exception = feed.known(py).exception.as_ref().map(|e| e.clone_ref(py));
         return Ok(exception.unwrap_or_else(|| py.None().into_bound(py).into()));
     }
     Ok(asyncios(slf, intern!(py, "exception"))?.invoke0()?.into())

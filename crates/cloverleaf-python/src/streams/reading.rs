@@ -4,8 +4,6 @@
 //! is neither, such as the end of the stream, an error or too long a line, is left to asyncio's own coroutine, which
 //! finds everything as it would have found it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -16,7 +14,7 @@ use super::reader::asyncios;
 use super::waiter;
 use super::writer;
 use crate::coroutine::{Progress, hand_on};
-use crate::ffi::{NativeClass, Owned, Reach, Step};
+use crate::ffi::{Access, AttachedCell, NativeClass, Owned, Reach, Step};
 
 /// What is done.
 #[derive(Debug)]
@@ -85,7 +83,7 @@ pub(super) struct Reading {
     /// The reader; the writer, if it is drained.
     pub(super) reader: Owned,
     pub(super) what: What,
-    pub(super) state: Mutex<State>,
+    pub(super) state: AttachedCell<State>,
 }
 
 pub(super) static CLASS: NativeClass = NativeClass::new();
@@ -99,7 +97,7 @@ pub(super) fn start(reader: &Bound<'_, PyAny>, what: What) -> PyResult<Owned> {
     let reading = Reading {
         reader: reader.clone().into(),
         what,
-        state: Mutex::new(State {
+        state: AttachedCell::new(State {
             phase: Phase::Created,
             searched: 0,
             gathered: Gathered::Nothing,
@@ -111,14 +109,14 @@ pub(super) fn start(reader: &Bound<'_, PyAny>, what: What) -> PyResult<Owned> {
 impl Reading {
     /// How far it has come. No Python code may run, and no object be dropped, while this is held.
     #[inline]
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state<'a>(&'a self, py: Python<'a>) -> Access<'a, State> {
+        self.state.get(py)
     }
 
     #[must_use = "what it holds must be dropped when the state is not borrowed"]
     #[inline]
-    pub(super) fn replace(&self, phase: Phase) -> Phase {
-        std::mem::replace(&mut self.state().phase, phase)
+    pub(super) fn replace(&self, py: Python<'_>, phase: Phase) -> Phase {
+        std::mem::replace(&mut self.state(py).phase, phase)
     }
 
     /// Goes on from a wait, or begins.
@@ -134,7 +132,7 @@ impl Reading {
         let over = waiter::is_over(&wait.waiter.bind(py));
         if let Ok(false) = over {
             let waiter = wait.waiter.clone_ref(py);
-            drop(self.replace(Phase::Waiting(wait)));
+            drop(self.replace(py, Phase::Waiting(wait)));
             return Ok(Step::Waits(waiter));
         }
         let feed = wait.feed.into_bound(py);
@@ -156,7 +154,7 @@ impl Reading {
         }
         if classes(py).reader.is_intact(py)?
             && let Some((feed, fields)) = feed_of(reader)?
-            && Feed::of(&feed).is_some_and(|feed| feed.known().exception.is_none())
+            && Feed::of(&feed).is_some_and(|feed| feed.known(py).exception.is_none())
             && !fields.has_beside(&[intern!(py, "readuntil"), intern!(py, "_wait_for_data")])?
         {
             return self.go_on(reader, &feed);
@@ -171,10 +169,11 @@ impl Reading {
         if matches!(self.what, What::All) {
             return self.gather(reader, object, feed);
         }
-        match self.find(reader.py(), feed)? {
+        let py = reader.py();
+        match self.find(py, feed)? {
             Taken::Bytes(bytes) => {
-                if feed.known().paused {
-                    reader.reach0(intern!(reader.py(), "_maybe_resume_transport"))?;
+                if feed.known(py).paused {
+                    reader.reach0(intern!(py, "_maybe_resume_transport"))?;
                 }
                 Ok(Step::Done(bytes.into()))
             }
@@ -213,7 +212,7 @@ impl Reading {
         separator: &[u8],
     ) -> PyResult<Taken<'py>> {
         feed.take(py, |bytes, limit| {
-            let mut state = self.state();
+            let mut state = self.state(py);
             let from = state.searched;
             match position(bytes.get(from..).unwrap_or_default(), separator) {
                 Some(place) if from + place > limit => Part::Unusual,
@@ -238,7 +237,7 @@ impl Reading {
     ) -> PyResult<Step> {
         let py = reader.py();
         let (event_loop, exception, transport) = {
-            let mut known = feed.known();
+            let mut known = feed.known(py);
             if known.waiter.is_some() {
                 drop(known);
                 // asyncio's own coroutine says so.
@@ -262,13 +261,13 @@ impl Reading {
                 .reach0(intern!(py, "resume_reading"))?;
         }
         let waiter = waiter::yielded(&event_loop.into_bound(py))?;
-        let old = feed.known().waiter.replace(waiter.clone_ref(py));
+        let old = feed.known(py).waiter.replace(waiter.clone_ref(py));
         drop(old);
         let wait = Wait {
             feed: object.clone().into(),
             waiter: waiter.clone_ref(py),
         };
-        drop(self.replace(Phase::Waiting(wait)));
+        drop(self.replace(py, Phase::Waiting(wait)));
         Ok(Step::Waits(waiter))
     }
 

@@ -5,7 +5,6 @@
 //! that is cancelled included, is answered by a real future, which is made then and takes the callback over.
 
 use std::ffi::CStr;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -14,9 +13,9 @@ use pyo3::types::{PyBool, PyString, PyTuple};
 use super::classes;
 use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback};
 use crate::ffi::{
-    Arguments, Callable, Called, Native, NativeClass, Once, Owned, Reach, StandIn, TypeSlot,
-    Visitor, awaited_stand_in_slots, call_method, call_with_names, callable_slots,
-    is_wakeup_of_task,
+    Access, Arguments, AttachedCell, Callable, Called, Native, NativeClass, Once, Owned, Reach,
+    StandIn, TypeSlot, Visitor, awaited_stand_in_slots, call_method, call_with_names,
+    callable_slots, is_wakeup_of_task,
 };
 use crate::future;
 
@@ -41,7 +40,7 @@ pub(super) struct Waiter {
     /// It is its own `get_loop` and `add_done_callback`, so that neither need be bound.
     called: Called,
     event_loop: Owned,
-    state: Mutex<State>,
+    state: AttachedCell<State>,
 }
 
 static CLASS: NativeClass = NativeClass::new();
@@ -64,11 +63,9 @@ impl Native for Waiter {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.event_loop);
-        let state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(state) = self.state.seen_by(visitor) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         if let Some((callback, context)) = &state.callback {
             visitor.object(callback);
@@ -79,9 +76,9 @@ impl Native for Waiter {
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
         let old = {
-            let mut state = self.state();
+            let mut state = self.state(holder.py());
             (state.callback.take(), state.real.take())
         };
         drop(old);
@@ -98,19 +95,19 @@ impl Waiter {
 
     /// No Python code may run, and no object be dropped, while this is held.
     #[inline]
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state<'a>(&'a self, py: Python<'a>) -> Access<'a, State> {
+        self.state.get(py)
     }
 
     /// The real future, which takes over what waits here.
     fn real<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let known = self.state().real.as_ref().map(|real| real.clone_ref(py));
+        let known = self.state(py).real.as_ref().map(|real| real.clone_ref(py));
         if let Some(real) = known {
             return Ok(real.into_bound(py));
         }
         let new = create_future(&self.event_loop.bind(py))?;
         let (real, callback, is_woken) = {
-            let mut state = self.state();
+            let mut state = self.state(py);
             let is_first = state.real.is_none();
             let real = state.real.get_or_insert(new).clone_ref(py);
             let callback = if is_first {
@@ -149,7 +146,7 @@ impl StandIn for Waiter {
         let py = slf.py();
         let this = Self::of(slf)?;
         if name.is(intern!(py, "_asyncio_future_blocking")) {
-            let is_blocking = this.state().is_blocking;
+            let is_blocking = this.state(py).is_blocking;
             return Ok(PyBool::new(py, is_blocking).to_owned().into());
         }
         if name.is(intern!(py, "get_loop")) || name.is(intern!(py, "add_done_callback")) {
@@ -168,7 +165,7 @@ impl StandIn for Waiter {
         match value {
             Some(value) if name.is(intern!(py, "_asyncio_future_blocking")) => {
                 let is_blocking = value.is_truthy()?;
-                Self::of(slf)?.state().is_blocking = is_blocking;
+                Self::of(slf)?.state(py).is_blocking = is_blocking;
                 Ok(())
             }
             Some(value) => Self::other(slf)?.setattr(name, value),
@@ -200,7 +197,7 @@ fn add_done_callback(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResul
         && !context.is_none()
         && is_wakeup_of_task(&callback)
     {
-        let mut state = this.state();
+        let mut state = this.state(py);
         if state.real.is_none() && state.callback.is_none() && !state.is_woken {
             state.callback = Some((callback.into(), context.into()));
             return Ok(py.None().into_bound(py).into());
@@ -222,7 +219,7 @@ pub(super) fn yielded(event_loop: &Bound<'_, PyAny>) -> PyResult<Owned> {
         let waiter = Waiter {
             called: Called::of::<Waiter>(),
             event_loop: event_loop.clone().into(),
-            state: Mutex::new(State {
+            state: AttachedCell::new(State {
                 is_blocking: true,
                 ..State::default()
             }),
@@ -257,11 +254,11 @@ pub(super) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
     if !may_stand_in(&event_loop)? {
         // The loop's `call_soon` was replaced while it waited, and is to hear of it.
         let real = waiter.real(py)?;
-        waiter.state().is_woken = true;
+        waiter.state(py).is_woken = true;
         return future::set_result(&real, py.None().bind(py));
     }
     let (real, callback) = {
-        let mut state = waiter.state();
+        let mut state = waiter.state(py);
         state.is_woken = true;
         let real = state.real.as_ref().map(|real| real.clone_ref(py));
         (real, state.callback.take())
@@ -300,7 +297,7 @@ pub(super) fn is_over(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         return is_future_over(object, object);
     };
     let real = {
-        let mut state = waiter.state();
+        let mut state = waiter.state(py);
         match &state.real {
             Some(real) => real.clone_ref(py),
             None if state.is_woken => return Ok(true),

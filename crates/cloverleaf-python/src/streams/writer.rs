@@ -42,7 +42,7 @@ fn is_unbroken(reader: &Bound<'_, PyAny>) -> PyResult<bool> {
     let Some((object, fields)) = feed_of(reader)? else {
         return Ok(false);
     };
-    let is_unbroken = Feed::of(&object).is_some_and(|feed| feed.known().exception.is_none());
+    let is_unbroken = Feed::of(&object).is_some_and(|feed| feed.known(py).exception.is_none());
     Ok(is_unbroken && !fields.has_beside(&[intern!(py, "exception")])?)
 }
 
