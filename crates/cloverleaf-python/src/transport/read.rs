@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::early::Early;
 use super::failure::method_failed;
 use super::kind::Kind;
-use super::state::Phase;
+use super::state::{Phase, Stream};
 use super::stream::StreamTransport;
 use super::{close, early, pipe, unpolled, write};
 use crate::error::errno_error;
@@ -48,11 +48,13 @@ pub(super) fn serve(slf: &Bound<'_, PyAny>, heard: Interest) -> PyResult<()> {
 }
 
 fn serve_read(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    match this.with(|stream| (stream.kind, stream.is_unpolled())) {
-        (_, true) => unpolled::advance(slf),
-        (Kind::Socket | Kind::ReadPipe, false) => read_ready(slf),
-        (Kind::WritePipe { .. }, false) => pipe::reader_gone(slf),
+    match this.with(|stream| Readable::of(py, stream)) {
+        Readable::Nothing => Ok(()),
+        Readable::Unpolled => unpolled::advance(slf),
+        Readable::ReaderGone => pipe::reader_gone(slf),
+        Readable::Bytes(reading) => read_ready(slf, this, &reading),
     }
 }
 
@@ -105,25 +107,43 @@ struct Reading {
     has_early: bool,
 }
 
-fn read_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = slf.py();
-    let this = StreamTransport::of(slf)?;
-    let reading = this.with(|stream| {
-        if !stream.registered.contains(Interest::READ) || stream.phase != Phase::Open {
-            return None;
+/// What there is to be done where there is something to read.
+enum Readable {
+    Nothing,
+    /// A file's next piece.
+    Unpolled,
+    /// The other end of a pipe that is written was closed.
+    ReaderGone,
+    Bytes(Reading),
+}
+
+impl Readable {
+    fn of(py: Python<'_>, stream: &Stream) -> Self {
+        if stream.is_unpolled() {
+            return Self::Unpolled;
         }
-        let context = stream.read_context.as_ref()?.clone_ref(py);
-        Some(Reading {
-            kind: stream.kind,
-            context,
-            is_buffered: stream.is_buffered,
-            room: stream.expected.room(),
-            has_early: stream.early.is_some(),
-        })
-    });
-    let Some(reading) = reading else {
-        return Ok(());
-    };
+        if let Kind::WritePipe { .. } = stream.kind {
+            return Self::ReaderGone;
+        }
+        match &stream.read_context {
+            Some(context)
+                if stream.registered.contains(Interest::READ) && stream.phase == Phase::Open =>
+            {
+                Self::Bytes(Reading {
+                    kind: stream.kind,
+                    context: context.clone_ref(py),
+                    is_buffered: stream.is_buffered,
+                    room: stream.expected.room(),
+                    has_early: stream.early.is_some(),
+                })
+            }
+            Some(_) | None => Self::Nothing,
+        }
+    }
+}
+
+fn read_ready(slf: &Bound<'_, PyAny>, this: &StreamTransport, reading: &Reading) -> PyResult<()> {
+    let py = slf.py();
     if reading.has_early {
         early::forget_if_forked(py, this)?;
     }

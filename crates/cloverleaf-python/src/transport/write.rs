@@ -63,25 +63,39 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let bytes = bytes_of(data)?;
-    this.with(|stream| {
-        if stream.wrote_eof {
-            return Err(PyRuntimeError::new_err(
-                "Cannot call write() after write_eof()",
-            ));
-        }
-        sendfile::refuse_to("write", stream)
-    })?;
-    if !bytes.is_empty() {
-        let moment = held::moment(this, py, bytes.len())?;
-        let moment = send_others_before(slf, this, bytes.len(), moment)?;
-        let kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
-            .then(|| KeptBytes::of(data))
-            .flatten();
-        let outcome = this.with(|stream| stream.write(&bytes, kept, moment));
-        drop(bytes);
-        settle(slf, this, outcome)?;
+    if bytes.is_empty() {
+        this.with(|stream| may_write(stream))?;
+        return Ok(super::info::none(py));
     }
+    let mut moment = held::moment(this, py, bytes.len())?;
+    if moment.is_any_held || moment.is_any_corked {
+        this.with(|stream| may_write(stream))?;
+        moment = send_others_before(slf, this, bytes.len(), moment)?;
+    }
+    let mut kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
+        .then(|| KeptBytes::of(data))
+        .flatten();
+    let outcome = this.with(|stream| {
+        may_write(stream)?;
+        PyResult::Ok(stream.write(&bytes, kept.take(), moment))
+    })?;
+    drop(bytes);
+    settle(slf, this, outcome)?;
     Ok(super::info::none(py))
+}
+
+/// Refuses a write that asyncio does not take.
+///
+/// # Errors
+/// `RuntimeError`.
+#[inline]
+fn may_write(stream: &Stream) -> PyResult<()> {
+    if stream.wrote_eof {
+        return Err(PyRuntimeError::new_err(
+            "Cannot call write() after write_eof()",
+        ));
+    }
+    sendfile::refuse_to("write", stream)
 }
 
 /// Sends what is held, if this write is going to be sent at once: who sees it may count on what was written before. Gives
