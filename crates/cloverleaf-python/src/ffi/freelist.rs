@@ -124,33 +124,64 @@ pub(super) mod nesting {
 
     type Free = unsafe fn(*mut ffi::PyObject);
 
+    /// What every free looks at, in one place: to find a thread's own takes a call.
+    struct Nesting {
+        depth: Cell<u32>,
+        has_put_off: Cell<bool>,
+    }
+
     thread_local! {
-        static DEPTH: Cell<u32> = const { Cell::new(0) };
+        static NESTING: Nesting = const {
+            Nesting {
+                depth: Cell::new(0),
+                has_put_off: Cell::new(false),
+            }
+        };
         static PUT_OFF: RefCell<Vec<(*mut ffi::PyObject, Free)>> = const { RefCell::new(Vec::new()) };
     }
 
     /// `true` if the object may be freed now; else it is put off.
     #[inline]
     pub(in crate::ffi) fn enter(object: *mut ffi::PyObject, free: Free) -> bool {
-        let depth = DEPTH.get();
-        if depth >= DEEPEST {
-            PUT_OFF.with_borrow_mut(|put_off| put_off.push((object, free)));
-            return false;
-        }
-        DEPTH.set(depth + 1);
-        true
+        NESTING.with(|nesting| {
+            let depth = nesting.depth.get();
+            if depth >= DEEPEST {
+                put_off(nesting, object, free);
+                return false;
+            }
+            nesting.depth.set(depth + 1);
+            true
+        })
+    }
+
+    #[cold]
+    fn put_off(nesting: &Nesting, object: *mut ffi::PyObject, free: Free) {
+        PUT_OFF.with_borrow_mut(|put_off| put_off.push((object, free)));
+        nesting.has_put_off.set(true);
+    }
+
+    #[cold]
+    fn take_put_off(nesting: &Nesting) -> Option<(*mut ffi::PyObject, Free)> {
+        PUT_OFF.with_borrow_mut(|put_off| {
+            let next = put_off.pop();
+            nesting.has_put_off.set(!put_off.is_empty());
+            next
+        })
     }
 
     /// One that was put off, if this is the outermost; `None` ends the nesting.
     #[inline]
     pub(in crate::ffi) fn leave() -> Option<(*mut ffi::PyObject, Free)> {
-        let depth = DEPTH.get();
-        if depth == 1
-            && let Some(next) = PUT_OFF.with_borrow_mut(Vec::pop)
-        {
-            return Some(next);
-        }
-        DEPTH.set(depth - 1);
-        None
+        NESTING.with(|nesting| {
+            let depth = nesting.depth.get();
+            if depth == 1 && nesting.has_put_off.get() {
+                let next = take_put_off(nesting);
+                if next.is_some() {
+                    return next;
+                }
+            }
+            nesting.depth.set(depth - 1);
+            None
+        })
     }
 }
