@@ -146,6 +146,27 @@ async def test_a_drain_of_what_is_closing_lets_others_run(loop: Loop, side: str)
 
 
 @both_sides
+async def test_attributes_are_found_in_whatever_order_they_came(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, writer, peer):
+        peer.sendall(b"ab\n")
+        assert await reader.readline() == b"ab\n"
+        assert await writer.drain() is None
+        protocol: Any = writer.transport.get_protocol()
+        for of in (protocol, writer):
+            attributes = vars(of)
+            for name in reversed(list(attributes)):
+                attributes[name] = attributes.pop(name)
+        peer.sendall(b"cd\n")
+        assert await reader.readline() == b"cd\n"
+        assert await writer.drain() is None
+        protocol.pause_writing()
+        drain: Any = loop.create_task(writer.drain())
+        await until(lambda: drain._fut_waiter is not None)
+        protocol.resume_writing()
+        assert await drain is None
+
+
+@both_sides
 async def test_a_drain_tells_of_the_error_of_the_reader(loop: Loop, side: str) -> None:
     async with served(side) as (reader, writer, _):
         reader.set_exception(ValueError("broken"))

@@ -5,6 +5,8 @@
 #![expect(unsafe_code, reason = "this is the fence")]
 
 #[macro_use]
+mod attribute;
+#[macro_use]
 mod once;
 
 mod arguments;
@@ -55,6 +57,7 @@ pub(crate) use attach::{
     is_main_interpreter, thread_ident,
 };
 pub(crate) use attached::{Access, AttachedCell};
+pub(crate) use attribute::Attribute;
 pub(crate) use audit::{audit_event, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use bare::BareCall;

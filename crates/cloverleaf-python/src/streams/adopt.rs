@@ -54,10 +54,10 @@ fn change(event_loop: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResul
         return Ok(());
     }
     let fields = Fields::of(protocol)?;
-    if !fields.get(intern!(py, "_loop"))?.is(event_loop) {
+    if !fields.get(attribute!("_loop"))?.is(event_loop) {
         return Ok(());
     }
-    let reference = fields.get(intern!(py, "_stream_reader_wr"))?;
+    let reference = fields.get(attribute!("_stream_reader_wr"))?;
     let reader = match reference.cast::<PyWeakrefReference>() {
         Ok(reference) => reference.upgrade(),
         Err(_) => None,

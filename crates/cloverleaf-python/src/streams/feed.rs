@@ -343,7 +343,7 @@ pub(super) fn feed_of<'py>(
     reader: &Bound<'py, PyAny>,
 ) -> PyResult<Option<(Bound<'py, PyAny>, Fields<'py>)>> {
     let fields = Fields::of(reader)?;
-    let found = fields.find(intern!(reader.py(), "_cloverleaf"))?;
+    let found = fields.find_at(attribute!("_cloverleaf"))?;
     Ok(found
         .filter(|feed| Feed::of(feed).is_some())
         .map(|feed| (feed, fields)))

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::ffi::instance_dict;
+use crate::ffi::{Attribute, instance_dict};
 
 /// An object's own attributes.
 pub(super) struct Fields<'py>(Bound<'py, PyDict>);
@@ -33,13 +33,23 @@ impl<'py> Fields<'py> {
         self.0.get_item(name)
     }
 
+    /// The same for one that most objects have at one place.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    #[inline]
+    pub(super) fn find_at(&self, attribute: &Attribute) -> PyResult<Option<Bound<'py, PyAny>>> {
+        attribute.find(&self.0)
+    }
+
     /// The value of one.
     ///
     /// # Errors
     /// `AttributeError` if somebody has deleted it.
     #[inline]
-    pub(super) fn get(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-        self.find(name)?.ok_or_else(|| {
+    pub(super) fn get(&self, attribute: &Attribute) -> PyResult<Bound<'py, PyAny>> {
+        self.find_at(attribute)?.ok_or_else(|| {
+            let name = attribute.name(self.0.py());
             PyAttributeError::new_err(format!("the stream has lost its attribute '{name}'"))
         })
     }
@@ -49,8 +59,8 @@ impl<'py> Fields<'py> {
     /// # Errors
     /// `AttributeError` if somebody has deleted it; what its truth raises.
     #[inline]
-    pub(super) fn is_true(&self, name: &Bound<'py, PyString>) -> PyResult<bool> {
-        self.get(name)?.is_truthy()
+    pub(super) fn is_true(&self, attribute: &Attribute) -> PyResult<bool> {
+        self.get(attribute)?.is_truthy()
     }
 
     /// Gives one a value.

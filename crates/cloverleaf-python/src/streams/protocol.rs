@@ -94,7 +94,7 @@ fn receive(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<b
     if fields.dict().contains(intern!(py, "data_received"))? {
         return Ok(false);
     }
-    let Some(reference) = fields.find(intern!(py, "_stream_reader_wr"))? else {
+    let Some(reference) = fields.find_at(attribute!("_stream_reader_wr"))? else {
         return Ok(false);
     };
     let Ok(reference) = reference.cast_exact::<PyWeakrefReference>() else {
@@ -117,7 +117,7 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
         let received = original(&classes.own_protocol, slf, intern!(py, "data_received"))?;
         return Ok(received.invoke((data,))?.into());
     }
-    let reference = Fields::of(slf)?.get(intern!(py, "_stream_reader_wr"))?;
+    let reference = Fields::of(slf)?.get(attribute!("_stream_reader_wr"))?;
     // None once the connection is lost.
     if let Ok(reference) = reference.cast::<PyWeakrefReference>()
         && let Some(reader) = reference.upgrade()
@@ -142,9 +142,7 @@ pub(super) fn may_write(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn has_to_wait(fields: &Fields<'_>) -> PyResult<bool> {
-    let py = fields.dict().py();
-    Ok(fields.is_true(intern!(py, "_paused"))?
-        || fields.is_true(intern!(py, "_connection_lost"))?)
+    Ok(fields.is_true(attribute!("_paused"))? || fields.is_true(attribute!("_connection_lost"))?)
 }
 
 /// `_drain_helper`: done at once, unless the transport has asked for a pause or is gone.

@@ -22,14 +22,14 @@ pub(super) fn is_drained(writer: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     }
     let fields = Fields::of(writer)?;
-    if !is_unbroken(&fields.get(intern!(py, "_reader"))?)? {
+    if !is_unbroken(&fields.get(attribute!("_reader"))?)? {
         return Ok(false);
     }
-    let transport = fields.get(intern!(py, "_transport"))?;
+    let transport = fields.get(attribute!("_transport"))?;
     if call_method(&transport, intern!(py, "is_closing"), [])?.is_truthy()? {
         return Ok(false);
     }
-    protocol::may_write(&fields.get(intern!(py, "_protocol"))?)
+    protocol::may_write(&fields.get(attribute!("_protocol"))?)
 }
 
 /// Whether a reader has not been told of an error, as far as we can see.
