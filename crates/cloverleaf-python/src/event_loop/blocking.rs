@@ -78,6 +78,14 @@ impl Loop {
         submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
+    /// The pool that is likely to answer before the loop could be woken for it, if one is.
+    #[inline]
+    pub(super) fn soonest_pool(&self) -> Option<&BlockingPool> {
+        [&self.pool, &self.lookups]
+            .into_iter()
+            .find(|pool| !pool.patience().is_zero())
+    }
+
     fn run_on(
         &self,
         pool: &BlockingPool,

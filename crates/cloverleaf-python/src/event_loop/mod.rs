@@ -17,6 +17,7 @@ mod resolve;
 mod run;
 mod schedule;
 mod signature;
+mod sleep;
 mod sockets;
 mod tasks;
 mod watch;

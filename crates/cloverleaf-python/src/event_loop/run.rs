@@ -1,24 +1,19 @@
-//! Running: one turn after the other, and when to let go of Python.
-//!
-//! The thread detaches from Python to sleep. While a job is ready the kernel is asked with Python held, which takes
-//! 0.2 µs, and a hand-over to another thread on every turn would cost more than the whole turn; so other threads, if
-//! Python knows of any, are let in every few turns (`give_way.rs`).
+//! Running: one turn after the other.
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use cloverleaf::{Clock, Injector, Interest, Time, Token};
+use cloverleaf::{Clock, Interest, Time, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
+use super::sleep::wait;
 use super::{Loop, ahead, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{BareCall, Owned, Reach, Stay, detached, is_alone, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, Stay, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::Ownership;
@@ -139,7 +134,7 @@ fn turn(
         if state.scheduler.is_stopping() && !is_first {
             return None;
         }
-        let waited = wait(py, state, &this.injector);
+        let waited = wait(py, state, this);
         if waited.is_ok() {
             state.collect(py);
             state.scheduler.take_ready(&mut batch.jobs);
@@ -245,36 +240,6 @@ fn brings_an_answer(py: Python<'_>, state: &LoopState, job: &Job) -> bool {
         Some(Source::Served(Hold::Strong(object), _)) => transport::is_stream(&object.bind(py)),
         Some(Source::Served(Hold::Weak(_), _) | Source::Watch(_)) | None => false,
     }
-}
-
-#[inline]
-fn wait(py: Python<'_>, state: &mut LoopState, injector: &Injector<Job>) -> io::Result<()> {
-    let limit = state.sleep_limit();
-    if limit != Some(Duration::ZERO) && injector.before_sleep() {
-        // No Python code runs, and what is freed holds nothing.
-        handle::give_back(py);
-        let result = detached(py, || {
-            injector.at_rest();
-            state.wait(limit)
-        });
-        injector.after_sleep();
-        return result;
-    }
-    if state.others.is_due() {
-        if !is_alone(py) {
-            return let_others_in(py, state);
-        }
-        state.others.spared();
-    }
-    state.poll()
-}
-
-/// Asks the kernel while other threads may run Python.
-#[cold]
-fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
-    let polled = detached(py, || state.poll());
-    state.others.given();
-    polled
 }
 
 #[inline]

@@ -8,13 +8,16 @@
 //! [`BlockingPool::close`] drops the closures that have not begun, and ends the threads and waits for them. A thread
 //! inside a call cannot be interrupted: after a short grace it is detached, finishes its closure and ends.
 
+mod pace;
 mod threads;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use self::pace::Pace;
 use self::threads::Shared;
 use crate::error::{Error, Result, ignore};
 use crate::limits::{BLOCKING_GRACE_MS, BLOCKING_IDLE, BLOCKING_THREADS};
@@ -52,10 +55,16 @@ impl BlockingPool {
 
     /// A pool of at most `max_threads` threads (at least one), each of which ends after `idle_for` without work.
     pub fn with_limits(max_threads: usize, idle_for: Duration) -> Self {
+        Self::of(max_threads, idle_for, Pace::new())
+    }
+
+    fn of(max_threads: usize, idle_for: Duration, pace: Pace) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 rest: Condvar::new(),
+                has_come: AtomicBool::new(false),
+                pace,
                 max_threads: max_threads.max(1),
                 idle_for,
             }),
@@ -75,12 +84,18 @@ impl BlockingPool {
         if state.closed {
             return Err(Error::Closed);
         }
+        self.shared.pace.submit();
         state.tasks.push_back(Box::new(task));
+        self.shared.has_come.store(true, Ordering::Release);
+        if state.tasks.len() <= usize::from(state.one_looks) {
+            // That one needs not to be woken.
+            return Ok(());
+        }
         if state.tasks.len() <= state.idle {
             let last = state.sleepers.pop();
             drop(state);
             if let Some(wake) = last {
-                wake.notify_one();
+                self.shared.pace.wake(|| wake.notify_one());
             }
             return Ok(());
         }
@@ -93,11 +108,25 @@ impl BlockingPool {
             Err(_) if !state.threads.is_empty() => Ok(()),
             Err(error) => {
                 let refused = state.tasks.pop_back();
+                self.shared.pace.take_back();
                 drop(state);
                 drop(refused);
                 Err(Error::Io(error))
             }
         }
+    }
+
+    /// For how long a loop that would sleep now may as well look for what comes of a task: it is likely to be there sooner,
+    /// and to cost less, than the loop could be woken for it. Zero if not, or if no task is under way.
+    #[inline]
+    pub fn patience(&self) -> Duration {
+        self.shared.pace.patience_for_answer()
+    }
+
+    /// Keeps this thread awake until `has_come`, but no longer than its [`patience`](Self::patience) allows; whether it
+    /// has. It is asked ten or twenty times in a microsecond, and may as well look for what else ends a sleep.
+    pub fn look_for_answer(&self, patience: Duration, has_come: impl FnMut() -> bool) -> bool {
+        self.shared.pace.look_for_answer(patience, has_come)
     }
 
     /// How many threads there are.
@@ -174,6 +203,8 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// Longer than any machine stands still.
+    const LONG: Duration = Duration::from_secs(120);
 
     #[test]
     fn a_pool_that_was_given_nothing_has_no_thread() {
@@ -233,6 +264,48 @@ mod tests {
             assert_eq!(begun.recv().ok(), last);
             pool.wait_until(|_, idle| idle == 3);
         }
+    }
+
+    #[test]
+    fn a_thread_that_looks_for_a_task_misses_none() {
+        let pool = BlockingPool::of(3, DAY, pace::tests::apart());
+        let (sender, receiver) = channel();
+        let mut found_looking = 0;
+        for number in 0..1_000_000 {
+            pool.shared.pace.have_looked_for();
+            let sender = sender.clone();
+            pool.submit(move || sender.send(number).unwrap()).unwrap();
+            assert_eq!(receiver.recv_timeout(LONG).ok(), Some(number));
+            if number % 3 == 0 {
+                // The look is at its end, or the thread asleep, now and then.
+                pool.wait_until(|_, idle| idle > 0);
+            }
+            found_looking += u32::from(pool.shared.lock().one_looks);
+            if found_looking == 1_000 {
+                return;
+            }
+        }
+        panic!("hardly anybody has looked: {found_looking}");
+    }
+
+    #[test]
+    fn more_tasks_than_one_go_to_more_threads_although_one_looks() {
+        let pool = BlockingPool::of(2, DAY, pace::tests::apart());
+        for _ in 0..1_000 {
+            pool.shared.pace.have_looked_for();
+            let (sender, receiver) = channel();
+            let (answer, question) = channel();
+            // Each waits for the other.
+            pool.submit(move || receiver.recv_timeout(LONG).unwrap())
+                .unwrap();
+            pool.submit(move || {
+                sender.send(()).unwrap();
+                answer.send(()).unwrap();
+            })
+            .unwrap();
+            assert!(question.recv_timeout(LONG).is_ok());
+        }
+        assert_eq!(pool.threads(), 2);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::error::ignore;
 
 pub(super) type Task = Box<dyn FnOnce() + Send>;
@@ -15,6 +17,9 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// A thread has ended; in tests, also, it has become free.
     pub(super) rest: Condvar,
+    /// Whether a task has come since a thread began to look for one.
+    pub(super) has_come: AtomicBool,
+    pub(super) pace: Pace,
     pub(super) max_threads: usize,
     pub(super) idle_for: Duration,
 }
@@ -27,6 +32,8 @@ pub(super) struct State {
     pub(super) ended: Vec<JoinHandle<()>>,
     /// How many threads have nothing to do, or have not woken yet.
     pub(super) idle: usize,
+    /// Whether one of these does not sleep yet, but looks for a task.
+    pub(super) one_looks: bool,
     /// What wakes those that nobody has woken; the last one became free last.
     pub(super) sleepers: Vec<Arc<Condvar>>,
     next_id: u64,
@@ -50,6 +57,28 @@ impl Shared {
         Ok(())
     }
 
+    /// Looks for a task before the thread sleeps, if one is likely to come at once.
+    fn look<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        // One is enough, whatever comes.
+        if !state.tasks.is_empty() || state.closed || state.one_looks {
+            return state;
+        }
+        let patience = self.pace.patience_for_tasks();
+        if patience.is_zero() {
+            return state;
+        }
+        state.one_looks = true;
+        state.idle += 1;
+        self.has_come.store(false, Ordering::Relaxed);
+        drop(state);
+        self.pace
+            .look_for_task(patience, || self.has_come.load(Ordering::Acquire));
+        let mut state = self.lock();
+        state.one_looks = false;
+        state.idle -= 1;
+        state
+    }
+
     /// The life of one thread.
     fn work(&self, id: u64) {
         let own_wake = Arc::new(Condvar::new());
@@ -58,8 +87,9 @@ impl Shared {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
                 // The panic hook has reported it; whoever waits for the answer sees that the closure is gone.
-                ignore(catch_unwind(AssertUnwindSafe(task)));
-                state = self.lock();
+                self.pace
+                    .run(|| ignore(catch_unwind(AssertUnwindSafe(task))));
+                state = self.look(self.lock());
                 continue;
             }
             if state.closed {
