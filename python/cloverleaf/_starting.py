@@ -13,6 +13,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
@@ -27,8 +28,34 @@ async def start_process(
     loop: Pipes, command: Any, keywords: dict[str, Any]
 ) -> "subprocess.Popen[bytes]":
     """Return the `Popen` of a child that has executed its program; all keywords are `Popen`'s."""
+    proc, starting, start = _start_plain(command, keywords) or _start(command, keywords)
+    if starting is None:
+        return proc
+    try:
+        told: asyncio.Future[tuple[int, str] | None] = loop.create_future()
+        loop._watch_start(starting, told)
+        failure = await told
+    except GeneratorExit:
+        _GivenUp(loop, proc).end_at_once()
+        raise
+    except BaseException:
+        await _GivenUp(loop, proc).end()
+        raise
+    if failure is not None:
+        _reap(proc)
+        raise (start or _Start(command, *_NO_WISHES)).failure(*failure)
+    return proc
+
+
+# A child, and unless it is known to have executed its program: how it starts, and if there may be
+# more to tell of it than its command, that.
+_Begun = tuple["subprocess.Popen[bytes]", Starting | None, "_Start | None"]
+
+
+def _start(command: Any, keywords: dict[str, Any]) -> _Begun:
+    """Start a child as `Popen` does; all keywords are `Popen`'s."""
     if keywords.get("preexec_fn") is not None or not _may_start():
-        return subprocess.Popen(command, **keywords)  # noqa: ASYNC220 - as asyncio does
+        return subprocess.Popen(command, **keywords), None, None
     # What `Popen` would call of its class, it finds in the instance.
     proc = subprocess.Popen.__new__(subprocess.Popen)
     members = vars(proc)
@@ -43,23 +70,43 @@ async def start_process(
         del members["_execute_child"]
         if inherits_all:
             del members["_get_handles"]
-    if not started:
-        return proc
-    starting, start = started.pop()
+    return (proc, *started.pop()) if started else (proc, None, None)
+
+
+def _start_plain(command: Any, keywords: dict[str, Any]) -> _Begun | None:
+    """Start a child that inherits all three and is asked for nothing else, the common kind.
+
+    It does what `_start` does, and touches a fifth of the code. None if it cannot.
+    """
+    if (
+        len(keywords) != _PLAIN_KEYWORDS
+        or keywords["shell"]
+        or not keywords["stdin"] is keywords["stdout"] is keywords["stderr"] is None
+        or type(keywords["bufsize"]) is not int
+        or (attributes := _found[-1]) is None
+        or not _is_as_found()
+    ):
+        return None
+    module: Any = subprocess
+    module._cleanup()
+    members: dict[str, Any] = attributes.copy()
+    members["_waitpid_lock"] = module.threading.Lock()
+    members["args"] = command
+    proc = subprocess.Popen.__new__(subprocess.Popen)
+    proc.__dict__ = members
     try:
-        told: asyncio.Future[tuple[int, str] | None] = loop.create_future()
-        loop._watch_start(starting, told)
-        failure = await told
-    except GeneratorExit:
-        _GivenUp(loop, proc).end_at_once()
-        raise
-    except BaseException:
-        await _GivenUp(loop, proc).end()
-        raise
-    if failure is not None:
-        _reap(proc)
-        raise start.failure(*failure)
-    return proc
+        starting = Program.start_plain(command, not getattr(subprocess, "_USE_VFORK", True))
+    except OSError as error:
+        raise _Start(command, *_NO_WISHES).refusal(error) from None
+    if starting is None:
+        return None
+    members["pid"] = starting.pid
+    members["_child_created"] = True
+    return proc, starting, None
+
+
+# As many as `subprocess_exec` always hands over.
+_PLAIN_KEYWORDS = 6
 
 
 def _may_start() -> bool:
@@ -67,19 +114,23 @@ def _may_start() -> bool:
     return (_is_as_found() or _is_own()) and Program.can_start()
 
 
-# `Popen`, and what of it and around it was found to be Python's own.
-_found: list[Any] = [None] * 10
+# `Popen`, and what of it and around it was found to be Python's own; last, the attributes that it
+# gives to a child that is asked for nothing, if they are known.
+_found: list[Any] = [None] * 13
 
 
 def _is_as_found() -> bool:
     """Tell whether nothing was replaced since; asked before each child, so without a call."""
     module: Any = subprocess
     popen = module.Popen
-    found, new, execute, code, spawn, get_handles, close_handles, wanted, itself, other = _found
+    found, new, init, init_code, execute, code = _found[:6]
+    spawn, get_handles, close_handles, wanted, itself, other = _found[6:12]
     try:
         return (
             popen is found
             and popen.__new__ is new
+            and popen.__init__ is init
+            and init.__code__ is init_code
             and popen._execute_child is execute
             and execute.__code__ is code
             and popen._posix_spawn is spawn
@@ -114,8 +165,43 @@ def _is_own() -> bool:
         and _takes_parameters(execute.__code__)
     )
     if is_own:
-        _found[:] = [popen, popen.__new__, execute, execute.__code__, *methods[1:], *functions]
+        init = popen.__init__
+        is_plain = type(init) is FunctionType and init.__globals__ is vars(subprocess)
+        codes = getattr(init, "__code__", None), execute.__code__
+        attributes = _plain_attributes() if is_plain else None
+        _found[:] = [
+            *(popen, popen.__new__, init, codes[0], execute, codes[1]),
+            *(*methods[1:], *functions, attributes),
+        ]
     return is_own
+
+
+def _plain_attributes() -> dict[str, Any] | None:
+    """Return the attributes that every `Popen` of a child has that is asked for nothing.
+
+    They are asked of `Popen.__init__`. None if they are not what we know.
+    """
+    proc = subprocess.Popen.__new__(subprocess.Popen)
+    command = ("",)
+    asked: list[tuple[Any, ...]] = []
+    members: dict[str, Any] = vars(proc)
+    members["_get_handles"] = _no_handles
+    members["_execute_child"] = lambda *given: asked.append(given)
+    proc.__init__(command, universal_newlines=False, shell=False, bufsize=0)  # type: ignore[misc]
+    del members["_get_handles"], members["_execute_child"]
+    own = {"args": command, "_waitpid_lock": members.get("_waitpid_lock"), "pid": None}
+    is_known = (
+        asked == [(command, *_NO_WISHES)]
+        and type(own["_waitpid_lock"]) is type(threading.Lock())
+        and members.items() >= own.items()
+        and all(type(members[name]) in _UNCHANGING for name in members.keys() - own.keys())
+        and "_child_created" not in members
+        and members.pop("_closed_child_pipe_fds", None) is False
+    )
+    return {**members, **dict.fromkeys(own), "_closed_child_pipe_fds": True} if is_known else None
+
+
+_UNCHANGING = (type(None), bool, int, float, str)
 
 
 def _takes_parameters(code: CodeType) -> bool:
@@ -126,6 +212,12 @@ def _takes_parameters(code: CodeType) -> bool:
 
 # What is neither read from nor written to.
 _NONE = (-1,) * 6
+# What `Popen.__init__` hands to `_execute_child` behind the command, if it was asked for nothing.
+_NO_WISHES: tuple[Any, ...] = (
+    *(None, None, True, (), None, None, None, 0, False),
+    *_NONE,
+    *(True, None, None, None, -1, False, -1),
+)
 
 
 def _no_handles(stdin: None, stdout: None, stderr: None) -> tuple[int, ...]:

@@ -9,10 +9,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::Owned;
+use crate::ffi::{Owned, is_audited};
 use crate::future;
 use crate::source::{Hold, Source};
 
@@ -47,6 +48,19 @@ fn c_strings(strings: &[PyBackedBytes]) -> PyResult<Vec<CString>> {
 /// `ValueError` if there is a zero byte inside.
 fn c_string(string: &PyBackedBytes) -> PyResult<CString> {
     Ok(CString::new(&**string)?)
+}
+
+/// A program's name or argument as the system takes it, if that is the same in every encoding of file names.
+fn plain_argument(argument: &Bound<'_, PyAny>) -> Option<CString> {
+    let bytes = if let Ok(text) = argument.cast_exact::<PyString>() {
+        text.to_str()
+            .ok()
+            .filter(|text| text.is_ascii())?
+            .as_bytes()
+    } else {
+        argument.cast_exact::<PyBytes>().ok()?.as_bytes()
+    };
+    CString::new(bytes).ok()
 }
 
 fn opened(fd: RawFd) -> Option<RawFd> {
@@ -126,10 +140,54 @@ impl Program {
             .take()
             .ok_or_else(|| PyRuntimeError::new_err("a program is started once"))?;
         // While this thread is attached, no other one forks by Python's means, and keeps an end of the report open.
-        match program.start() {
-            Ok(starting) => Ok(Starting(Mutex::new(starting))),
-            Err(error) => Err(os_error(py, &error)),
+        start(py, program)
+    }
+
+    /// Makes the child of a program of which nothing is known but its path and its arguments; `Popen`'s defaults hold.
+    ///
+    /// None if the system lets nobody start it so, if somebody hears of audit events, for a name that is to be looked up,
+    /// and for what must be encoded, refused or asked for its path: there is another way for all of those.
+    #[staticmethod]
+    #[pyo3(signature = (command, copies_memory, /))]
+    fn start_plain(
+        command: &Bound<'_, PyTuple>,
+        copies_memory: bool,
+    ) -> PyResult<Option<Starting>> {
+        let py = command.py();
+        let arguments = command
+            .iter_borrowed()
+            .map(|argument| plain_argument(&argument))
+            .collect::<Option<Vec<_>>>();
+        let Some(arguments) = arguments else {
+            return Ok(None);
+        };
+        let path = arguments
+            .first()
+            .filter(|path| path.as_bytes().contains(&b'/'));
+        let Some(path) = path.cloned() else {
+            return Ok(None);
+        };
+        if is_audited(py) || !cloverleaf::Program::can_start() {
+            return Ok(None);
         }
+        let program = cloverleaf::Program {
+            restores_signals: true,
+            closes_others: true,
+            executables: vec![path],
+            arguments,
+            copies_memory,
+            ..Default::default()
+        };
+        start(py, program).map(Some)
+    }
+}
+
+/// # Errors
+/// `OSError` if there is no child.
+fn start(py: Python<'_>, program: cloverleaf::Program) -> PyResult<Starting> {
+    match program.start() {
+        Ok(starting) => Ok(Starting(Mutex::new(starting))),
+        Err(error) => Err(os_error(py, &error)),
     }
 }
 
