@@ -6,19 +6,18 @@ as arguments that `subprocess` refuses, or a `Popen` that somebody has replaced 
 `subprocess`'s own affair, from the beginning to the end; then the loop waits, as asyncio's does.
 """
 
-import _posixsubprocess
 import asyncio
 import contextlib
 import functools
 import os
 import subprocess
 import sys
-import threading
-from types import BuiltinFunctionType, CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from ._cloverleaf import Program, Starting
 from ._pipes import Pipes
+from ._popen import NONE, handed_over, is_as_found, is_own, no_handles, plain_attributes
 
 _MOST_GROUPS = 65536
 _UNKNOWN_EXIT_CODE = 255
@@ -43,19 +42,23 @@ async def start_process(
         raise
     if failure is not None:
         _reap(proc)
-        raise (start or _Start(command, *_NO_WISHES)).failure(*failure)
+        if isinstance(start, tuple):
+            start = _Start(*handed_over(command, start))
+        raise start.failure(*failure)
     return proc
 
 
-# A child, and unless it is known to have executed its program: how it starts, and if there may be
-# more to tell of it than its command, that.
-_Begun = tuple["subprocess.Popen[bytes]", Starting | None, "_Start | None"]
+# A child; unless it is known to have executed its program, how it starts; and what is to be told if
+# it fails, or the handles from which that can be made.
+_Begun = tuple["subprocess.Popen[bytes]", Starting | None, "_Start | tuple[int, ...]"]
 
 
 def _start(command: Any, keywords: dict[str, Any]) -> _Begun:
     """Start a child as `Popen` does; all keywords are `Popen`'s."""
-    if keywords.get("preexec_fn") is not None or not _may_start():
-        return subprocess.Popen(command, **keywords), None, None
+    if keywords.get("preexec_fn") is not None or not (
+        (is_as_found() or is_own(_Start.__init__.__code__)) and Program.can_start()
+    ):
+        return subprocess.Popen(command, **keywords), None, NONE
     # What `Popen` would call of its class, it finds in the instance.
     proc = subprocess.Popen.__new__(subprocess.Popen)
     members = vars(proc)
@@ -63,29 +66,36 @@ def _start(command: Any, keywords: dict[str, Any]) -> _Begun:
     members["_execute_child"] = functools.partial(_execute_child, started, proc)
     inherits_all = keywords["stdin"] is keywords["stdout"] is keywords["stderr"] is None
     if inherits_all:
-        members["_get_handles"] = _no_handles
+        members["_get_handles"] = no_handles
     try:
         proc.__init__(command, **keywords)  # type: ignore[misc]
     finally:
         del members["_execute_child"]
         if inherits_all:
             del members["_get_handles"]
-    return (proc, *started.pop()) if started else (proc, None, None)
+    return (proc, *started.pop()) if started else (proc, None, NONE)
 
 
 def _start_plain(command: Any, keywords: dict[str, Any]) -> _Begun | None:
-    """Start a child that inherits all three and is asked for nothing else, the common kind.
+    """Start a child that is asked for nothing but its command and pipes, the common kind.
 
     It does what `_start` does, and touches a fifth of the code. None if it cannot.
     """
+    stdin, stdout, stderr = keywords["stdin"], keywords["stdout"], keywords["stderr"]
     if (
         len(keywords) != _PLAIN_KEYWORDS
         or keywords["shell"]
-        or not keywords["stdin"] is keywords["stdout"] is keywords["stderr"] is None
+        or stdin not in _PLAIN_FILES
+        or stdout not in _PLAIN_FILES
+        or stderr not in _PLAIN_FILES
         or type(keywords["bufsize"]) is not int
-        or (attributes := _found[-1]) is None
-        or not _is_as_found()
+        or (attributes := plain_attributes()) is None
     ):
+        return None
+    program = Program.plain(
+        command, _search_path(command[0]), not getattr(subprocess, "_USE_VFORK", True)
+    )
+    if program is None:
         return None
     module: Any = subprocess
     module._cleanup()
@@ -94,135 +104,88 @@ def _start_plain(command: Any, keywords: dict[str, Any]) -> _Begun | None:
     members["args"] = command
     proc = subprocess.Popen.__new__(subprocess.Popen)
     proc.__dict__ = members
-    try:
-        starting = Program.start_plain(command, not getattr(subprocess, "_USE_VFORK", True))
-    except OSError as error:
-        raise _Start(command, *_NO_WISHES).refusal(error) from None
-    if starting is None:
-        return None
+    handles: tuple[int, ...] = NONE
+    if stdin is stdout is stderr is None:
+        starting = _started(program, command, handles)
+    else:
+        handles = _pipes(stdin, stdout, stderr)
+        try:
+            _open_files(members, handles, keywords["bufsize"])
+            starting = _started(program, command, handles)
+        except BaseException:
+            _close_parents_ends(members, handles)
+            raise
+        finally:
+            _close(handles[0], handles[3], handles[5])
     members["pid"] = starting.pid
     members["_child_created"] = True
-    return proc, starting, None
+    return proc, starting, handles
 
 
 # As many as `subprocess_exec` always hands over.
 _PLAIN_KEYWORDS = 6
+_PLAIN_FILES = (None, subprocess.PIPE)
 
 
-def _may_start() -> bool:
-    """Tell whether `Popen` is Python's own in all that is replaced here, and the system lets us."""
-    return (_is_as_found() or _is_own()) and Program.can_start()
+def _search_path(name: Any) -> str | None:
+    """Return where a program of this name is looked for, if it is and as `os` would."""
+    if type(name) is not str or "/" in name:
+        return None
+    look_up: Any = os.get_exec_path
+    is_own = type(look_up) is FunctionType and look_up.__globals__ is vars(os)
+    if not is_own or type(os.environ) is not _ENVIRON:
+        return None
+    return os.environ.get("PATH", os.defpath)
 
 
-# `Popen`, and what of it and around it was found to be Python's own; last, the attributes that it
-# gives to a child that is asked for nothing, if they are known.
-_found: list[Any] = [None] * 13
+_ENVIRON = type(os.environ)
 
 
-def _is_as_found() -> bool:
-    """Tell whether nothing was replaced since; asked before each child, so without a call."""
-    module: Any = subprocess
-    popen = module.Popen
-    found, new, init, init_code, execute, code = _found[:6]
-    spawn, get_handles, close_handles, wanted, itself, other = _found[6:12]
+def _started(program: Program, command: Any, handles: tuple[int, ...]) -> Starting:
+    """Start a plain program with its ends of these pipes."""
+    p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = handles
     try:
-        return (
-            popen is found
-            and popen.__new__ is new
-            and popen.__init__ is init
-            and init.__code__ is init_code
-            and popen._execute_child is execute
-            and execute.__code__ is code
-            and popen._posix_spawn is spawn
-            and popen._get_handles is get_handles
-            and popen._close_pipe_fds is close_handles
-            and module._fork_exec is wanted
-            and _posixsubprocess.fork_exec is itself
-            and os.posix_spawn is other
-        )
-    except AttributeError:
-        return False
+        return program.start((p2cread, c2pwrite, errwrite), (p2cwrite, c2pread, errread))
+    except OSError as error:
+        raise _Start(*handed_over(command, handles)).refusal(error) from None
 
 
-def _is_own() -> bool:
-    """Tell whether it is, after a closer look."""
-    popen: Any = subprocess.Popen
-    members: dict[str, Any] = getattr(popen, "__dict__", {})
-    execute: Any = members.get("_execute_child")
-    others = ("_posix_spawn", "_get_handles", "_close_pipe_fds")
-    methods: list[Any] = [execute, *map(members.get, others)]
-    functions = (
-        vars(subprocess).get("_fork_exec"),
-        _posixsubprocess.fork_exec,
-        getattr(os, "posix_spawn", None),
-    )
-    is_own = (
-        "__new__" not in members
-        # and nothing that passes for one
-        and all(type(method) is FunctionType for method in methods)
-        and all(method.__globals__ is vars(subprocess) for method in methods)
-        and all(type(function) is BuiltinFunctionType for function in functions)
-        and _takes_parameters(execute.__code__)
-    )
-    if is_own:
-        init = popen.__init__
-        is_plain = type(init) is FunctionType and init.__globals__ is vars(subprocess)
-        codes = getattr(init, "__code__", None), execute.__code__
-        attributes = _plain_attributes() if is_plain else None
-        _found[:] = [
-            *(popen, popen.__new__, init, codes[0], execute, codes[1]),
-            *(*methods[1:], *functions, attributes),
-        ]
-    return is_own
+def _pipes(stdin: Any, stdout: Any, stderr: Any) -> tuple[int, ...]:
+    """Return what `Popen._get_handles` does for pipes and what is inherited."""
+    made: list[int] = []
+    try:
+        for file in stdin, stdout, stderr:
+            made += (-1, -1) if file is None else os.pipe()
+    except BaseException:
+        _close(*made)
+        raise
+    return tuple(made)
 
 
-def _plain_attributes() -> dict[str, Any] | None:
-    """Return the attributes that every `Popen` of a child has that is asked for nothing.
-
-    They are asked of `Popen.__init__`. None if they are not what we know.
-    """
-    proc = subprocess.Popen.__new__(subprocess.Popen)
-    command = ("",)
-    asked: list[tuple[Any, ...]] = []
-    members: dict[str, Any] = vars(proc)
-    members["_get_handles"] = _no_handles
-    members["_execute_child"] = lambda *given: asked.append(given)
-    proc.__init__(command, universal_newlines=False, shell=False, bufsize=0)  # type: ignore[misc]
-    del members["_get_handles"], members["_execute_child"]
-    own = {"args": command, "_waitpid_lock": members.get("_waitpid_lock"), "pid": None}
-    is_known = (
-        asked == [(command, *_NO_WISHES)]
-        and type(own["_waitpid_lock"]) is type(threading.Lock())
-        and members.items() >= own.items()
-        and all(type(members[name]) in _UNCHANGING for name in members.keys() - own.keys())
-        and "_child_created" not in members
-        and members.pop("_closed_child_pipe_fds", None) is False
-    )
-    return {**members, **dict.fromkeys(own), "_closed_child_pipe_fds": True} if is_known else None
+def _open_files(members: dict[str, Any], handles: tuple[int, ...], bufsize: int) -> None:
+    """Open the parent's ends as `Popen.__init__` does."""
+    for name, fd, mode in _parents_ends(handles):
+        if fd != -1:
+            members[name] = subprocess.io.open(fd, mode, bufsize)  # type: ignore[attr-defined]
 
 
-_UNCHANGING = (type(None), bool, int, float, str)
+def _close_parents_ends(members: dict[str, Any], handles: tuple[int, ...]) -> None:
+    """Close them, whether or not they were opened."""
+    for name, fd, _mode in _parents_ends(handles):
+        if members[name] is None:
+            _close(fd)
+        else:
+            members[name].close()
 
 
-def _takes_parameters(code: CodeType) -> bool:
-    """Tell whether a function of this code takes what we know, under the names that we know."""
-    ours = _Start.__init__.__code__
-    return code.co_varnames[: code.co_argcount] == ours.co_varnames[: ours.co_argcount]
+def _parents_ends(handles: tuple[int, ...]) -> tuple[tuple[str, int, str], ...]:
+    return (("stdin", handles[1], "wb"), ("stdout", handles[2], "rb"), ("stderr", handles[4], "rb"))
 
 
-# What is neither read from nor written to.
-_NONE = (-1,) * 6
-# What `Popen.__init__` hands to `_execute_child` behind the command, if it was asked for nothing.
-_NO_WISHES: tuple[Any, ...] = (
-    *(None, None, True, (), None, None, None, 0, False),
-    *_NONE,
-    *(True, None, None, None, -1, False, -1),
-)
-
-
-def _no_handles(stdin: None, stdout: None, stderr: None) -> tuple[int, ...]:
-    """Return what `Popen._get_handles` does for a child that inherits all three."""
-    return _NONE
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd != -1:
+            os.close(fd)
 
 
 def _execute_child(
@@ -244,7 +207,7 @@ def _execute_child(
     proc._child_created = True  # type: ignore[attr-defined]
     started.append((starting, start))
     handles = given[10:16]
-    if handles == _NONE:
+    if handles == NONE:
         proc._closed_child_pipe_fds = True  # type: ignore[attr-defined]
     else:
         proc._close_pipe_fds(*handles)  # type: ignore[attr-defined]

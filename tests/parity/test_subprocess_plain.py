@@ -1,4 +1,4 @@
-"""A child that inherits everything and is asked for nothing else is as `subprocess.Popen` makes it.
+"""A child that is asked for nothing but a command and pipes is as `subprocess.Popen` makes it.
 
 Such children, the most common ones, have a way of their own from the second on.
 """
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,9 +23,17 @@ import pytest
 from .harness.leaks import children, descriptors
 from .harness.turns import until
 from .harness.types import Loop, NewLoop
-from .test_subprocess_like_popen import TELL, raised, seen
+from .test_subprocess_like_popen import TELL, compare, raised, seen
 
 TRUE = "/bin/true"
+PIPES: list[dict[str, Any]] = [
+    {},
+    {"stdin": PIPE},
+    {"stdout": PIPE},
+    {"stderr": PIPE},
+    {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE},
+]
+each_with_pipes = pytest.mark.parametrize("pipes", PIPES, ids=" ".join)
 
 
 @pytest.fixture(autouse=True)
@@ -33,29 +42,63 @@ def first(loop: Loop) -> None:
     assert loop.run_until_complete(popen_of(TRUE)).returncode == 0
 
 
-async def popen_of(*command: Any) -> subprocess.Popen[bytes]:
+async def popen_of(*command: Any, **pipes: Any) -> subprocess.Popen[bytes]:
     """Start a child, wait for its end, and return its `Popen`."""
-    process: Any = await asyncio.create_subprocess_exec(*command)
+    process: Any = await asyncio.create_subprocess_exec(*command, **pipes)
     popen: subprocess.Popen[bytes] = process._transport.get_extra_info("subprocess")
     assert popen.pid == process.pid
-    await process.wait()
+    await process.communicate()
     return popen
 
 
-async def test_its_popen_is_what_popen_makes(loop: Loop) -> None:
+@each_with_pipes
+async def test_its_popen_is_what_popen_makes(loop: Loop, pipes: dict[str, Any]) -> None:
+    def shown(name: str, value: Any) -> Any:
+        if name in {"stdin", "stdout", "stderr"} and value is not None:
+            assert type(value.name) is int
+            return type(value), value.mode, value.closefd
+        return type(value) if name in {"pid", "_waitpid_lock"} else value
+
+    command = (TRUE, "argument")
     for _ in range(2):
-        found = vars(await popen_of(TRUE, "argument"))
-        command = (TRUE, "argument")
-        made = subprocess.Popen(command, universal_newlines=False, shell=False, bufsize=0)
-        assert made.wait() == 0
-        wanted = vars(made)
-        assert [*found] == [*wanted]
-        ours = {"pid", "_waitpid_lock"}
-        assert [(name, found[name]) for name in found if name not in ours] == [
-            (name, wanted[name]) for name in wanted if name not in ours
-        ]
+        process: Any = await asyncio.create_subprocess_exec(*command, **pipes)
+        found = vars(process._transport.get_extra_info("subprocess"))
+        keywords: dict[str, Any] = {"universal_newlines": False, "shell": False, "bufsize": 0}
+        with subprocess.Popen(command, **keywords, **pipes) as made:
+            wanted = vars(made).copy()
+            # Whoever comes first finds the end.
+            assert [*found] == [*wanted]
+            names = [name for name in found if name != "returncode"]
+            assert {name: shown(name, found[name]) for name in names} == {
+                name: shown(name, wanted[name]) for name in names
+            }
         assert found["_waitpid_lock"].acquire(blocking=False)
         found["_waitpid_lock"].release()
+        await process.communicate()
+        assert process.returncode == 0
+
+
+@each_with_pipes
+async def test_pipes_are_connected(loop: Loop, pipes: dict[str, Any]) -> None:
+    script = "cat; echo out; echo error >&2; exit 5"
+    pipes = {"stdin": asyncio.subprocess.DEVNULL, **pipes} if "stdin" not in pipes else pipes
+    before = descriptors()
+    for name in "/bin/sh", "sh":
+        process = await asyncio.create_subprocess_exec(name, "-c", script, **pipes)
+        given = b"given " if pipes["stdin"] == PIPE else None
+        out, error = await process.communicate(given)
+        assert out == ((given or b"") + b"out\n" if "stdout" in pipes else None)
+        assert error == (b"error\n" if "stderr" in pipes else None)
+        assert process.returncode == 5
+    del process
+    await until(lambda: descriptors() == before)
+
+
+@each_with_pipes
+async def test_a_child_of_pipes_is_as_popen_makes_it(loop: Loop, pipes: dict[str, Any]) -> None:
+    pipes = {name: file for name, file in pipes.items() if name != "stdout"}
+    await compare(("/bin/sh", "-c", TELL), **pipes)
+    await compare(("sh", "-c", TELL, "with", "arguments"), **pipes)
 
 
 async def test_no_two_share_what_changes(loop: Loop) -> None:
@@ -77,7 +120,9 @@ async def test_popens_own_making_is_not_gone_through(loop: Loop) -> None:
         await popen_of(TRUE)
         assert popen_of.__code__ in called
         assert init not in called
-        await popen_of("true")
+        await popen_of("true", stdin=PIPE, stdout=PIPE)
+        assert init not in called
+        await popen_of(Path(TRUE))
     finally:
         sys.setprofile(None)
     assert init in called
@@ -136,11 +181,14 @@ async def test_arguments_come_as_they_are(loop: Loop, tmp_path: Path) -> None:
     ],
     ids=lambda command: repr(command)[:60],
 )
-async def test_it_fails_as_popen_does(loop: Loop, command: tuple[Any, ...]) -> None:
-    wanted = raised(subprocess.Popen, command)
+@pytest.mark.parametrize("pipes", [PIPES[0], PIPES[-1]], ids=" ".join)
+async def test_it_fails_as_popen_does(
+    loop: Loop, command: tuple[Any, ...], pipes: dict[str, Any]
+) -> None:
+    wanted = raised(subprocess.Popen, command, bufsize=0, **pipes)
     before = descriptors()
     with pytest.raises(type(wanted)) as caught:
-        await asyncio.create_subprocess_exec(*command)
+        await asyncio.create_subprocess_exec(*command, **pipes)
     found = caught.value
     assert type(found) is type(wanted)
     assert (found.args, str(found)) == (wanted.args, str(wanted))
@@ -159,15 +207,57 @@ async def test_it_fails_as_popen_does(loop: Loop, command: tuple[Any, ...]) -> N
         "Popen._get_handles",
         "_cleanup",
         "threading.Lock",
+        "os.pipe",
+        "os.get_exec_path",
     ],
 )
 async def test_what_is_patched_is_called(loop: Loop, name: str) -> None:
     with mock.patch(f"subprocess.{name}", side_effect=OSError("patched")) as patched:
         for _ in range(2):
             with pytest.raises(OSError, match=r"^patched$"):
-                await asyncio.create_subprocess_exec(TRUE)
-        assert patched.call_count == 2
+                # By its name, or `posix_spawn` would be called.
+                await asyncio.create_subprocess_exec("true", stdout=PIPE)
+        # Who refuses to look a program up is asked again, as `subprocess` says itself why.
+        assert patched.call_count >= 2
     assert (await popen_of(TRUE)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "path", [None, "", ":", "/no/such/folder:/bin/", "relative:{}", "{}/", "{}:/bin", "gr\xfcn:{}"]
+)
+@pytest.mark.parametrize("name", ["sh", "own", "no-such-program", "folder", "mine"])
+async def test_a_name_is_looked_up_as_popen_does(
+    loop: Loop, monkeypatch: Any, tmp_path: Path, path: str | None, name: str
+) -> None:
+    (tmp_path / "own").write_text("#!/bin/sh\nexit 6\n")
+    (tmp_path / "own").chmod(0o755)
+    (tmp_path / "mine").touch(0o600)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    if path is None:
+        monkeypatch.delenv("PATH")
+    else:
+        monkeypatch.setenv("PATH", path.format(tmp_path))
+
+    async def ours() -> int | None:
+        return (await popen_of(name, "-c", "exit 3")).returncode
+
+    try:
+        wanted = subprocess.Popen((name, "-c", "exit 3")).wait()
+    except OSError as failure:
+        refused = failure
+    else:
+        assert await ours() == wanted
+        return
+    with pytest.raises(type(refused)) as caught:
+        await ours()
+    assert (caught.value.args, str(caught.value)) == (refused.args, str(refused))
+
+
+async def test_another_environ_is_asked(loop: Loop, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": str(tmp_path)})
+    with pytest.raises(FileNotFoundError):
+        await popen_of("true")
 
 
 async def test_code_that_is_exchanged_is_run(loop: Loop) -> None:

@@ -30,7 +30,7 @@ from .harness.types import Loop, NewLoop
 goes_on = pytest.mark.only("cloverleaf")
 
 
-def start(path: Path, **keywords: Any) -> Any:
+def start(path: Path | str, **keywords: Any) -> Any:
     """Return the coroutine that starts a program with three pipes."""
     return asyncio.create_subprocess_exec(path, stdin=PIPE, stdout=PIPE, stderr=PIPE, **keywords)
 
@@ -246,8 +246,11 @@ async def test_a_program_that_is_being_written_cannot_be_executed(
 
 
 @goes_on
+@pytest.mark.parametrize(
+    ("program", "keywords"), [(Path("/bin/cat"), {"cwd": "/"}), ("/bin/cat", {})], ids=str
+)
 async def test_descriptors_that_run_out_are_an_error_that_leaves_nothing_behind(
-    loop: Loop,
+    loop: Loop, program: Path | str, keywords: dict[str, str]
 ) -> None:
     before = descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -256,7 +259,7 @@ async def test_descriptors_that_run_out_are_an_error_that_leaves_nothing_behind(
     for limit in range(lowest, lowest + 16):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         try:
-            process = await start(Path("/bin/cat"), cwd="/")
+            process = await start(program, **keywords)
         except OSError as error:
             failures.append(error.errno)
         else:

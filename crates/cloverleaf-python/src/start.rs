@@ -1,6 +1,6 @@
 //! Programs that are started while the loop goes on, and how the loop hears whether they were executed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -63,8 +63,21 @@ fn plain_argument(argument: &Bound<'_, PyAny>) -> Option<CString> {
     CString::new(bytes).ok()
 }
 
-fn opened(fd: RawFd) -> Option<RawFd> {
-    (fd != -1).then_some(fd)
+/// The paths under which a program may be found, as `os.path.join` makes them of the folders.
+fn looked_up(path: &CStr, name: &CStr) -> Option<Vec<CString>> {
+    let folders = path.to_bytes().split(|byte| *byte == b':');
+    let paths = folders.map(|folder| {
+        let separator: &[u8] = match folder.last() {
+            None | Some(b'/') => b"",
+            Some(_) => b"/",
+        };
+        CString::new([folder, separator, name.to_bytes()].concat()).ok()
+    });
+    paths.collect()
+}
+
+fn each_opened(fds: (RawFd, RawFd, RawFd)) -> [Option<RawFd>; 3] {
+    <[RawFd; 3]>::from(fds).map(|fd| (fd != -1).then_some(fd))
 }
 
 #[pymethods]
@@ -103,11 +116,8 @@ impl Program {
     ) -> PyResult<Self> {
         let program = cloverleaf::Program {
             kept,
-            parents_ends: <[RawFd; 3]>::from(parents_ends)
-                .into_iter()
-                .filter_map(opened)
-                .collect(),
-            stdio: <[RawFd; 3]>::from(stdio).map(opened),
+            parents_ends: each_opened(parents_ends).into_iter().flatten().collect(),
+            stdio: each_opened(stdio),
             folder: folder.as_ref().map(c_string).transpose()?,
             umask: u32::try_from(umask).ok(),
             restores_signals,
@@ -131,63 +141,66 @@ impl Program {
         cloverleaf::Program::can_start()
     }
 
+    /// A program of which nothing is known but its command, for which `Popen`'s defaults hold.
+    ///
+    /// A name is looked up in the folders of `path`. None if the system lets nobody start it so, if somebody hears of audit
+    /// events, and for what must be encoded, refused or asked for its path: there is another way for all of those.
+    #[staticmethod]
+    #[pyo3(signature = (command, path, copies_memory, /))]
+    fn plain(
+        command: &Bound<'_, PyTuple>,
+        path: Option<&Bound<'_, PyAny>>,
+        copies_memory: bool,
+    ) -> Option<Self> {
+        let arguments = command.iter_borrowed().map(|it| plain_argument(&it));
+        let arguments: Vec<CString> = arguments.collect::<Option<_>>()?;
+        let name = arguments.first().filter(|name| !name.is_empty())?;
+        let executables = if name.as_bytes().contains(&b'/') {
+            vec![name.clone()]
+        } else {
+            looked_up(&plain_argument(path?)?, name)?
+        };
+        if is_audited(command.py()) || !cloverleaf::Program::can_start() {
+            return None;
+        }
+        Some(Self(Mutex::new(Some(cloverleaf::Program {
+            restores_signals: true,
+            closes_others: true,
+            executables,
+            arguments,
+            copies_memory,
+            ..Default::default()
+        }))))
+    }
+
     /// Makes the child, and does not wait for it.
-    fn start(&self, py: Python<'_>) -> PyResult<Starting> {
-        let program = self
+    ///
+    /// A plain program may be told only now what becomes its standard input, output and error, and which ends the child
+    /// closes.
+    #[pyo3(signature = (stdio=None, parents_ends=None, /))]
+    fn start(
+        &self,
+        py: Python<'_>,
+        stdio: Option<(RawFd, RawFd, RawFd)>,
+        parents_ends: Option<(RawFd, RawFd, RawFd)>,
+    ) -> PyResult<Starting> {
+        let mut program = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
             .ok_or_else(|| PyRuntimeError::new_err("a program is started once"))?;
-        // While this thread is attached, no other one forks by Python's means, and keeps an end of the report open.
-        start(py, program)
-    }
-
-    /// Makes the child of a program of which nothing is known but its path and its arguments; `Popen`'s defaults hold.
-    ///
-    /// None if the system lets nobody start it so, if somebody hears of audit events, for a name that is to be looked up,
-    /// and for what must be encoded, refused or asked for its path: there is another way for all of those.
-    #[staticmethod]
-    #[pyo3(signature = (command, copies_memory, /))]
-    fn start_plain(
-        command: &Bound<'_, PyTuple>,
-        copies_memory: bool,
-    ) -> PyResult<Option<Starting>> {
-        let py = command.py();
-        let arguments = command
-            .iter_borrowed()
-            .map(|argument| plain_argument(&argument))
-            .collect::<Option<Vec<_>>>();
-        let Some(arguments) = arguments else {
-            return Ok(None);
-        };
-        let path = arguments
-            .first()
-            .filter(|path| path.as_bytes().contains(&b'/'));
-        let Some(path) = path.cloned() else {
-            return Ok(None);
-        };
-        if is_audited(py) || !cloverleaf::Program::can_start() {
-            return Ok(None);
+        if let Some(stdio) = stdio {
+            program.stdio = each_opened(stdio);
         }
-        let program = cloverleaf::Program {
-            restores_signals: true,
-            closes_others: true,
-            executables: vec![path],
-            arguments,
-            copies_memory,
-            ..Default::default()
-        };
-        start(py, program).map(Some)
-    }
-}
-
-/// # Errors
-/// `OSError` if there is no child.
-fn start(py: Python<'_>, program: cloverleaf::Program) -> PyResult<Starting> {
-    match program.start() {
-        Ok(starting) => Ok(Starting(Mutex::new(starting))),
-        Err(error) => Err(os_error(py, &error)),
+        if let Some(ends) = parents_ends {
+            program.parents_ends = each_opened(ends).into_iter().flatten().collect();
+        }
+        // While this thread is attached, no other one forks by Python's means, and keeps an end of the report open.
+        match program.start() {
+            Ok(starting) => Ok(Starting(Mutex::new(starting))),
+            Err(error) => Err(os_error(py, &error)),
+        }
     }
 }
 
