@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,8 @@ import pytest
 
 from cloverleaf import _cloverleaf, files
 
+from .harness.program import Program
 from .harness.types import Loop
-
-#: What the hook below notes of `os`; None while nobody asks.
-_events: list[tuple[str, Any]] | None = None
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if _events is not None and event in {"os.remove", "os.rmdir", "os.mkdir", "os.rename"}:
-        _events.append((event, arguments))
-
-
-sys.addaudithook(_note)
-
-
-@pytest.fixture
-def events() -> Iterator[list[tuple[str, Any]]]:
-    """Collect the audit events of changes to files and folders."""
-    global _events  # a hook cannot be taken back
-    _events = []
-    yield _events
-    _events = None
 
 
 class Named:
@@ -164,36 +145,62 @@ def arguments_for(name: str, path: Any, target: Any) -> list[tuple[Any, ...]]:
     return [(path,), (), (5,)]
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("name", CHANGES)
-async def test_what_is_changed_by_paths(
-    loop: Loop,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    events: list[tuple[str, Any]],
-    name: str,
-    spelling: Any,
-) -> None:
-    number = 0
+async def change(
+    name: str, spelling: Any, parent: Path, heard: list[tuple[str, Any]]
+) -> list[list[tuple[str, Any]]]:
+    """Change files by both functions of this name; return what was heard of each change."""
+    events = []
     for text in PATHS:
         if text == "\ud800x" and spelling is os.fsencode:
             continue
         for arguments in arguments_for(name, spelling(text), spelling("target")):
             told = []
             for is_ours in (False, True):
-                number += 1
-                folder = tmp_path / str(number)
-                folder.mkdir()
+                folder = Path(tempfile.mkdtemp(dir=parent))
                 fill(folder)
-                monkeypatch.chdir(folder)
-                events.clear()
+                os.chdir(folder)
+                heard.clear()
                 if is_ours:
                     found = await awaited(getattr(files, name), *arguments)
                 else:
                     found = seen(lambda: CHANGES[name](*arguments))  # noqa: B023
+                events.append([*heard])
                 left = sorted((path.name, path.lstat().st_mode) for path in folder.iterdir())
-                told.append((found, list(events), left))
+                told.append((found, events[-1], left))
             assert told[0] == told[1], arguments
+    return events
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("name", CHANGES)
+async def test_what_is_changed_by_paths(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, spelling: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await change(name, spelling, tmp_path, [])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_hooks_hear_of_what_is_changed(program: Program, tmp_path: Path, name: str) -> None:
+    """In a program of their own: a hook cannot be taken back, and changes what others do."""
+    source = f"""
+    import sys
+    from pathlib import Path
+    from parity.test_file_paths import SPELLINGS, change
+    heard = []
+
+    def hear(event, arguments):
+        if event in ("os.remove", "os.rmdir", "os.mkdir", "os.rename"):
+            heard.append((event, arguments))
+
+    sys.addaudithook(hear)
+    loop = new_event_loop()
+    for spelling in SPELLINGS:
+        events = loop.run_until_complete(change({name!r}, spelling, Path({str(tmp_path)!r}), heard))
+        assert any(events)
+    loop.close()
+    """
+    program.output(source, env={"PYTHONPATH": str(Path(__file__).parents[1])})
 
 
 async def test_the_functions_look_like_those_of_os(loop: Loop) -> None:
