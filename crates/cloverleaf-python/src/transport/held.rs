@@ -148,6 +148,19 @@ pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     result
 }
 
+/// Whether [`flush_before`] has anything to do.
+///
+/// # Errors
+/// `TypeError` for another loop.
+#[inline]
+pub(crate) fn holds_any(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let state = Loop::of(event_loop)?.state();
+    // In another thread nothing is held.
+    Ok(state
+        .with(|state| state.has_corked() || state.held.is_any())
+        .unwrap_or(false))
+}
+
 /// Offers what every transport of the loop holds, before something else is sent that was written after it.
 ///
 /// # Errors

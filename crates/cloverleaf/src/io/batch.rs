@@ -68,7 +68,7 @@ impl DatagramBatch {
     }
 
     /// What was received last, in order, with who sent it.
-    pub fn datagrams(&self) -> impl Iterator<Item = (&[u8], Address)> {
+    pub fn datagrams(&self) -> impl ExactSizeIterator<Item = (&[u8], Address)> {
         let slots = self.room.chunks_exact(self.slot);
         slots.zip(&self.received).map(|(slot, received)| {
             let from = received.from.clone().map_or(Address::Other, Address::from);

@@ -74,7 +74,7 @@ pub(super) struct Outbox {
 
 /// Datagrams, one behind the other.
 #[derive(Debug, Default)]
-struct Held {
+pub(super) struct Held {
     bytes: Vec<u8>,
     datagrams: Vec<(usize, To)>,
 }
@@ -108,10 +108,18 @@ impl Outbox {
         self.since = None;
     }
 
-    /// Whether what is held has been held for long enough.
-    fn is_overdue(&self) -> bool {
-        let is_late = |since| is_late(since, Clock::monotonic().now());
-        !self.held.datagrams.is_empty() && self.since.is_none_or(is_late)
+    /// What is held, if it has been for long enough. What is sent next counts from now.
+    #[inline]
+    pub(super) fn take_overdue(&mut self) -> Option<Held> {
+        if self.held.datagrams.is_empty() {
+            return None;
+        }
+        let now = Clock::monotonic().now();
+        if self.since.is_some_and(|since| !is_late(since, now)) {
+            return None;
+        }
+        self.since = Some(now);
+        self.take()
     }
 
     /// What is held, if anything is.
@@ -161,22 +169,6 @@ impl Datagrams {
     }
 }
 
-/// Sends what is held if it has been held for long enough.
-///
-/// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-#[inline]
-pub(super) fn flush_overdue(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    let is_overdue = this.with(|datagrams| {
-        let is_overdue = datagrams.outbox.is_overdue();
-        if is_overdue {
-            datagrams.outbox.since = Some(Clock::monotonic().now());
-        }
-        is_overdue
-    });
-    if is_overdue { flush(slf, this) } else { Ok(()) }
-}
-
 /// The event has been served: sends what is held, and lets nothing more be held.
 ///
 /// # Errors
@@ -205,8 +197,16 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResul
     }
 }
 
+/// Sends what was held.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[cold]
-fn send(slf: &Bound<'_, PyAny>, this: &DatagramTransport, mut held: Held) -> PyResult<()> {
+pub(super) fn send(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    mut held: Held,
+) -> PyResult<()> {
     let py = slf.py();
     let is_forked = Loop::of(&this.event_loop(py))?
         .state()

@@ -12,7 +12,8 @@ use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::{DatagramTransport, Family, close, outbox, queue};
+use super::outbox::{self, Held};
+use super::{DatagramTransport, Datagrams, Family, close, queue};
 use crate::error::{ends_the_run, os_error};
 use crate::event_loop::Loop;
 use crate::ffi::{
@@ -189,17 +190,30 @@ fn receive_batch(
     let received = Loop::of(&event_loop)?.state().with(|state| {
         let batch = state.datagram_batch();
         batch.receive(borrow_fd(fd), longest, room)?;
-        let datagrams = batch.datagrams();
-        Ok(datagrams
-            .map(|(bytes, from)| (bytes_from(py, bytes), from))
-            .collect::<Vec<_>>())
+        let mut datagrams = batch.datagrams();
+        let count = datagrams.len();
+        // Nearly always all are from the peer that was seen last, and go to the inbox right away.
+        let stranger = this.with(|to| {
+            datagrams.find_map(|(bytes, from)| {
+                let data = bytes_from(py, bytes);
+                match (data, to.shown(py, &from)) {
+                    (Ok(data), Some(shown)) => {
+                        to.inbox.push_back((data.into(), shown));
+                        None
+                    }
+                    (data, _) => Some((data, from)),
+                }
+            })
+        });
+        let rest = datagrams.map(|(bytes, from)| (bytes_from(py, bytes), from));
+        let others: Vec<_> = stranger.into_iter().chain(rest).collect();
+        Ok((count, others))
     })?;
-    let received = match received {
+    let (count, others) = match received {
         Ok(received) => received,
         Err(error) => return Ok(Err(error)),
     };
-    let count = received.len();
-    for (data, from) in received {
+    for (data, from) in others {
         let data = match data {
             Ok(data) => data,
             Err(error) => {
@@ -230,23 +244,46 @@ fn show_or_fail<'py>(
     }
 }
 
+/// What is to be done next for what has been received.
+enum Next {
+    /// To send what is held, which has been for long enough.
+    Send(Held),
+    /// To hand a datagram to the protocol, unless that is gone: data and sender.
+    Deliver(Option<Owned>, (Owned, Owned)),
+    /// Nothing more.
+    Rest,
+}
+
+impl Datagrams {
+    #[inline]
+    fn next(&mut self, py: Python<'_>) -> Next {
+        if let Some(held) = self.outbox.take_overdue() {
+            return Next::Send(held);
+        }
+        if !self.may_deliver() {
+            return Next::Rest;
+        }
+        self.inbox.pop_front().map_or(Next::Rest, |datagram| {
+            let protocol = self.protocol.as_ref();
+            Next::Deliver(protocol.map(|protocol| protocol.clone_ref(py)), datagram)
+        })
+    }
+}
+
 /// Hands over what has been received, for as long as the protocol wants it.
 fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
     let py = slf.py();
     loop {
-        let next = this.with(|datagrams| {
-            if datagrams.may_deliver() {
-                datagrams.inbox.pop_front()
-            } else {
-                None
+        let done = match this.with(|datagrams| datagrams.next(py)) {
+            Next::Send(held) => outbox::send(slf, this, held),
+            Next::Deliver(None, _) => Ok(()),
+            Next::Deliver(Some(protocol), (data, from)) => {
+                let datagram = [&*data.bind(py), &*from.bind(py)];
+                hand_over(slf, this, &protocol.bind(py), datagram)
             }
-        });
-        let Some((data, from)) = next else {
-            return Ok(());
+            Next::Rest => return Ok(()),
         };
-        let delivered = deliver(slf, this, &data.into_bound(py), &from.into_bound(py))
-            .and_then(|()| outbox::flush_overdue(slf, this));
-        if let Err(error) = delivered {
+        if let Err(error) = done {
             // The run ends here. What is left is for the next one.
             go_on_later(slf, this)?;
             return Err(error);

@@ -18,7 +18,7 @@ use crate::ffi::{
     Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
 };
 use crate::transport::endpoint::Endpoint;
-use crate::transport::held::flush_before;
+use crate::transport::held::{flush_before, holds_any};
 use crate::transport::info::none;
 use crate::transport::kind::Kind;
 use crate::transport::state::Phase;
@@ -84,22 +84,27 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     if bytes.is_empty() && !SINCE_3_13 {
         return Ok(none(py));
     }
-    let planned = this.with(|datagrams| datagrams.plan(&bytes, address.as_ref()));
-    let (to, place, address) = if let Some((to, place)) = planned {
-        (to, place, address)
+    // What has been written before this goes before this.
+    let is_first = !holds_any(&this.event_loop(py))?;
+    let planned = this.with(|datagrams| {
+        let (to, place) = datagrams.plan(&bytes, address.as_ref())?;
+        let is_now = place == Place::Held || (place == Place::AtOnce && is_first);
+        let settled = is_now.then(|| datagrams.settle(py, &bytes, &to, place));
+        Some((to, place, settled))
+    });
+    let (to, place, settled, address) = if let Some((to, place, settled)) = planned {
+        (to, place, settled, address)
     } else {
         let address = this.permitted(py, address)?;
         let to = this.destination(address.as_ref(), py);
         let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
-        (to, place, address)
+        (to, place, None, address)
     };
-    if place != Place::Held {
-        flush_before(&this.event_loop(py))?;
-    }
-    if place == Place::BehindHeld {
-        outbox::flush(slf, this)?;
-    }
-    let attempt = match this.with(|datagrams| datagrams.settle(py, &bytes, &to, place)) {
+    let settled = match settled {
+        Some(settled) => settled,
+        None => in_turn(slf, this, (&bytes, &to, place))?,
+    };
+    let attempt = match settled {
         Settled::Sent(result) => Attempt::of_native(py, result),
         Settled::Waits => Attempt::NotNow,
         Settled::Lost(times) => {
@@ -124,6 +129,22 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
         }
     }
     Ok(none(py))
+}
+
+/// Settles a datagram when what has been written before it is on its way.
+fn in_turn(
+    slf: &Bound<'_, PyAny>,
+    this: &DatagramTransport,
+    (bytes, to, place): (&[u8], &Destination, Place),
+) -> PyResult<Settled> {
+    let py = slf.py();
+    if place != Place::Held {
+        flush_before(&this.event_loop(py))?;
+    }
+    if place == Place::BehindHeld {
+        outbox::flush(slf, this)?;
+    }
+    Ok(this.with(|datagrams| datagrams.settle(py, bytes, to, place)))
 }
 
 /// What is done with a datagram.
