@@ -139,8 +139,9 @@ class Flight:
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Tells whether what was under way has ended, if others must wait for that.
         self._has_ended: Callable[[], bool] | None = None
-        #: What of a stream was asked for last, and in which process.
-        self.reading: tuple[_cloverleaf.Request, int] | None = None
+        #: Lands what was asked for of a stream, if nobody has heard of that, and tells whether it
+        #: has ended; and in which process that was.
+        self._reading: tuple[Callable[[], bool], int] | None = None
 
     async def let_others_run(self) -> None:
         """Wait for the loop's next turn."""
@@ -208,15 +209,28 @@ class Flight:
 
         A stream brings each byte only once.
         """
-        if self.reading is not None and self.reading[1] == os.getpid():
-            self.loop, before = asyncio.get_running_loop(), self.reading[0]
-            while before.is_under_way():  # noqa: ASYNC110
+
+        def heard(data: Any) -> None:
+            self._reading = None
+            land(data)
+
+        self.loop = loop = asyncio.get_running_loop()
+        if (before := self._reading) is not None and before[1] == os.getpid():
+            while not before[0]():  # noqa: ASYNC110
                 await asyncio.sleep(_LOOK_SECONDS)
-            if (left := before.take_left()) is not None:
-                land(left)
+            if self._reading is None:
                 return
-        self.reading = request, os.getpid()
-        await self.carry_out(request, land)
+        try:
+            if isinstance(loop, _cloverleaf.Loop):
+                self._reading = functools.partial(self._has_written, request, heard), os.getpid()
+                await self.carry_out(request, heard)
+            else:
+                call = OnThread(request.run, heard)
+                self._reading = call.has_ended, os.getpid()
+                await self.fly(lambda: loop.run_in_executor(None, call), heard)
+        finally:
+            if self._flight is None:
+                self._reading = None
 
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
         """Whether a request has ended that changes the file; what came of it is landed if known."""

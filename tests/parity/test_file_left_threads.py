@@ -1,0 +1,105 @@
+"""What threads do for a file whose loop was closed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import termios
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.complaints import Complaints
+from .harness.turns import turns_until
+from .harness.types import Loop, NewLoop
+
+pytestmark = pytest.mark.deadline(180)
+
+MODES = [("r", -1), ("rb", -1), ("rb", 0)]
+
+
+@pytest.fixture(autouse=True)
+def only_pending_tasks(logged: Complaints) -> Any:
+    """Expect no complaint but those of tasks whose loop was closed."""
+    yield
+    gc.collect()
+    assert all("destroyed but it is pending" in complaint for complaint in logged.take())
+
+
+def opened(loop: Loop, reading: int, mode: str, buffering: int) -> Any:
+    async def open_it() -> Any:
+        return await cloverleaf.open(reading, mode, buffering)
+
+    return loop.run_until_complete(open_it())
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    while not condition():
+        os.sched_yield()
+
+
+def is_empty(pipe: int) -> bool:
+    return not any(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+
+
+def begin_line(loop: Loop, file: Any) -> asyncio.Task[Any]:
+    """Have a thread read a line, and run no turn in which its end could be heard of."""
+    task = loop.create_task(file.readline())
+    turns_until(loop, lambda: file._raw._flight is not None)
+    return task
+
+
+async def after_the_closed_loop(file: Any, count: int) -> list[Any]:
+    """Hear once that the loop was closed, and read so many lines."""
+    with pytest.raises(RuntimeError, match="the event loop was closed while an operation"):
+        await file.readline()
+    return [await file.readline() for _ in range(count)]
+
+
+@pytest.mark.parametrize(("mode", "buffering"), MODES)
+def test_nothing_is_lost_that_a_thread_has_read_of_a_pipe_for_a_closed_loop(
+    new_loop: NewLoop, mode: str, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    first, second, third = new_loop(), new_loop(), new_loop()
+    file = opened(first, reading, mode, buffering)
+    task = begin_line(first, file)
+    first.close()
+    # A thread that had not begun by then has given the call up, and reads nothing.
+    os.write(writing, b"one\ntwo\n")
+    lines = second.run_until_complete(after_the_closed_loop(file, 2))
+    task = begin_line(second, file)
+    os.write(writing, b"t")  # without a buffer, it takes no more at a time
+    wait_until(lambda: is_empty(reading))
+    second.close()
+    os.write(writing, b"hree\nfour\n")
+    os.close(writing)
+    lines += third.run_until_complete(after_the_closed_loop(file, 3))
+    expected = ["one\n", "two\n", "three\n", "four\n", ""]
+    assert lines == (expected if mode == "r" else [line.encode() for line in expected])
+    third.run_until_complete(file.close())
+    del task
+
+
+@pytest.mark.parametrize(("mode", "buffering"), MODES)
+def test_a_line_that_is_given_up_time_after_time_comes_once(
+    new_loop: NewLoop, mode: str, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    loop = new_loop()
+    file = opened(loop, reading, mode, buffering)
+    for _ in range(3):
+        task = begin_line(loop, file)
+        task.cancel()
+        turns_until(loop, task.done)
+    os.write(writing, b"one\ntwo\n")
+    os.close(writing)
+    lines = [loop.run_until_complete(file.readline()) for _ in range(3)]
+    expected = ["one\n", "two\n", ""]
+    assert lines == (expected if mode == "r" else [line.encode() for line in expected])
+    loop.run_until_complete(file.close())
