@@ -131,6 +131,7 @@ class File(Closing, Generic[_S]):
             raise RuntimeError("an operation is under way")
         self._raw.write_held_now(self._buffer)
         self._flush_now()
+        self._go_back_now()
         below = self._raw if self._raw.is_unbuffered else self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
@@ -415,6 +416,12 @@ class File(Closing, Generic[_S]):
             self._file.flush()
         finally:
             self._raw.blocks = is_blocking
+
+    def _go_back_now(self) -> None:
+        """Go back to where a read began that was given up."""
+        if (place := self._raw.back_to) is not None:
+            self._file.seek(place)
+            self._raw.back_to = None
 
     async def _seek_asking(self, offset: int, whence: int) -> int:
         await self._flush()

@@ -162,6 +162,12 @@ class TextFile(File[str]):
             self._return_to = None
         return turn
 
+    def _go_back_now(self) -> None:
+        super()._go_back_now()
+        if self._return_to is not None:
+            self._file.seek(self._return_to)
+            self._return_to = None
+
     @property
     def _buffer(self) -> Any:
         return self._file.buffer

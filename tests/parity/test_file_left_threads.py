@@ -8,6 +8,7 @@ import gc
 import os
 import termios
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 import cloverleaf
 
 from .harness.complaints import Complaints
-from .harness.turns import turns_until
+from .harness.turns import turns_until, until
 from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.deadline(180)
@@ -103,3 +104,27 @@ def test_a_line_that_is_given_up_time_after_time_comes_once(
     expected = ["one\n", "two\n", ""]
     assert lines == (expected if mode == "r" else [line.encode() for line in expected])
     loop.run_until_complete(file.close())
+
+
+@pytest.mark.parametrize(("mode", "buffering"), [("r+", 64), ("r+b", 64)])
+async def test_what_is_detached_stands_where_a_read_began_that_was_given_up(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 300_000)
+    file: Any = await cloverleaf.open(path, mode, buffering)
+    file._raw.writes_at_once = False
+    assert len(await file.read(3)) == 3
+    if mode == "r+b":
+        await file.write(b"x")
+    at = await file.tell() if mode == "r" else 3 + (mode == "r+b")
+    read = asyncio.ensure_future(file.read())
+    await asyncio.sleep(0)
+    read.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await read
+    await until(lambda: file._raw._flight is None)
+    detached = file.detach()
+    assert detached.tell() == at
+    assert detached.read(6) == (b"345678" if mode == "r+" else b"456789")
+    detached.close()
