@@ -32,6 +32,10 @@ class Closing(_cloverleaf.FileBase):
                 self._turns.give_up(self._finish)
             if self._file.closed:
                 return
+            if self._raw.is_parents:
+                self._raw.close()
+                await perform(self._closing())
+                return
             is_free = not self._turns.busy and self._raw.is_settled
             if is_free and not (self._raw._access or self._raw.may_ask):
                 # Nothing was written, so nothing is waited for.

@@ -35,7 +35,7 @@ class OnThread:
     What it brings is landed by whoever asks, if nobody else is left to hear of it.
     """
 
-    __slots__ = ("_call", "_is_given_up", "_land", "_lock", "_result", "_running")
+    __slots__ = ("_call", "_is_given_up", "_kept", "_land", "_lock", "_result", "_running")
 
     def __init__(self, call: Callable[[], Any], land: Callable[[Any], object]) -> None:
         self._call = call
@@ -45,6 +45,7 @@ class OnThread:
         self._running: bool | None = None
         self._is_given_up = False
         self._result: Any = None
+        self._kept: object = None
 
     def __call__(self) -> Any:
         """Make the call, unless that was given up."""
@@ -56,7 +57,22 @@ class OnThread:
             self._result = self._call()
             return self._result
         finally:
-            self._running = False
+            with self._lock:
+                self._running = False
+            self._kept = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread is at it; in a forked child, whether one was when it was forked."""
+        return self._running is True
+
+    def keep(self, obj: object) -> bool:
+        """Keep an object until the call has ended; False if nothing of it goes on, or will."""
+        with self._lock:
+            self._is_given_up = self._running is None
+            if self._running:
+                self._kept = obj
+        return bool(self._running)
 
     def has_ended(self) -> bool:
         """Whether nothing of it goes on, or will; nobody else hears of its result."""
@@ -103,7 +119,7 @@ class _Landing:
         return False
 
     def set_result(self, result: Any) -> None:
-        self._flight._flight = self._flight._has_ended = None
+        self._flight._note_end()
         try:
             self._land(result)
         except Exception as error:
@@ -115,7 +131,7 @@ class _Landing:
         self._tell()
 
     def set_exception(self, error: BaseException) -> None:
-        self._flight._flight = self._flight._has_ended = None
+        self._flight._note_end()
         if not self.waiter.done():
             self.waiter.set_exception(error)
             self.waiter.exception()  # tells asyncio that somebody cares
@@ -139,6 +155,8 @@ class Flight:
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Tells whether what was under way has ended, if others must wait for that.
         self._has_ended: Callable[[], bool] | None = None
+        #: The thread that uses the file's stack itself.
+        self._thread: OnThread | None = None
         #: Lands what was asked for of a stream, if nobody has heard of that, and tells whether it
         #: has ended; and in which process that was.
         self._reading: tuple[Callable[[], bool], int] | None = None
@@ -163,17 +181,19 @@ class Flight:
         begin: Callable[[], asyncio.Future[_T]],
         land: Callable[[_T], object],
         has_ended: Callable[[], bool] | None = None,
+        thread: OnThread | None = None,
     ) -> _T:
         """Wait for what `begin` begins; `land` gets its result also if nobody waits any more.
 
-        `has_ended` is asked if the loop was closed meanwhile.
+        `has_ended` is asked if the loop was closed meanwhile; `thread` is the one that uses the
+        file's stack.
         """
         self.loop = loop = asyncio.get_running_loop()
         flight = begin()
         waiter = loop.create_future()
 
         def landed(flight: asyncio.Future[_T]) -> None:
-            self._flight = self._has_ended = None
+            self._note_end()
             # Asking for the exception tells asyncio that somebody cares.
             if not flight.cancelled() and flight.exception() is None:
                 land(flight.result())
@@ -181,7 +201,7 @@ class Flight:
             self._note_landed()
 
         self._flight, self._flight_process = flight, os.getpid()
-        self._has_ended = has_ended
+        self._has_ended, self._thread = has_ended, thread
         flight.add_done_callback(landed)
         await waiter
         return flight.result()
@@ -239,13 +259,20 @@ class Flight:
     def _note_landed(self) -> None:
         """Hear that what was under way has ended."""
 
+    def _note_end(self) -> None:
+        self._flight = self._has_ended = self._thread = None
+
     def _forget_flight(self) -> None:
         """Go on as if nothing were under way."""
-        self._flight = self._has_ended = None
+        self._note_end()
 
     async def _landing(self, flight: asyncio.Future[Any] | _Landing) -> None:
         """Wait for what somebody has begun who does not wait for it any more."""
         self.loop = loop = asyncio.get_running_loop()
+        if self.is_parents:
+            raise RuntimeError(
+                f"a thread was reading {self.name!r} when the process was forked; open it again"
+            )
         if self._flight_process != os.getpid():
             self._forget_flight()  # the parent's, who will see it land
         elif flight.get_loop() is loop:
@@ -262,6 +289,15 @@ class Flight:
             )
         else:
             raise RuntimeError(f"{self.name!r} is in use by another event loop")
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether a thread of the parent's used the file's stack when this child was forked.
+
+        Python's own buffer is locked for good then.
+        """
+        thread = self._thread
+        return thread is not None and self._flight_process != os.getpid() and thread.is_running
 
     def _is_flight_lost(self) -> bool:
         flight = self._flight

@@ -11,6 +11,18 @@ from ._file_flight import Flight, perform
 from ._file_held import Held, Waits, write_first
 
 
+class _Last:
+    """Makes a call when nobody has it any more; what that raises, Python tells."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def __del__(self) -> None:
+        self._call()
+
+
 class Left(Flight):
     """A file that may be left by everybody while something is under way."""
 
@@ -58,8 +70,14 @@ class Left(Flight):
         if self._left is not None:
             return
         self._left = stack
+        if self.is_parents:
+            self._close_below()
+            return
         if self._flight is not None and self._is_flight_lost():
-            if self._has_ended is not None and self._flight_process == os.getpid():
+            is_ours = self._flight_process == os.getpid()
+            if is_ours and self._thread is not None and self._thread.keep(_Last(self._close_left)):
+                return  # to close what a thread uses would wait for it
+            if is_ours and self._has_ended is not None:
                 self._has_ended()  # what is known of it is landed
             self._forget_flight()
         if self._flight is None:
@@ -92,6 +110,12 @@ class Left(Flight):
                 self._left.close()
         finally:
             self._close_native()
+
+    def _close_below(self) -> None:
+        """Close the descriptor, and leave the stack alone, which asks whether that is closed."""
+        raw: Any = self
+        raw.close()
+        self._close_native()
 
     def _close_native(self) -> None:
         if self.may_ask:

@@ -273,4 +273,4 @@ class TextFile(File[str]):
         loop = asyncio.get_running_loop()
         call = OnThread(functools.partial(getattr(self._file, method), size), land)
         begin = functools.partial(loop.run_in_executor, None, call)
-        return await self._raw.fly(begin, land, call.has_ended)
+        return await self._raw.fly(begin, land, call.has_ended, call)

@@ -1,4 +1,4 @@
-"""What threads do for a file whose loop was closed meanwhile."""
+"""What threads do for a file whose loop was closed, or whose process was forked, meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import gc
 import os
 import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import cloverleaf
 
 from .harness.complaints import Complaints
+from .harness.program import Program
 from .harness.turns import turns_until, until
 from .harness.types import Loop, NewLoop
 
@@ -106,6 +108,42 @@ def test_a_line_that_is_given_up_time_after_time_comes_once(
     loop.run_until_complete(file.close())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("mode", "buffering"), MODES)
+def test_a_file_is_forgotten_although_a_thread_reads_of_it_for_a_closed_loop(
+    new_loop: NewLoop, mode: str, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    loop = new_loop()
+    file = opened(loop, reading, mode, buffering)
+    task = begin_line(loop, file)
+    loop.close()
+    coroutine: Any = task.get_coro()
+    coroutine.close()
+    # To close what the thread uses would wait for it, here, for ever.
+    rescue = threading.Timer(60, os.write, (writing, b"late\n"))
+    rescue.start()
+    del file, coroutine, task
+    gc.collect()
+    is_late = not rescue.is_alive()
+    rescue.cancel()
+    rescue.join()
+    os.write(writing, b"line\n")
+    assert not is_late
+    # The thread, which has ended then, closes it.
+    wait_until(lambda: not is_open_for_reading(writing))
+    os.close(writing)
+
+
+def is_open_for_reading(writing: int) -> bool:
+    """Tell whether anybody could read what is written to a pipe."""
+    try:
+        os.write(writing, b"x")
+    except BrokenPipeError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(("mode", "buffering"), [("r+", 64), ("r+b", 64)])
 async def test_what_is_detached_stands_where_a_read_began_that_was_given_up(
     loop: Loop, tmp_path: Path, mode: str, buffering: int
@@ -128,3 +166,75 @@ async def test_what_is_detached_stands_where_a_read_began_that_was_given_up(
     assert detached.tell() == at
     assert detached.read(6) == (b"345678" if mode == "r+" else b"456789")
     detached.close()
+
+
+CHILD = """
+    import asyncio, cloverleaf, gc, os, signal, warnings
+    warnings.simplefilter("ignore")
+    loop = new_event_loop()
+    async def opened(file):
+        return await cloverleaf.open(file, "r")
+    def begin(file, condition):
+        file = loop.run_until_complete(opened(file))
+        task = loop.create_task(file.read())
+        while not condition(file):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        return file, task
+    def fork(use):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            asyncio._set_running_loop(None)
+            try:
+                print(*new_event_loop().run_until_complete(use()), flush=True)
+            finally:
+                os._exit(0)
+        return os.waitpid(child, 0)[1]
+    reading, writing = os.pipe()
+    file, task = begin(reading, lambda file: file._raw._thread and file._raw._thread.is_running)
+    """
+
+
+def test_a_child_is_told_of_text_that_its_parents_thread_was_reading(program: Program) -> None:
+    source = f"""{CHILD}
+    async def use():
+        try:
+            await file.readline()
+        except RuntimeError as error:
+            told = "forked" in str(error)
+        await file.close()
+        try:
+            os.fstat(reading)
+        except OSError:
+            return told, file.closed
+    print(fork(use))
+    os.write(writing, b"the parent's")
+    os.close(writing)
+    print(loop.run_until_complete(task))
+    loop.run_until_complete(file.close())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    """
+    assert program.output(source).split("\n") == ["True True", "0", "the parent's"]
+
+
+def test_a_child_forgets_text_that_its_parents_thread_was_reading(program: Program) -> None:
+    source = f"""{CHILD}
+    async def use():
+        global file, task
+        task.get_coro().close()
+        del file, task
+        gc.collect()
+        try:
+            os.fstat(reading)
+        except OSError:
+            return "closed",
+    print(fork(use))
+    os.close(writing)
+    print(repr(loop.run_until_complete(task)))
+    loop.run_until_complete(file.close())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    """
+    assert program.output(source).split("\n") == ["closed", "0", "''"]
