@@ -26,7 +26,7 @@ def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
 
 
 # How often to look whether what a closed loop has begun has ended.
-_LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.005
 
 
 class OnThread:
@@ -237,7 +237,7 @@ class Flight:
         self.loop = loop = asyncio.get_running_loop()
         if (before := self._reading) is not None and before[1] == os.getpid():
             while not before[0]():  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
             if self._reading is None:
                 return
         try:
@@ -282,7 +282,7 @@ class Flight:
         elif flight.get_loop().is_closed():
             while self._has_ended is not None and not self._has_ended():  # noqa: ASYNC110
                 # Threads and the kernel tell only the loop that has asked.
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
             self._forget_flight()
             raise RuntimeError(
                 f"the event loop was closed while an operation on {self.name!r} was under way"

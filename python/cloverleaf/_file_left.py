@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from . import _cloverleaf
-from ._file_flight import Flight, perform
+from ._file_flight import LOOK_SECONDS, Flight, perform
 from ._file_held import Held, Waits, write_first
 
 
@@ -42,6 +43,8 @@ class Left(Flight):
         self._left: Any = None
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
+        #: Tells whether a thread has ended that still writes there for a closed loop.
+        self._goes_on: Callable[[], bool] | None = None
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""
@@ -77,11 +80,21 @@ class Left(Flight):
             is_ours = self._flight_process == os.getpid()
             if is_ours and self._thread is not None and self._thread.keep(_Last(self._close_left)):
                 return  # to close what a thread uses would wait for it
-            if is_ours and self._has_ended is not None:
-                self._has_ended()  # what is known of it is landed
+            # What is known of it is landed.
+            if is_ours and self._has_ended is not None and not self._has_ended():
+                self._goes_on = self._has_ended if self._unplaced else None
             self._forget_flight()
         if self._flight is None:
             self._close_left()
+
+    def wait_for_left(self) -> None:
+        """Wait until what is written where the descriptor stands comes behind all that was."""
+        if self._goes_on is None:
+            return
+        while not self._goes_on():
+            # There is nobody left who could wait otherwise, as there is not for `open`'s.
+            time.sleep(LOOK_SECONDS)
+        self._goes_on, self.is_answered = None, False
 
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
         if request.is_under_way():

@@ -491,10 +491,10 @@ class RawFile(Left, io.RawIOBase):
         return count
 
     def _write_now(self, data: memoryview) -> int | None:
-        offset = self._offset
         try:
-            if offset is None:
+            if self._offset is None:
+                self.wait_for_left()
                 return os.write(self._own, data)
-            return os.pwrite(self._own, data, offset)
+            return os.pwrite(self._own, data, self.position)
         except BlockingIOError:
             return None

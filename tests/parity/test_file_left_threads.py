@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import sys
 import termios
 import threading
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def is_empty(pipe: int) -> bool:
-    return not any(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return not has_bytes(pipe, 1)
 
 
 def begin_line(loop: Loop, file: Any) -> asyncio.Task[Any]:
@@ -128,17 +129,55 @@ def test_a_file_is_forgotten_although_a_thread_reads_of_it_for_a_closed_loop(
     is_late = not rescue.is_alive()
     rescue.cancel()
     rescue.join()
-    os.write(writing, b"line\n")
     assert not is_late
-    # The thread, which has ended then, closes it.
+    # The thread, which ends with a line, closes it, if it has begun.
+    os.set_blocking(writing, False)
     wait_until(lambda: not is_open_for_reading(writing))
     os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_a_forgotten_file_holds_comes_behind_what_a_thread_writes_for_a_closed_loop(
+    new_loop: NewLoop,
+) -> None:
+    for _ in range(10):
+        reading, writing = os.pipe()
+        loop = new_loop()
+        file = opened(loop, writing, "wb", 100_000)
+        loop.run_until_complete(file.write(b"a" * 90_000))
+        task = loop.create_task(file.write(b"b" * 50_000))
+        # The thread has filled the pipe, and waits for room.
+        room = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+        turns_until(loop, lambda pipe=reading, room=room: has_bytes(pipe, room))  # type: ignore[misc]
+        coroutine: Any = task.get_coro()
+        coroutine.close()
+        loop.close()
+        received: list[bytes] = []
+        reader = threading.Thread(target=drain, args=(reading, received))
+        reader.start()
+        del file, coroutine, task
+        gc.collect()
+        reader.join()
+        os.close(reading)
+        is_whole = b"".join(received) == b"a" * 90_000 + b"b" * 50_000
+        assert is_whole
+
+
+def has_bytes(pipe: int, count: int) -> bool:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder) >= count
+
+
+def drain(reading: int, received: list[bytes]) -> None:
+    while data := os.read(reading, 1000):
+        received.append(data)
 
 
 def is_open_for_reading(writing: int) -> bool:
     """Tell whether anybody could read what is written to a pipe."""
     try:
-        os.write(writing, b"x")
+        os.write(writing, b"\n")
+    except BlockingIOError:
+        return True
     except BrokenPipeError:
         return False
     return True
