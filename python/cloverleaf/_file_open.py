@@ -150,6 +150,8 @@ class Request:
         self.text = text
         self.closefd = closefd
         self.opener = opener
+        #: The flags for the system, if whoever listens to audit events was told of them.
+        self.flags: int | None = None
 
     async def open(self) -> File[Any]:
         """Open the descriptor, and build the file on it."""
@@ -191,7 +193,7 @@ class Request:
         raise AssertionError("open() did not ask its opener")
 
     async def _open_path(self) -> tuple[_cloverleaf.FileBase, int]:
-        flags = self._ask()
+        flags = self._ask() if self.flags is None else self.flags
         self.file = os.fspath(self.file)  # type: ignore[arg-type]  # it is no number
         if self.opener is not None:
             return await self._open_by_opener(self.opener, flags), flags

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import _cloverleaf
 from ._file_binary import BinaryFile
-from ._file_open import open  # noqa: A004  # it is ours
+from ._file_open import Opening, Request, open  # noqa: A004  # it is ours
 from ._file_paths import (
     changed_natively,
     is_plain,
@@ -108,15 +108,19 @@ async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
 
 async def read_bytes(path: Any) -> bytes:
     """Return the content of a file."""
+    request = Request(path, "rb", 0, (None, None, None), True, None)
     if not isinstance(path, int):
-        path = os.fspath(path)
-        sys.audit("open", path, "rb", os.O_RDONLY | os.O_CLOEXEC)
+        request.file = path = os.fspath(path)
+        request.flags = os.O_RDONLY | os.O_CLOEXEC
+        sys.audit("open", path, "r", request.flags)
         content = _cloverleaf.content_at_once(os.fsencode(path))
         if content is not None:
             await let_others_run()
             return content
-    async with open(path, "rb", 0) as file:
-        return await file.read()
+    opening: Opening[Any] = Opening(request.open())
+    async with opening as file:
+        found: bytes = await file.read()
+    return found
 
 
 async def write_bytes(path: Any, data: Any) -> int:

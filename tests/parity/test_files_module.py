@@ -48,28 +48,38 @@ async def test_whole_files_that_cannot_be_read_or_written(loop: Loop, tmp_path: 
 
 
 def test_reading_whole_files_raises_the_audit_event(program: Program, tmp_path: Path) -> None:
-    path = tmp_path / "audited"
-    path.write_bytes(b"content")
+    (tmp_path / "audited").write_bytes(b"content")
+    (tmp_path / "empty").touch()
     # In a process of its own: a hook stays for good, and where one listens not all goes natively.
     printed = program.output(
         f"""
-import sys, cloverleaf
+import contextlib, os, sys, cloverleaf
 from cloverleaf import files
-path, seen = {str(path)!r}, []
+folder, seen = {str(tmp_path)!r}, []
+# Memory has the first; the others have to be opened by somebody.
+paths = [os.path.join(folder, name) for name in ("audited", "empty", "missing")]
 async def main():
-    sys.addaudithook(
-        lambda name, args: seen.append(args[0]) if name == "open" and args[0] == path else None
-    )
-    await files.read_bytes(path)
-    async with cloverleaf.open(path):
-        pass
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            await files.read_bytes(path)
+        with contextlib.suppress(FileNotFoundError):
+            async with cloverleaf.open(path, "rb"):
+                pass
 loop = new_event_loop()
+sys.addaudithook(
+    lambda name, args: seen.append(args) if name == "open" and args[0] in paths else None
+)
+for path in paths:
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError):
+            open(path, "rb").close()
+expected, seen[:] = seen[:], []
 loop.run_until_complete(main())
 loop.close()
-print(seen == [path] * 2)
+print(seen == expected, len(seen))
 """
     )
-    assert printed == "True"
+    assert printed == "True 6"
 
 
 async def test_reads_of_whole_files_let_others_run(loop: Loop, tmp_path: Path) -> None:
