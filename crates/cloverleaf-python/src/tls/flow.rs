@@ -6,8 +6,7 @@ use pyo3::types::{PyInt, PyTuple};
 use super::class::TlsTransport;
 use super::state::{INCOMING_MARKS, Marks, OUTGOING_MARKS, Turn};
 use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs};
-use crate::report;
-use crate::transport::{boolean, marks_of, none};
+use crate::transport::{self, boolean, marks_of, none};
 
 /// Tells the protocol to pause or to go on writing, if it must know, when so many bytes of records wait.
 ///
@@ -37,25 +36,11 @@ fn tell(slf: &Bound<'_, PyAny>, this: &TlsTransport, turn: Turn) -> PyResult<()>
     let Some(protocol) = this.protocol(py) else {
         return Ok(());
     };
-    let (name, message) = match turn {
-        Turn::Pause => (
-            intern!(py, "pause_writing"),
-            "protocol.pause_writing() failed",
-        ),
-        Turn::Resume => (
-            intern!(py, "resume_writing"),
-            "protocol.resume_writing() failed",
-        ),
+    let turn = match turn {
+        Turn::Pause => transport::Turn::Pause,
+        Turn::Resume => transport::Turn::Resume,
     };
-    match protocol.reach0(name) {
-        Ok(_) => Ok(()),
-        Err(error) => report::failed(
-            &this.event_loop.bind(py),
-            message,
-            error,
-            &[("transport", slf), ("protocol", &protocol)],
-        ),
-    }
+    transport::tell(slf, &this.event_loop.bind(py), &protocol, turn)
 }
 
 /// Pauses the inner transport's reading when too much waits to be read here, and lets it go on after that.

@@ -65,7 +65,7 @@ pub(super) fn resume_if_drained(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// What a protocol is told.
 #[derive(Clone, Copy)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// Too much waits.
     Pause,
     /// Little enough waits.
@@ -86,7 +86,7 @@ fn tell_protocol(slf: &Bound<'_, PyAny>, turn: Turn) -> PyResult<()> {
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[cold]
-pub(super) fn tell(
+pub(crate) fn tell(
     slf: &Bound<'_, PyAny>,
     event_loop: &Bound<'_, PyAny>,
     protocol: &Bound<'_, PyAny>,
