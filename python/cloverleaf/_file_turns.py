@@ -106,12 +106,19 @@ class Turns:
                 await self._reach(place)
             await use(turn)
 
-        def forsake(_task: asyncio.Task[None]) -> None:
+        def forsake(_task: asyncio.Task[None] | None) -> None:
             # One that is cancelled before its first step has run nothing, so left nothing either.
             if not has_begun and (place is None or not place.reached.cancel()):
                 self.leave(turn)
 
-        task = loop.create_task(use_turn())
+        coroutine = use_turn()
+        try:
+            task = loop.create_task(coroutine)
+        except BaseException:
+            # As the program's own factory of tasks may raise.
+            coroutine.close()
+            forsake(None)
+            raise
         task.add_done_callback(forsake)
         self._forsake = forsake
         return task

@@ -105,6 +105,30 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 
 
+@pytest.mark.parametrize("is_free", [True, False])
+async def test_a_close_that_gets_no_task_can_be_tried_again(
+    loop: Loop, path: Path, is_free: bool
+) -> None:
+    def refuse(_loop: Any, _coroutine: Any, **_settings: Any) -> Any:
+        raise ValueError("no more tasks")
+
+    file = await cloverleaf.open(path, "wb")
+    await file.write(b"kept")
+    syncing = None if is_free else asyncio.ensure_future(file.fsync())
+    await turns(1)
+    loop.set_task_factory(refuse)
+    try:
+        with pytest.raises(ValueError, match="no more tasks"):
+            await file.close()
+    finally:
+        loop.set_task_factory(None)
+    await asyncio.wait_for(file.close(), 60)
+    assert file.closed
+    assert path.read_bytes() == b"kept"
+    if syncing is not None:
+        await syncing
+
+
 async def test_without_a_loop_there_is_no_file(loop: Loop, path: Path) -> None:
     opening = cloverleaf.open(path, "wb")
 
