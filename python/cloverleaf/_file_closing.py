@@ -1,6 +1,7 @@
 """`Closing`: how a file is closed: in its turn, with all written that it was given."""
 
 import asyncio
+import functools
 from typing import Any
 
 from . import _cloverleaf
@@ -28,7 +29,8 @@ class Closing(_cloverleaf.FileBase):
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
         if not self._is_finishing():
-            if self._finish is not None and not self._finish.done():
+            is_again = self._finish is not None and not self._finish.done()
+            if self._finish is not None and is_again:
                 self._turns.give_up(self._finish)
             if self._file.closed:
                 return
@@ -44,7 +46,8 @@ class Closing(_cloverleaf.FileBase):
                 return
             self._is_closing = is_free
             # Both the place in the line and the closing stay if the caller gives up.
-            self._finish = self._turns.take(self._finish_in_turn)
+            use = functools.partial(self._finish_in_turn, is_again=is_again)
+            self._finish = self._turns.take(use)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
 
@@ -66,7 +69,7 @@ class Closing(_cloverleaf.FileBase):
         is_lost = not finish.done() and finish.get_loop().is_closed()
         return not is_lost and (not finish.done() or bool(self._file.closed))
 
-    async def _finish_in_turn(self, turn: Turn) -> None:
+    async def _finish_in_turn(self, turn: Turn, *, is_again: bool) -> None:
         lost: Exception | None = None
         try:
             self._is_closing = False
@@ -75,7 +78,8 @@ class Closing(_cloverleaf.FileBase):
             except RuntimeError as closed:
                 if self._raw._flight is not None:
                     raise  # of a loop that goes on
-                lost = closed
+                # What was lost of a close before is made again, and so is what fails of it.
+                lost = None if is_again else closed
             if self._file.closed:
                 return
             self._is_closing = True
@@ -98,8 +102,9 @@ class Closing(_cloverleaf.FileBase):
             except Exception as error:
                 found = error
             except BaseException:
-                # The loop ends. What is under way comes to its end, and then the rest.
-                self._raw.abandon(self._file)
+                if not self._turns.is_taken_over:
+                    # The loop ends. What is under way comes to its end, and then the rest.
+                    self._raw.abandon(self._file)
                 raise
         return found
 

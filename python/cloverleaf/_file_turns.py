@@ -68,12 +68,14 @@ class _Place:
 class Turns:
     """Whose turn it is, and who waits for one."""
 
-    __slots__ = ("_forsake", "_waiter", "_waiting", "taken")
+    __slots__ = ("_forsake", "_waiter", "_waiting", "is_taken_over", "taken")
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
         #: The turn that somebody has.
         self.taken: Turn | None = None
+        #: A coroutine that has the turn is closed for somebody who goes on in its place.
+        self.is_taken_over = False
         self._waiting: deque[_Place] = deque()
         self._forsake: Callable[[asyncio.Task[None]], None] | None = None
 
@@ -126,7 +128,7 @@ class Turns:
     def give_up(self, task: asyncio.Task[None]) -> None:
         """Give up the turn that was taken last, or the place, for a task whose loop is closed."""
         coroutine: Any = task.get_coro()
-        coroutine.close()
+        self._close([coroutine])
         if self._forsake is not None:
             self._forsake(task)
 
@@ -192,12 +194,19 @@ class Turns:
         if any(each.cr_running for each in having):
             return False
         try:
-            for each in having:
-                each.close()
+            self._close(having)
         finally:
             # One that has not begun, or that is nowhere to be found, leaves nothing.
             self.leave(turn)
         return True
+
+    def _close(self, coroutines: list[Any]) -> None:
+        self.is_taken_over = True
+        try:
+            for each in coroutines:
+                each.close()
+        finally:
+            self.is_taken_over = False
 
     def _has(self, coroutine: "CoroutineType[Any, Any, Any]", turn: Turn) -> bool:
         """Whether it is one of ours that has a turn of this file."""

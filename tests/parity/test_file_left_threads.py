@@ -19,7 +19,7 @@ import cloverleaf
 
 from .harness.complaints import Complaints
 from .harness.program import Program
-from .harness.turns import turns_until, until
+from .harness.turns import turns, turns_until, until
 from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.deadline(180)
@@ -161,6 +161,46 @@ def test_what_a_forgotten_file_holds_comes_behind_what_a_thread_writes_for_a_clo
         os.close(reading)
         is_whole = b"".join(received) == b"a" * 90_000 + b"b" * 50_000
         assert is_whole
+
+
+@pytest.mark.parametrize("goes_on", ["close", "write"])
+def test_a_close_that_was_left_while_a_thread_writes_is_taken_over(
+    new_loop: NewLoop, goes_on: str
+) -> None:
+    reading, writing = os.pipe()
+    first, second = new_loop(), new_loop()
+    file = opened(first, writing, "wb", 100_000)
+    first.run_until_complete(file.write(b"a" * 90_000))
+    task = first.create_task(file.close())
+    room = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    turns_until(first, lambda: has_bytes(reading, room))
+    first.close()
+    received: list[bytes] = []
+    reader = threading.Thread(target=drain, args=(reading, received))
+
+    async def take_over() -> None:
+        call = file.close() if goes_on == "close" else file.write(b"b")
+        later = asyncio.ensure_future(call)
+        await turns(10)
+        assert not later.done(), "it does not wait for the thread"
+        reader.start()
+        if goes_on == "write":
+            with pytest.raises(RuntimeError, match="the event loop was closed while an operation"):
+                await later
+            await file.write(b"b")
+            await file.close()
+        else:
+            await later
+        assert file.closed
+
+    try:
+        second.run_until_complete(take_over())
+        reader.join()
+    finally:
+        os.close(reading)
+    is_whole = b"".join(received) == b"a" * 90_000 + b"b" * (goes_on == "write")
+    assert is_whole
+    del task
 
 
 def has_bytes(pipe: int, count: int) -> bool:
