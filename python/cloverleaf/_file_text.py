@@ -135,7 +135,7 @@ class TextFile(File[str]):
     async def _place(self) -> int | None:
         self._warmth = None  # of one that was given up
         # To tell would write what is unwritten, and what comes of a read then would be another's.
-        if self._is_dirty and not _READS_WRITE_FIRST:
+        if self._is_dirty and self._raw._access and not _READS_WRITE_FIRST:
             return None
         try:
             return await super()._place()
