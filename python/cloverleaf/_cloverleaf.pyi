@@ -138,6 +138,9 @@ class Loop:
     def _numeric_address(
         self, host: Any, port: Any, family: int, kind: int, proto: int, flags: int, /
     ) -> list[_AddressInfo] | None: ...
+    def _numeric_getaddrinfo(
+        self, host: Any, port: Any, family: int, kind: int, proto: int, flags: int, /
+    ) -> list[_AddressInfo] | None: ...
     def _getaddrinfo(
         self,
         host: str | bytes | None,

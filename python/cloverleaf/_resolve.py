@@ -35,12 +35,11 @@ class Resolving(Executing):
         flags: int = 0,
     ) -> list[AddressInfo]:
         """`socket.getaddrinfo` without blocking the loop."""
+        if socket.getaddrinfo is GETADDRINFO:
+            numeric = self._numeric_getaddrinfo(host, port, family, type, proto, flags)
+            if numeric is not None:
+                return numeric
         if not self.get_debug():
-            if socket.getaddrinfo is GETADDRINFO:
-                numeric = self._numeric_address(host, port, family, type, proto, flags)
-                if numeric is not None:
-                    audit("socket.getaddrinfo", host, port, family, type, proto)
-                    return numeric
             return await self._look_up(host, port, family, type, proto, flags)
 
         what = f"{host!s}:{port!r}"
@@ -80,10 +79,11 @@ class Resolving(Executing):
             )
             return by_hand
         self._check_open()
+        family, kind, proto = int(family), int(kind), int(proto)
         audit("socket.getaddrinfo", host, port, family, kind, proto)
         if isinstance(host, str):
             host = _encoded(host)
-        return await self._getaddrinfo(host, port, int(family), int(kind), int(proto), int(flags))
+        return await self._getaddrinfo(host, port, family, kind, proto, int(flags))
 
     async def _resolve(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import threading
 from typing import Any
@@ -219,3 +220,59 @@ async def test_a_patched_getnameinfo_is_looked_up_when_called(
     monkeypatch.setattr(socket, "getnameinfo", lambda *args: ("patched", args))
     found: Any = await loop.getnameinfo(("127.0.0.1", 1), 2)
     assert found == ("patched", (("127.0.0.1", 1), 2))
+
+
+def test_audit_hooks_hear_of_a_look_up_as_of_the_socket_modules(program: Any) -> None:
+    program.output(
+        """
+        import asyncio, socket, sys
+        heard = []
+        refused = False
+        def hear(name, args):
+            if name == "socket.getaddrinfo":
+                heard.append(args)
+                if refused:
+                    raise ValueError("refused")
+        sys.addaudithook(hear)
+        async def main():
+            global refused
+            loop = asyncio.get_running_loop()
+            for host in ("127.0.0.1", "::1", "localhost"):
+                await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+                [(asked, port, family, kind, proto)] = heard
+                assert (asked, port, family, kind, proto) == (host, 80, 0, socket.SOCK_STREAM, 0)
+                assert [type(number) for number in (family, kind, proto)] == [int] * 3
+                heard.clear()
+            refused = True
+            for host in ("127.0.0.1", "localhost"):
+                try:
+                    await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+                except ValueError as error:
+                    assert error.args == ("refused",)
+                else:
+                    raise AssertionError("nobody has refused it")
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
+        """
+    )
+
+
+async def test_debug_mode_reports_a_look_up_of_an_address(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 3600.0
+    with caplog.at_level("DEBUG", logger="asyncio"):
+        found = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    assert found == socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    texts = [record.getMessage() for record in caplog.records]
+    asked = "127.0.0.1:80, type=<SocketKind.SOCK_STREAM: 1>"
+    assert f"Get address info {asked}" in texts
+    assert any(text.startswith(f"Getting address info {asked} took ") for text in texts)
+
+
+async def test_getaddrinfo_is_a_coroutine_function(loop: Loop) -> None:
+    assert inspect.iscoroutinefunction(loop.getaddrinfo)
+    asked = loop.getaddrinfo("127.0.0.1", 80)
+    assert inspect.iscoroutine(asked)
+    asked.close()

@@ -13,7 +13,7 @@ use super::Loop;
 use super::blocking::Wait;
 use super::futures::create_future;
 use crate::error::os_error;
-use crate::ffi::{Arguments, Method, Once, Owned, raw_fastcall};
+use crate::ffi::{Arguments, Method, Once, Owned, audit_getaddrinfo, raw_attached};
 use crate::future;
 
 /// A name or a number as `getaddrinfo(3)` takes it.
@@ -44,7 +44,7 @@ fn numeric<'py>(
     this: &Loop,
     host: &Bound<'py, PyAny>,
     port: &Bound<'py, PyAny>,
-    sort: [&Bound<'py, PyAny>; 4],
+    numbers: [i32; 4],
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = host.py();
     let Ok(text) = host.cast_exact::<PyString>() else {
@@ -57,17 +57,11 @@ fn numeric<'py>(
     } else {
         return Ok(None);
     };
-    let numbers = sort.map(|number| match number.cast::<PyInt>() {
-        Ok(number) => number.extract::<i32>().ok(),
-        Err(_) => None,
-    });
-    let (Ok(host), Ok(port), [Some(family), Some(kind), Some(protocol), Some(flags)]) =
-        (text.to_str(), port, numbers)
-    else {
+    let (Ok(host), Ok(port)) = (text.to_str(), port) else {
         // Whatever is wrong with them, the socket module says so.
         return Ok(None);
     };
-    let Some(found) = literal(host, port, [family, kind, protocol, flags]) else {
+    let Some(found) = literal(host, port, numbers) else {
         return Ok(None);
     };
     this.check_open()?;
@@ -79,8 +73,40 @@ fn numeric<'py>(
     PyList::new(py, [address_info(py, &found, address)?]).map(Some)
 }
 
+/// What stands for a number that is not given.
+static ZERO: Once<Py<PyAny>> = Once::new();
+
+/// An argument as C takes it; None for what the socket module must judge.
+#[inline]
+fn number(argument: &Bound<'_, PyAny>) -> Option<i32> {
+    let py = argument.py();
+    // Most are not given, and so the very same object.
+    if argument.is(ZERO.get_or_init(py, || PyInt::new(py, 0).into_any().unbind())) {
+        return Some(0);
+    }
+    argument.cast::<PyInt>().ok()?.extract().ok()
+}
+
 /// `_numeric_address(host, port, family, kind, proto, flags)`: what `getaddrinfo` answers for an address; None for a name.
 fn numeric_address(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    answer_numeric(slf, &args, false)
+}
+
+/// `_numeric_getaddrinfo(host, port, family, kind, proto, flags)`: the same for `getaddrinfo` itself, which is audited; None
+/// in debug mode, too, where it is reported.
+fn numeric_getaddrinfo(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    if Loop::of(slf)?.debug() {
+        return Ok(slf.py().None().into_bound(slf.py()).into());
+    }
+    answer_numeric(slf, &args, true)
+}
+
+#[inline]
+fn answer_numeric(
+    slf: &Bound<'_, PyAny>,
+    args: &Arguments<'_, '_>,
+    is_audited: bool,
+) -> PyResult<Owned> {
     let given: [Option<_>; 6] = std::array::from_fn(|index| args.get(index));
     let [
         Some(host),
@@ -92,21 +118,42 @@ fn numeric_address(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<
     ] = given
     else {
         return Err(PyTypeError::new_err(
-            "_numeric_address() was called with too few arguments",
+            "an address was asked for with too few arguments",
         ));
     };
-    let this = Loop::of(slf)?;
-    let found = numeric(this, &host, &port, [&*family, &*kind, &*proto, &*flags])?;
     let py = slf.py();
-    Ok(found.map_or_else(|| py.None().into_bound(py).into(), Into::into))
+    let nothing = || Ok(py.None().into_bound(py).into());
+    let numbers = [
+        number(&family),
+        number(&kind),
+        number(&proto),
+        number(&flags),
+    ];
+    let [Some(family), Some(kind), Some(proto), Some(flags)] = numbers else {
+        return nothing();
+    };
+    let numbers = [family, kind, proto, flags];
+    let Some(found) = numeric(Loop::of(slf)?, &host, &port, numbers)? else {
+        return nothing();
+    };
+    if is_audited {
+        audit_getaddrinfo(&host, &port, [family, kind, proto])?;
+    }
+    Ok(found.into())
 }
 
-pub(super) const METHODS: [Method; 1] = [
+pub(super) const METHODS: [Method; 2] = [
     Method {
         name: c"_numeric_address",
         doc: c"_numeric_address($self, host, port, family, kind, proto, flags, /)\n--\n\nWhat getaddrinfo answers for an \
              address, or None for a name.",
-        kind: raw_fastcall!(numeric_address),
+        kind: raw_attached!(numeric_address),
+    },
+    Method {
+        name: c"_numeric_getaddrinfo",
+        doc: c"_numeric_getaddrinfo($self, host, port, family, kind, proto, flags, /)\n--\n\nThe same for getaddrinfo \
+             itself: audited, and None in debug mode.",
+        kind: raw_attached!(numeric_getaddrinfo),
     },
 ];
 
@@ -160,33 +207,58 @@ fn exception(py: Python<'_>, error: ResolveError) -> PyResult<PyErr> {
     ))
 }
 
-/// The members of an enumeration by their numbers.
-type Members = Once<Py<PyDict>>;
+/// The members of an enumeration by their numbers, and the first few at once.
+struct Members {
+    by_number: Py<PyDict>,
+    first: [Option<Py<PyAny>>; FIRST_MEMBERS],
+}
 
-static FAMILIES: Members = Once::new();
-static KINDS: Members = Once::new();
+/// As many as hold what sockets of the Internet are made with: `AF_INET6` is 10 on Linux.
+const FIRST_MEMBERS: usize = 11;
 
-/// A number as the socket module shows it: a member of its enumeration, or itself if there is none.
-fn member<'py>(
-    py: Python<'py>,
-    members: &'static Members,
-    enumeration: &str,
-    number: i32,
-) -> PyResult<Bound<'py, PyAny>> {
-    let members = members.get_or_try_init(py, || {
+static FAMILIES: Once<Members> = Once::new();
+static KINDS: Once<Members> = Once::new();
+
+impl Members {
+    fn of(py: Python<'_>, enumeration: &str) -> PyResult<Self> {
         let by_number = PyDict::new(py);
+        let mut first = [const { None }; FIRST_MEMBERS];
         for member in py
             .import(intern!(py, "socket"))?
             .getattr(enumeration)?
             .try_iter()?
         {
             let member = member?;
-            by_number.set_item(member.extract::<i32>()?, member)?;
+            let number = member.extract::<i32>()?;
+            if let Ok(index) = usize::try_from(number)
+                && let Some(place) = first.get_mut(index)
+            {
+                *place = Some(member.clone().unbind());
+            }
+            by_number.set_item(number, member)?;
         }
-        PyResult::Ok(by_number.unbind())
-    })?;
+        Ok(Self {
+            by_number: by_number.unbind(),
+            first,
+        })
+    }
+}
+
+/// A number as the socket module shows it: a member of its enumeration, or itself if there is none.
+fn member<'py>(
+    py: Python<'py>,
+    members: &'static Once<Members>,
+    enumeration: &str,
+    number: i32,
+) -> PyResult<Bound<'py, PyAny>> {
+    let members = members.get_or_try_init(py, || Members::of(py, enumeration))?;
+    if let Ok(index) = usize::try_from(number)
+        && let Some(Some(member)) = members.first.get(index)
+    {
+        return Ok(member.bind(py).clone());
+    }
     let number = number.into_pyobject(py)?;
-    match members.bind(py).get_item(&number)? {
+    match members.by_number.bind(py).get_item(&number)? {
         Some(member) => Ok(member),
         None => Ok(number.into_any()),
     }

@@ -25,6 +25,24 @@ pub(crate) fn audit_event(
     }
 }
 
+/// Raises the event of `socket.getaddrinfo`: host, port, and the numbers of family, kind and protocol.
+///
+/// # Errors
+/// What a hook raises.
+#[inline]
+pub(crate) fn audit_getaddrinfo(
+    host: &Bound<'_, PyAny>,
+    port: &Bound<'_, PyAny>,
+    numbers: [i32; 3],
+) -> PyResult<()> {
+    // SAFETY: the objects are held, and a `Bound` proves that the thread is attached.
+    if unsafe { guarded::audit_getaddrinfo(host.as_ptr(), port.as_ptr(), numbers) } {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(host.py()))
+    }
+}
+
 /// Whether there is a hook, which is not called by this.
 #[inline]
 pub(crate) fn is_audited(py: Python<'_>) -> bool {

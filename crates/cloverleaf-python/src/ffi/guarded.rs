@@ -126,6 +126,24 @@ pub(super) unsafe fn send_none(
     kind
 }
 
+/// `PySys_Audit` of what `socket.getaddrinfo` tells of; says whether no hook has raised.
+///
+/// # Safety
+/// That of the C function: the objects are live; the thread is attached.
+#[inline]
+pub(super) unsafe fn audit_getaddrinfo(
+    host: *mut ffi::PyObject,
+    port: *mut ffi::PyObject,
+    [family, kind, protocol]: [std::ffi::c_int; 3],
+) -> bool {
+    let (event, format) = (c"socket.getaddrinfo".as_ptr(), c"OOiii".as_ptr());
+    let hang = Hang;
+    // SAFETY: the format announces two objects, which are live as the caller promises, and three of C's `int`.
+    let result = unsafe { raw::PySys_Audit(event, format, host, port, family, kind, protocol) };
+    std::mem::forget(hang);
+    result == 0
+}
+
 /// `PySys_Audit` with two objects; says whether no hook has raised.
 ///
 /// # Safety

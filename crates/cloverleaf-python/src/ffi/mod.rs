@@ -58,7 +58,7 @@ pub(crate) use attach::{
 };
 pub(crate) use attached::{Access, AttachedCell};
 pub(crate) use attribute::Attribute;
-pub(crate) use audit::{audit_event, is_audited};
+pub(crate) use audit::{audit_event, audit_getaddrinfo, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use bare::BareCall;
 pub(crate) use buffer::{
