@@ -114,6 +114,14 @@ def test_endings_after_close_no_descriptor_remains(new_loop: NewLoop) -> None:
     assert descriptors() == before
 
 
+def test_endings_after_a_run_no_argument_by_name_holds_the_loop(new_loop: NewLoop) -> None:
+    one = new_loop()
+    turn(one)
+    one.run_until_complete(asyncio.sleep(0))
+    referrers = gc.get_referrers(one)
+    assert {"loop": one} not in referrers
+
+
 def test_endings_after_close_no_python_reference_remains(new_loop: NewLoop) -> None:
     class Held:
         pass

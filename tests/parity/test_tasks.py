@@ -119,6 +119,50 @@ async def test_a_program_may_replace_the_class_of_tasks(
     assert await tasks[0] == await tasks[1] == 42
 
 
+async def test_a_class_of_tasks_may_change_the_keywords_that_it_gets(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    class Own(asyncio.Task[Any]):
+        def __init__(self, coroutine: Any, **keywords: Any) -> None:
+            super().__init__(coroutine, **keywords)
+            given.append(dict(keywords))
+            keywords.clear()
+
+    await loop.create_task(answer())
+    monkeypatch.setattr(asyncio.tasks, "Task", Own)
+    tasks = [loop.create_task(answer()) for _ in range(3)]
+    assert [set(keywords) - {"name", "context"} for keywords in given] == [{"loop"}] * 3
+    assert all(keywords["loop"] is loop for keywords in given)
+    assert [await task for task in tasks] == [42] * 3
+
+
+def test_tasks_and_futures_are_their_loops_in_a_run_and_without(new_loop: NewLoop) -> None:
+    loop, other = new_loop(), new_loop()
+    begun: list[asyncio.Task[int]] = []
+
+    async def make() -> list[Any]:
+        made = [loop.create_task(answer()), loop.create_future()]
+        # Not the loop that runs.
+        begun.append(other.create_task(answer()))
+        assert begun[0].get_loop() is other
+        future: asyncio.Future[Any] = other.create_future()
+        assert future.get_loop() is other
+        await made[0]
+        return made
+
+    def look() -> list[Any]:
+        task = loop.create_task(answer())
+        made = [task, loop.create_future()]
+        loop.run_until_complete(task)
+        return made
+
+    for made in (look(), loop.run_until_complete(make()), look()):
+        assert all(one.get_loop() is loop for one in made)
+    assert other.run_until_complete(begun[0]) == 42
+
+
 async def test_a_task_factory_gets_the_context_only_when_one_is_given(loop: Loop) -> None:
     seen: list[dict[str, Any]] = []
 

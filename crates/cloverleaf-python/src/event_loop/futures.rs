@@ -1,12 +1,75 @@
 //! `create_future`: asyncio's own futures, made for a loop.
+//!
+//! They are told of their loop by name, and so are tasks. Of names the interpreter makes a `dict` for each call of a class
+//! in C; so a loop has one ready for all of them while it runs.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
-use crate::ffi::{Once, Owned, call_with_names};
+use super::Loop;
+use crate::ffi::{Once, Owned, call_in_full, call_with_names};
 
-/// asyncio's Future class and the name of its one argument, looked up once.
-static FUTURE: Once<(Py<PyAny>, Py<PyTuple>)> = Once::new();
+/// asyncio's Future class, as it was found once.
+struct FutureClass {
+    class: Py<PyAny>,
+    /// Whether it is the one that is written in C.
+    is_native: bool,
+    /// The name of its one argument.
+    names: Py<PyTuple>,
+}
+
+impl Loop {
+    /// Has `{"loop": slf}` ready until the run ends. The collector need not see it: a loop that runs is no garbage.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn name_itself(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let named = PyDict::new(slf.py());
+        named.set_item(intern!(slf.py(), "loop"), slf)?;
+        let none = self
+            .itself
+            .replace(slf.as_any(), Some(named.into_any().into()));
+        drop(none);
+        Ok(())
+    }
+
+    /// Lets go of it at the end of a run, in which somebody else holds the loop.
+    pub(super) fn forget_itself(&self, slf: &Bound<'_, Self>) {
+        drop(self.itself.take(slf.as_any()));
+    }
+
+    /// That `dict`, for a class that `only_reads` what it is called with; none while the loop does not run.
+    #[inline]
+    pub(super) fn itself_by_name<'py>(
+        &self,
+        slf: &Bound<'py, PyAny>,
+        only_reads: bool,
+    ) -> Option<Bound<'py, PyDict>> {
+        if !only_reads {
+            return None;
+        }
+        let named = self.itself.get(slf)?.into_bound(slf.py());
+        named.cast_into_exact().ok()
+    }
+}
+
+static FUTURE: Once<FutureClass> = Once::new();
+
+impl FutureClass {
+    fn find(py: Python<'_>) -> PyResult<Self> {
+        let class = py
+            .import(intern!(py, "asyncio"))?
+            .getattr(intern!(py, "Future"))?;
+        let native = py
+            .import(intern!(py, "_asyncio"))?
+            .getattr(intern!(py, "Future"))?;
+        Ok(Self {
+            is_native: class.is(&native),
+            class: class.unbind(),
+            names: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
+        })
+    }
+}
 
 /// A new `asyncio.Future` of this loop.
 ///
@@ -14,14 +77,11 @@ static FUTURE: Once<(Py<PyAny>, Py<PyTuple>)> = Once::new();
 /// What making one raises.
 pub(crate) fn create_future(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
-    let (class, names) = FUTURE.get_or_try_init(py, || {
-        let class = py
-            .import(intern!(py, "asyncio"))?
-            .getattr(intern!(py, "Future"))?;
-        PyResult::Ok((
-            class.unbind(),
-            PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
-        ))
-    })?;
-    call_with_names(class.bind(py), [slf], names.bind(py)).map(Into::into)
+    let future = FUTURE.get_or_try_init(py, || FutureClass::find(py))?;
+    let class = future.class.bind(py);
+    let made = match Loop::of(slf)?.itself_by_name(slf, future.is_native) {
+        Some(named) => call_in_full(class, &PyTuple::empty(py), &named),
+        None => call_with_names(class, [slf], future.names.bind(py)),
+    };
+    made.map(Into::into)
 }

@@ -73,6 +73,8 @@ pub(crate) struct Loop {
     backend: OnceLock<InUse>,
     /// What makes the tasks, unless asyncio's class does.
     task_factory: Slot,
+    /// While it runs, itself by name; see `futures.rs`.
+    itself: Slot,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -94,14 +96,6 @@ impl Loop {
     #[inline]
     fn is_running_now(&self) -> bool {
         self.thread.load(Ordering::Acquire) != 0
-    }
-
-    #[inline]
-    pub(crate) fn check_open(&self) -> PyResult<()> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
-        }
-        Ok(())
     }
 
     /// What the loop owns, for its own thread, or for anybody while it does not run.
@@ -130,6 +124,7 @@ impl Loop {
             current: Slot::default(),
             backend: OnceLock::new(),
             task_factory: Slot::default(),
+            itself: Slot::default(),
         })
     }
 

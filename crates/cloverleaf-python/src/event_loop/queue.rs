@@ -1,6 +1,7 @@
 //! What the loop is to do next: jobs from any thread, in one order, and timers taken back.
 
 use std::mem;
+use std::sync::atomic::Ordering;
 
 use cloverleaf::{Sleeper, TimerKey};
 use pyo3::exceptions::PyRuntimeError;
@@ -30,6 +31,18 @@ fn pack(event_loop: &Bound<'_, PyAny>, job: &mut Job) {
 }
 
 impl Loop {
+    /// Nothing, if the loop is open.
+    ///
+    /// # Errors
+    /// `RuntimeError` if it is closed.
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
     /// Queues a job from any thread, in one order with all others.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ impl<'a, 'py> Run<'a, 'py> {
             state.expect_events();
             state.scheduler.timers().next_age()
         })?;
+        this.name_itself(slf)?;
         Ok(run)
     }
 }
@@ -54,6 +55,7 @@ impl<'a, 'py> Run<'a, 'py> {
 impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let this = self.slf.get();
+        this.forget_itself(self.slf);
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
         // Not borrowed: a run ends between two jobs.

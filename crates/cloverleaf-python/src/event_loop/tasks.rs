@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 
 use super::Loop;
-use crate::ffi::{Arguments, Method, Once, Owned, call_with_names, raw_fastcall};
+use crate::ffi::{Arguments, Method, Once, Owned, call_in_full, call_with_names, raw_fastcall};
 
-/// `asyncio.tasks`, whose `Task` is looked up at each call, as asyncio's loop does: programs replace it.
-static MODULE: Once<Py<PyModule>> = Once::new();
+/// `asyncio.tasks`, whose `Task` is looked up at each call, as asyncio's loop does: programs replace it; and the class that
+/// is written in C.
+static TASKS: Once<(Py<PyModule>, Py<PyAny>)> = Once::new();
 
 /// What a task is made with, but for its coroutine: each with the keyword by which it is given.
 static LOOP: Once<Py<PyTuple>> = Once::new();
@@ -58,13 +59,20 @@ fn create_task(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
             .hand_on(slf, intern!(py, "_create_any_task"))
             .map(Into::into);
     };
-    let module = MODULE.get_or_try_init(py, || {
-        PyResult::Ok(py.import(intern!(py, "asyncio.tasks"))?.unbind())
+    let (module, native) = TASKS.get_or_try_init(py, || {
+        let native = py
+            .import(intern!(py, "_asyncio"))?
+            .getattr(intern!(py, "Task"))?;
+        let module = py.import(intern!(py, "asyncio.tasks"))?;
+        PyResult::Ok((module.unbind(), native.unbind()))
     })?;
     let class = module.bind(py).getattr(intern!(py, "Task"))?;
     let coro = &*coro;
     let task = match (keywords.name, keywords.context) {
-        (None, None) => call_with_names(&class, [coro, slf], names(py, &LOOP, &["loop"])?),
+        (None, None) => match this.itself_by_name(slf, class.is(native)) {
+            Some(named) => call_in_full(&class, &PyTuple::new(py, [coro])?, &named),
+            None => call_with_names(&class, [coro, slf], names(py, &LOOP, &["loop"])?),
+        },
         (Some(name), None) => {
             let names = names(py, &LOOP_NAME, &["loop", "name"])?;
             call_with_names(&class, [coro, slf, &name], names)
