@@ -9,7 +9,7 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::call::{INLINE_ARGS, call_borrowed, call_in_context};
+use super::call::{INLINE_ARGS, call_borrowed, call_in_context, call_step_in_context};
 use super::context::{CallContext, keep_context};
 use super::object::{Owned, end_something};
 use super::stay::Stay;
@@ -82,8 +82,13 @@ impl BareCall {
     #[inline]
     fn call_inside(&self, py: Python<'_>) -> PyResult<()> {
         let context = self.context.context.bind(py);
+        let callback = self.callback.as_ptr();
+        if self.arg.is_none() {
+            // SAFETY: `self` holds the callback.
+            return unsafe { call_step_in_context(py, context, callback) };
+        }
         // SAFETY: `self` holds the callback and the argument.
-        unsafe { call_in_context(py, context, self.callback.as_ptr(), self.args(), false) }
+        unsafe { call_in_context(py, context, callback, self.args(), false) }
     }
 
     #[inline]

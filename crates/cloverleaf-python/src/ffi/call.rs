@@ -67,6 +67,38 @@ pub(super) unsafe fn call_in_context(
     })
 }
 
+/// The same without arguments: mostly the step of one of asyncio's own tasks, which is called by its type's slot.
+///
+/// # Errors
+/// Those of [`call_in_context`].
+///
+/// # Safety
+/// The callable is a live object, and stays so through the call.
+#[inline]
+pub(super) unsafe fn call_step_in_context(
+    py: Python<'_>,
+    context: Borrowed<'_, '_, PyAny>,
+    callable: *mut ffi::PyObject,
+) -> PyResult<()> {
+    let none = [std::ptr::null_mut(); INLINE_ARGS];
+    // SAFETY: the argument is a live object of any type, which the call checks; the thread is attached.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        let error = PyErr::fetch(py);
+        // SAFETY: as the caller promises.
+        return unsafe { call_by_run(context, error, callable, none, false) };
+    }
+    inside_entered(py, context, || {
+        let empty = PyTuple::empty(py);
+        // SAFETY: as the caller promises; the tuple is empty, and the thread is attached, as `py` proves.
+        match unsafe { guarded::call_by_slot(callable, empty.as_ptr()) } {
+            // SAFETY: a call gives a new reference, or null with an exception set.
+            Some(result) => unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(drop),
+            // SAFETY: as the caller promises.
+            None => unsafe { call_borrowed(py, callable, none, false) }.map(drop),
+        }
+    })
+}
+
 /// Has what could not be entered run the call, if it is no `Context`.
 ///
 /// # Safety

@@ -14,6 +14,10 @@ mod raw {
 
     use pyo3::ffi::{Py_ssize_t, PyObject};
 
+    /// A `ternaryfunc` that may be a thread's last.
+    pub(super) type UnwindingTernary =
+        unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
+
     unsafe extern "C-unwind" {
         pub(super) fn PyObject_Vectorcall(
             callable: *mut PyObject,
@@ -106,6 +110,34 @@ pub(super) unsafe fn call_tuple(
     let result = unsafe { raw::PyObject_Call(callable, args, names) };
     std::mem::forget(hang);
     result
+}
+
+/// What the interpreter does for a call without arguments of an object that takes them in a tuple only, but for its look
+/// at how deep calls lie in each other: the call is made by nobody else. `None` if the object takes them otherwise.
+///
+/// # Safety
+/// `callable` is a live object, and `empty` an empty tuple; the thread is attached.
+#[inline]
+pub(super) unsafe fn call_by_slot(
+    callable: *mut ffi::PyObject,
+    empty: *mut ffi::PyObject,
+) -> Option<*mut ffi::PyObject> {
+    // SAFETY: a live object has a type.
+    let class = unsafe { ffi::Py_TYPE(callable) };
+    // SAFETY: the type lives as long as its object.
+    let flags = unsafe { ffi::PyType_GetFlags(class) };
+    if flags & ffi::Py_TPFLAGS_HAVE_VECTORCALL != 0 {
+        return None;
+    }
+    // SAFETY: as above; a slot may change only while another thread is attached, or in a call.
+    let slot = unsafe { (*class).tp_call }?;
+    // SAFETY: a slot in C has the same convention whether it unwinds or not.
+    let slot = unsafe { std::mem::transmute::<ffi::ternaryfunc, raw::UnwindingTernary>(slot) };
+    let hang = Hang;
+    // SAFETY: as the caller promises; no argument is given by name.
+    let result = unsafe { slot(callable, empty, std::ptr::null_mut()) };
+    std::mem::forget(hang);
+    Some(result)
 }
 
 /// `PyIter_Send` of None
