@@ -293,13 +293,17 @@ def test_an_append_that_no_thread_has_begun_is_written_when_the_file_is_left(
     os.mkfifo(pipe)
     file = opened(new_loop, path, "ab")
     loop = new_loop()
-    # Each keeps one of the loop's eight threads waiting for somebody who writes.
-    tasks = [loop.create_task(cloverleaf.open(pipe, "rb")) for _ in range(8)]
+    # Each keeps one of the loop's eight threads for files waiting for somebody who writes: by such
+    # a path the kernel has nothing at hand, so it is not known for a pipe.
+    folder = os.open(tmp_path, os.O_PATH)
+    way = f"/proc/self/fd/{folder}/pipe"
+    tasks = [loop.create_task(cloverleaf.open(way, "rb")) for _ in range(8)]
     tasks.append(loop.create_task(file.write(b"a" * 300_000)))
     loop.run_until_complete(turns(3))
     assert file._raw._flight is not None
     loop.close()
     os.close(os.open(pipe, os.O_RDWR))
+    os.close(folder)
     # So that the file is in no cycle, whose parts would end in any order.
     write: Any = tasks[-1].get_coro()
     write.close()
