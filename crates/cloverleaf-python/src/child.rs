@@ -17,7 +17,7 @@ use rustix::process::{
 
 use crate::error::{errno_error, os_error};
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, Reach, copy_context, with_context};
+use crate::ffi::{Owned, Reach, copy_context, signed_from, with_context};
 use crate::source::{Hold, Source};
 
 /// A child that is waited for.
@@ -114,8 +114,20 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
         End::Reaped(code) => Some(code),
         End::Lost => None,
     };
+    tell(object.cast::<Child>()?, code)
+}
+
+/// Tells of an end, which nobody can ask the kernel for again: where there is no memory for its number, later.
+fn tell(object: &Bound<'_, Child>, code: Option<i32>) -> PyResult<()> {
+    let py = object.py();
+    let child = object.get();
+    let Ok(number) = code.map(|code| signed_from(py, code.into())).transpose() else {
+        let object = object.clone().unbind();
+        let event_loop = child.event_loop.bind(py);
+        return Loop::of(event_loop)?.push_call(move |py| tell(object.bind(py), code));
+    };
     with_context(py, child.context.bind(py).as_borrowed(), || {
-        child.callback.bind(py).invoke((code,)).map(drop)
+        child.callback.bind(py).invoke((number,)).map(drop)
     })
 }
 
@@ -166,4 +178,9 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// Makes the class of this file, for which there may be no memory when it is first needed.
+pub(crate) fn prepare(py: Python<'_>) {
+    drop(py.get_type::<Child>());
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyList, PyWeakrefReference};
 
-use crate::ffi::{Owned, Reach};
+use crate::ffi::{Owned, Reach, new_list};
 
 /// Who is there: a `weakref.ref` for each transport, at the place that it was given.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ impl Clients {
             .flatten()
             .map(|reference| reference.clone_ref(py))
             .collect();
-        let alive = PyList::empty(py);
+        let alive = new_list(py)?;
         for reference in references {
             let reference = reference.into_bound(py).cast_into::<PyWeakrefReference>()?;
             if let Some(transport) = reference.upgrade() {

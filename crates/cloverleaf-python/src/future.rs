@@ -1,6 +1,6 @@
 //! Completing an asyncio future, unless somebody has done so already: a cancelled waiter is nobody's error.
 
-use crate::ffi::{Reach, call_method};
+use crate::ffi::{call_method, caught, value_of};
 use pyo3::prelude::*;
 
 /// Whether a future has its result or its exception, or was cancelled.
@@ -31,7 +31,10 @@ pub(crate) fn set_result(future: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -
 pub(crate) fn set_exception(future: &Bound<'_, PyAny>, exception: &PyErr) -> PyResult<()> {
     let py = future.py();
     if !is_done(future)? {
-        future.reach(intern!(py, "set_exception"), (exception.value(py),))?;
+        // To make an exception takes memory; the future hears of it where there is none.
+        let exception = caught(py, || exception.value(py).clone().into_any())
+            .unwrap_or_else(|error| value_of(py, error));
+        call_method(future, intern!(py, "set_exception"), [&exception])?;
     }
     Ok(())
 }

@@ -49,6 +49,7 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // PyO3 looks once whether there is an interpreter, and must not do so first when a finalizer calls us at the
     // interpreter's end, where it would find none.
     Python::initialize();
+    ffi::write_of_bugs_alone();
     report::prepare(module.py())?;
     ffi::learn_contexts(module.py())?;
     // Where asyncio's futures are somebody else's, nobody is told from others, and nothing is lost.
@@ -59,6 +60,8 @@ fn _cloverleaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     tls::add_to(module)?;
     streams::add_to(module)?;
     clients::add_to(module)?;
+    child::prepare(module.py());
+    listener::prepare(module.py());
     file::add_to(module)?;
     start::add_to(module)
 }

@@ -82,7 +82,12 @@ impl Listener {
             .with(|state| state.add_source(fd, owned, serve))?;
         let this = object.cast::<Self>()?.get();
         this.registration().token = Some(token);
-        this.set_interest(py, Interest::READ)
+        let told = this.set_interest(py, Interest::READ);
+        if told.is_err() {
+            this.registration().interest = Interest::NONE;
+            Self::stop(&object)?;
+        }
+        told
     }
 
     /// Accepts no more; the socket stays open.
@@ -202,7 +207,6 @@ impl Listener {
     /// Out of descriptors or memory: says so, and tries again later.
     #[cold]
     fn pause(&self, py: Python<'_>, error: &std::io::Error) -> PyResult<()> {
-        self.set_interest(py, Interest::NONE)?;
         let event_loop = self.event_loop.bind(py);
         let fd = self.sock.number();
         let retry = Bound::new(
@@ -213,6 +217,8 @@ impl Listener {
             },
         )?;
         event_loop.reach(intern!(py, "call_later"), (RETRY_DELAY_SECS, retry))?;
+        // Only now that something ends it.
+        self.set_interest(py, Interest::NONE)?;
         let sock = transport_socket(&self.sock.object().bind(py))?;
         let error = os_error(py, error);
         report::failed(
@@ -275,4 +281,10 @@ impl Listener {
         }
         visit.call(&self.server)
     }
+}
+
+/// Makes the classes of this file, for which there may be no memory when they are first needed.
+pub(crate) fn prepare(py: Python<'_>) {
+    drop(py.get_type::<Listener>());
+    drop(py.get_type::<Retry>());
 }

@@ -1,9 +1,8 @@
 //! Exceptions that nobody awaits, on their way to the loop's exception handler.
 
-use crate::ffi::{Once, Reach};
+use crate::ffi::{Once, Reach, new_dict, text_from, value_of};
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::event_loop::Loop;
 
@@ -21,7 +20,7 @@ pub(crate) fn callback_failed(
     if crate::error::ends_the_run(py, &error) {
         return Err(error);
     }
-    let exception = error.into_value(py);
+    let exception = value_of(py, error);
     event_loop.reach(intern!(py, "_report_callback_error"), (handle, exception))?;
     Ok(())
 }
@@ -41,11 +40,11 @@ pub(crate) fn failed(
     if crate::error::ends_the_run(py, &error) {
         return Err(error);
     }
-    let context = PyDict::new(py);
-    context.set_item(intern!(py, "message"), message)?;
-    context.set_item(intern!(py, "exception"), error.into_value(py))?;
+    let context = new_dict(py)?;
+    context.set_item(intern!(py, "message"), text_from(py, message)?)?;
+    context.set_item(intern!(py, "exception"), value_of(py, error))?;
     for (name, object) in about {
-        context.set_item(name, object)?;
+        context.set_item(text_from(py, name)?, object)?;
     }
     event_loop.reach(intern!(py, "call_exception_handler"), (context,))?;
     Ok(())
@@ -111,7 +110,7 @@ fn warn(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 pub(crate) fn warn_unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let message = format!("unclosed transport {}", transport.repr()?);
-    let names = PyDict::new(py);
+    let names = new_dict(py)?;
     names.set_item(intern!(py, "source"), transport)?;
     let category = py.get_type::<PyResourceWarning>();
     warn(py)?.call((message, category), Some(&names))?;

@@ -9,11 +9,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, is_audited};
+use crate::ffi::{Owned, is_audited, signed_from, spared, text_from, tuple_from};
 use crate::future;
 use crate::source::{Hold, Source};
 
@@ -199,7 +199,7 @@ impl Program {
         // While this thread is attached, no other one forks by Python's means, and keeps an end of the report open.
         match program.start() {
             Ok(starting) => Ok(Starting(Mutex::new(starting))),
-            Err(error) => Err(os_error(py, &error)),
+            Err(error) => spared(py, || Err(os_error(py, &error))),
         }
     }
 }
@@ -214,8 +214,8 @@ impl Starting {
 impl Starting {
     /// The child's number.
     #[getter]
-    fn pid(&self) -> i32 {
-        self.child().id()
+    fn pid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
+        signed_from(py, self.child().id().into())
     }
 }
 
@@ -269,18 +269,24 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
     };
     report.forget(py)?;
     let failure = match started {
-        Started::Executed => py.None().into_bound(py),
+        Started::Executed => Ok(py.None().into_bound(py)),
         Started::Failed(errno, obstacle) => {
             let obstacle = match obstacle {
                 Obstacle::Preparation => "preparation",
                 Obstacle::Folder => "folder",
                 Obstacle::Execution => "execution",
             };
-            let failure = (errno.raw_os_error(), obstacle);
-            failure.into_pyobject(py)?.into_any()
+            signed_from(py, errno.raw_os_error().into()).and_then(|errno| {
+                let failure = [errno.into_any(), text_from(py, obstacle)?.into_any()];
+                Ok(tuple_from(py, failure)?.into_any())
+            })
         }
     };
-    future::set_result(report.told.bind(py), &failure)
+    // What cannot be made an object is the waiter's error: nobody tells it again.
+    match failure {
+        Ok(failure) => future::set_result(report.told.bind(py), &failure),
+        Err(error) => future::set_exception(report.told.bind(py), &error),
+    }
 }
 
 impl Report {
@@ -322,6 +328,8 @@ impl Report {
 /// # Errors
 /// What adding to a module raises.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // For which there may be no memory when it is first needed.
+    drop(module.py().get_type::<Report>());
     module.add_class::<Program>()?;
     module.add_class::<Starting>()
 }

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
 use super::Loop;
 use super::futures::create_future;
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Owned, is_audited};
+use crate::ffi::{Owned, int_from, is_audited, tuple_from};
 use crate::future;
 
 /// A connection that is being made; the transport that it becomes takes it over.
@@ -131,9 +131,10 @@ pub(super) fn begin_literal<'py>(
         return Ok(None);
     };
     let address = match found.address {
-        SocketAddr::V4(_) => (host, port).into_pyobject(py)?.into_any(),
+        SocketAddr::V4(_) => tuple_from(py, [host.clone(), port.clone()])?.into_any(),
         SocketAddr::V6(address) if address.scope_id() == 0 && address.flowinfo() == 0 => {
-            (host, port, 0, 0).into_pyobject(py)?.into_any()
+            let zero = || PyResult::Ok(int_from(py, 0)?.into_any());
+            tuple_from(py, [host.clone(), port.clone(), zero()?, zero()?])?.into_any()
         }
         SocketAddr::V6(_) => return Ok(None),
     };
@@ -268,9 +269,15 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
         Some(Ok(Ok(()))) => future::set_result(future, py.None().bind(py)),
         Some(Ok(Err(errno)) | Err(errno)) => {
             this.close(py)?;
-            let text = format!("Connect call failed {}", this.address.bind(py).repr()?);
-            // OSError picks the subclass by the number.
-            let error = PyOSError::new_err((errno.raw_os_error(), text));
+            let error = match this.address.bind(py).repr() {
+                // OSError picks the subclass by the number.
+                Ok(address) => PyOSError::new_err((
+                    errno.raw_os_error(),
+                    format!("Connect call failed {address}"),
+                )),
+                // It waits for an end, whatever is said of it.
+                Err(error) => error,
+            };
             future::set_exception(future, &error)
         }
     }

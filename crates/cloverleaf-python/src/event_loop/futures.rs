@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::Loop;
-use crate::ffi::{Once, Owned, call_in_full, call_with_names};
+use crate::ffi::{Once, Owned, call_in_full, call_with_names, new_dict, tuple_from};
 
 /// asyncio's Future class, as it was found once.
 struct FutureClass {
@@ -24,7 +24,7 @@ impl Loop {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn name_itself(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let named = PyDict::new(slf.py());
+        let named = new_dict(slf.py())?;
         named.set_item(intern!(slf.py(), "loop"), slf)?;
         let none = self
             .itself
@@ -66,7 +66,7 @@ impl FutureClass {
         Ok(Self {
             is_native: class.is(&native),
             class: class.unbind(),
-            names: PyTuple::new(py, [intern!(py, "loop")])?.unbind(),
+            names: tuple_from(py, [intern!(py, "loop").as_any().clone()])?.unbind(),
         })
     }
 }

@@ -13,7 +13,10 @@ use super::Loop;
 use super::blocking::Wait;
 use super::futures::create_future;
 use crate::error::os_error;
-use crate::ffi::{Arguments, Method, Once, Owned, audit_getaddrinfo, raw_attached};
+use crate::ffi::{
+    Arguments, Method, Once, Owned, audit_getaddrinfo, int_from, new_dict, new_list, raw_attached,
+    signed_from, text_from, tuple_from,
+};
 use crate::future;
 
 /// A name or a number as `getaddrinfo(3)` takes it.
@@ -67,10 +70,15 @@ fn numeric<'py>(
     this.check_open()?;
     let address = match found.address {
         // An address of this family is spelt in one way only.
-        SocketAddr::V4(v4) => (text, v4.port()).into_pyobject(py)?.into_any(),
+        SocketAddr::V4(v4) => {
+            let port = int_from(py, v4.port().into())?;
+            tuple_from(py, [text.as_any().clone(), port.into_any()])?.into_any()
+        }
         SocketAddr::V6(_) => socket_address(py, found.address)?,
     };
-    PyList::new(py, [address_info(py, &found, address)?]).map(Some)
+    let list = new_list(py)?;
+    list.append(address_info(py, &found, address)?)?;
+    Ok(Some(list))
 }
 
 /// What stands for a number that is not given.
@@ -190,8 +198,15 @@ pub(super) fn getaddrinfo<'py>(
 fn settle(waiter: &Bound<'_, PyAny>, answer: Result<Vec<Resolved>, ResolveError>) -> PyResult<()> {
     let py = waiter.py();
     match answer {
-        Ok(found) => future::set_result(waiter, addresses(py, found)?.as_any()),
-        Err(error) => future::set_exception(waiter, &exception(py, error)?),
+        // What cannot be made an object is the waiter's error: nobody else tells it that the end has come.
+        Ok(found) => match addresses(py, found) {
+            Ok(found) => future::set_result(waiter, found.as_any()),
+            Err(error) => future::set_exception(waiter, &error),
+        },
+        Err(error) => {
+            let error = exception(py, error).unwrap_or_else(|instead| instead);
+            future::set_exception(waiter, &error)
+        }
     }
 }
 
@@ -221,7 +236,7 @@ static KINDS: Once<Members> = Once::new();
 
 impl Members {
     fn of(py: Python<'_>, enumeration: &str) -> PyResult<Self> {
-        let by_number = PyDict::new(py);
+        let by_number = new_dict(py)?;
         let mut first = [const { None }; FIRST_MEMBERS];
         for member in py
             .import(intern!(py, "socket"))?
@@ -257,7 +272,7 @@ fn member<'py>(
     {
         return Ok(member.bind(py).clone());
     }
-    let number = number.into_pyobject(py)?;
+    let number = signed_from(py, number.into())?;
     match members.by_number.bind(py).get_item(&number)? {
         Some(member) => Ok(member),
         None => Ok(number.into_any()),
@@ -265,7 +280,7 @@ fn member<'py>(
 }
 
 fn addresses(py: Python<'_>, found: Vec<Resolved>) -> PyResult<Bound<'_, PyList>> {
-    let list = PyList::empty(py);
+    let list = new_list(py)?;
     for one in found {
         let address = socket_address(py, one.address)?;
         list.append(address_info(py, &one, address)?)?;
@@ -282,7 +297,9 @@ fn address_info<'py>(
     let canonname = found.canonname.as_deref().unwrap_or_default();
     let family = member(py, &FAMILIES, "AddressFamily", found.family)?;
     let kind = member(py, &KINDS, "SocketKind", found.socktype)?;
-    (family, kind, found.protocol, canonname, address).into_pyobject(py)
+    let protocol = signed_from(py, found.protocol.into())?.into_any();
+    let canonname = text_from(py, canonname)?.into_any();
+    tuple_from(py, [family, kind, protocol, canonname, address])
 }
 
 /// An IP address as the socket module shows it.
@@ -290,13 +307,14 @@ fn address_info<'py>(
 /// # Errors
 /// `MemoryError`.
 pub(crate) fn socket_address(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
+    let host = text_from(py, &address.ip().to_string())?.into_any();
+    let port = int_from(py, address.port().into())?.into_any();
     match address {
-        SocketAddr::V4(v4) => Ok((v4.ip().to_string(), v4.port())
-            .into_pyobject(py)?
-            .into_any()),
+        SocketAddr::V4(_) => Ok(tuple_from(py, [host, port])?.into_any()),
         SocketAddr::V6(v6) => {
-            let parts = (v6.ip().to_string(), v6.port(), v6.flowinfo(), v6.scope_id());
-            Ok(parts.into_pyobject(py)?.into_any())
+            let flowinfo = int_from(py, v6.flowinfo().into())?.into_any();
+            let scope_id = int_from(py, v6.scope_id().into())?.into_any();
+            Ok(tuple_from(py, [host, port, flowinfo, scope_id])?.into_any())
         }
     }
 }

@@ -13,7 +13,7 @@ use pyo3::types::{PyCFunction, PyTuple};
 use super::sleep::wait;
 use super::{Loop, ahead, perform, watch};
 use crate::error::{ends_the_run, os_error};
-use crate::ffi::{BareCall, Owned, Reach, Stay, reveal, thread_ident};
+use crate::ffi::{BareCall, Owned, Reach, Stay, caught, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
 use crate::owner::Ownership;
@@ -274,17 +274,20 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
             drop(this.state().with(|state| state.remove_source(fd, token))?);
             Ok(())
         }
-        Internal::Ended(waiter, completion) => {
-            perform::ended(this, &waiter.into_bound(slf.py()), completion).or_else(|error| {
-                report::failed(slf.as_any(), "Exception in event loop", error, &[])
-            })
-        }
+        Internal::Ended(waiter, completion) => run_own(slf, || {
+            perform::ended(this, &waiter.into_bound(slf.py()), completion)
+        }),
         Internal::Call(call) if this.onlookers.have_tools() => {
             run_as_callback(slf, this, c"step", call)
         }
-        Internal::Call(call) => call(slf.py())
-            .or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[])),
+        Internal::Call(call) => run_own(slf, || call(slf.py())),
     }
+}
+
+/// Does something that is not a user's callback, and reports what it raises.
+fn run_own(slf: &Bound<'_, Loop>, own: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    let done = caught(slf.py(), own).and_then(|done| done);
+    done.or_else(|error| report::failed(slf.as_any(), "Exception in event loop", error, &[]))
 }
 
 #[inline]
@@ -443,7 +446,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     }
     let object = object.into_bound(py);
     let began = this.debug().then(|| Clock::monotonic().now());
-    let mut served = serve(&object, interest);
+    let mut served = caught(py, || serve(&object, interest)).and_then(|served| served);
     if this.state().with(|state| state.held.end_event())? {
         // What was written is sent, whatever has happened.
         served = served.and(transport::flush_all(slf));

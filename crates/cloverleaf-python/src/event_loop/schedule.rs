@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyTuple};
+use pyo3::types::{PyBool, PyFloat};
 
 use super::futures::create_future;
 use super::signature::{CALL_AT, CALL_LATER, CALL_SOON, CALL_SOON_THREADSAFE, Request, Signature};
 use super::{Loop, onlookers};
 use crate::ffi::{
-    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, raw_attached, raw_noargs,
-    raw_noargs_attached, reveal,
+    Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, float_from, new_dict,
+    raw_attached, raw_noargs, raw_noargs_attached, reveal, tuple_from,
 };
 use crate::handle;
 use crate::job::{Internal, Job};
@@ -201,7 +201,7 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
     let due = match delay.cast_exact::<PyFloat>() {
         Ok(delay) => now + delay.value(),
         // Any number that can be added to a float, and asyncio's own message for what cannot.
-        Err(_) => PyFloat::new(py, now).add(&*delay)?.extract()?,
+        Err(_) => float_from(py, now)?.add(&*delay)?.extract()?,
     };
     let has_own_time =
         Loop::of(slf)?.onlookers.own_time() || onlookers::class_has_own_time(&slf.get_type())?;
@@ -239,11 +239,11 @@ fn by_call_at<'py>(
     let context = request
         .context
         .map_or_else(|| py.None().into_bound(py), Borrowed::to_owned);
-    let names = PyDict::new(py);
+    let names = new_dict(py)?;
     names.set_item(intern!(py, "context"), context)?;
     let positional = [when, request.callback.to_owned()];
     let rest = args.rest(2).map(Borrowed::to_owned);
-    let values = PyTuple::new(py, positional.into_iter().chain(rest).collect::<Vec<_>>())?;
+    let values = tuple_from(py, positional.into_iter().chain(rest).collect::<Vec<_>>())?;
     call_in_full(&call_at, &values, &names).map(Owned::from)
 }
 
@@ -253,9 +253,8 @@ fn now() -> f64 {
     cloverleaf::Clock::monotonic().now().as_secs()
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the signature of every method")]
 fn time(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    Ok(PyFloat::new(slf.py(), now()).into())
+    float_from(slf.py(), now()).map(Into::into)
 }
 
 fn is_running(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {

@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 
 use super::Loop;
-use crate::ffi::{Arguments, Method, Once, Owned, call_in_full, call_with_names, raw_fastcall};
+use crate::ffi::{
+    Arguments, Method, Once, Owned, call_in_full, call_with_names, raw_fastcall, tuple_from,
+};
 
 /// `asyncio.tasks`, whose `Task` is looked up at each call, as asyncio's loop does: programs replace it; and the class that
 /// is written in C.
@@ -96,8 +98,10 @@ fn names<'a, 'py>(
     names: &[&str],
 ) -> PyResult<&'a Bound<'py, PyTuple>> {
     let names = place.get_or_try_init(py, || {
-        let names = names.iter().map(|name| PyString::intern(py, name));
-        PyResult::Ok(PyTuple::new(py, names.collect::<Vec<_>>())?.unbind())
+        let names = names
+            .iter()
+            .map(|name| PyString::intern(py, name).into_any());
+        PyResult::Ok(tuple_from(py, names.collect::<Vec<_>>())?.unbind())
     })?;
     Ok(names.bind(py))
 }

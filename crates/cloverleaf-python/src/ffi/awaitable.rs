@@ -4,12 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use pyo3::{Borrowed, ffi};
 
 use super::class::{Native, TypeSlot, slot};
 use super::guarded;
-use super::method::{Getter, panicked, property, raise};
+use super::made::text_from;
+use super::memory::{panicked, raise};
+use super::method::{Getter, property};
 use super::object::Owned;
 use super::stop::stop_with;
 
@@ -59,9 +60,9 @@ fn names<T: Awaitable>() -> *mut ffi::PyGetSetDef {
     let short: Getter = |slf| {
         let name = T::name(slf)?;
         let short = name.rsplit('.').next().unwrap_or(name);
-        Ok(PyString::new(slf.py(), short).into())
+        text_from(slf.py(), short).map(Into::into)
     };
-    let long: Getter = |slf| Ok(PyString::new(slf.py(), T::name(slf)?).into());
+    let long: Getter = |slf| text_from(slf.py(), T::name(slf)?).map(Into::into);
     let definitions = [
         property(c"__name__", short),
         property(c"__qualname__", long),

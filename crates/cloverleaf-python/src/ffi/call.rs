@@ -5,6 +5,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::guarded;
+use super::made::tuple_from;
 use super::object::Owned;
 
 /// Arguments that a handle keeps without a tuple.
@@ -125,11 +126,9 @@ unsafe fn call_by_run(
         Some(tuple) if in_tuple => tuple.cast::<PyTuple>()?.iter().collect(),
         _ => args,
     };
-    let all = PyTuple::new(
-        py,
-        hold(callable).into_iter().chain(args).collect::<Vec<_>>(),
-    )?;
-    run.invoke(all).map(drop)
+    let all = hold(callable).into_iter().chain(args);
+    let all = tuple_from(py, all.collect::<Vec<_>>())?;
+    call_tuple(&run, &all).map(drop)
 }
 
 /// Calls with arguments that others hold: those up to the first null, or with the tuple in the first place.
@@ -270,6 +269,21 @@ pub(crate) fn call_with_names<'py, const N: usize>(
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// Calls with a tuple of arguments.
+///
+/// # Errors
+/// What it raises.
+pub(super) fn call_tuple<'py>(
+    callable: &Bound<'py, PyAny>,
+    values: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the callable and the tuple are held, and a `Bound` proves that the thread is attached.
+    let result =
+        unsafe { guarded::call_tuple(callable.as_ptr(), values.as_ptr(), std::ptr::null_mut()) };
+    // SAFETY: a call gives a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// Calls with a tuple of arguments and a `dict` of named ones.
 ///
 /// # Errors
@@ -283,77 +297,6 @@ pub(crate) fn call_in_full<'py>(
     let result = unsafe { guarded::call_tuple(callable.as_ptr(), values.as_ptr(), names.as_ptr()) };
     // SAFETY: a call gives a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
-}
-
-/// Calls that may run Python code, for where a tuple of arguments costs too little to matter.
-///
-/// PyO3's own `call_method` and its kin cannot be unwound when a daemon thread ends within them (see `guarded`).
-pub(crate) trait Reach<'py> {
-    /// Calls the object without arguments.
-    ///
-    /// # Errors
-    /// What it raises.
-    fn invoke0(&self) -> PyResult<Bound<'py, PyAny>>;
-
-    /// Calls the object with these arguments.
-    ///
-    /// # Errors
-    /// What it raises.
-    fn invoke(
-        &self,
-        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
-    ) -> PyResult<Bound<'py, PyAny>>;
-
-    /// Calls a method without arguments.
-    ///
-    /// # Errors
-    /// What it raises, and `AttributeError` if there is none.
-    fn reach0(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>>;
-
-    /// Calls a method with these arguments.
-    ///
-    /// # Errors
-    /// What it raises, and `AttributeError` if there is none.
-    fn reach(
-        &self,
-        name: &Bound<'py, PyString>,
-        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
-    ) -> PyResult<Bound<'py, PyAny>>;
-}
-
-impl<'py, T> Reach<'py> for Bound<'py, T> {
-    fn invoke0(&self) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: no argument; the callable is held, and a `Bound` proves that the thread is attached.
-        let result = unsafe {
-            guarded::vectorcall(self.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
-        };
-        // SAFETY: a call gives a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
-    }
-
-    fn invoke(
-        &self,
-        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let args = args.into_pyobject(self.py()).map_err(Into::into)?;
-        // SAFETY: the callable and the tuple are held, and a `Bound` proves that the thread is attached.
-        let result =
-            unsafe { guarded::call_tuple(self.as_ptr(), args.as_ptr(), std::ptr::null_mut()) };
-        // SAFETY: a call gives a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
-    }
-
-    fn reach0(&self, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-        call_method(self.as_any(), name, [])
-    }
-
-    fn reach(
-        &self,
-        name: &Bound<'py, PyString>,
-        args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.as_any().getattr(name)?.invoke(args)
-    }
 }
 
 /// Calls a method with these arguments.

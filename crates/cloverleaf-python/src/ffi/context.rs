@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use pyo3::prelude::*;
 use pyo3::{Borrowed, ffi};
 
-use super::call::{Reach, with_context};
+use super::call::with_context;
 use super::object::{Owned, Slot};
+use super::reach::Reach;
 
 /// A context, as it lies in memory.
 #[repr(C)]

@@ -6,8 +6,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::call::Reach;
 use super::content::Unfilled;
+use super::reach::Reach;
 
 /// Fills a new `bytes` of at most `room` bytes piece by piece: `fill` is lent the rest of it, as a `memoryview` of at
 /// least one byte, of which it keeps no part, and says how many bytes of it it has filled, and whether it is done.

@@ -6,12 +6,12 @@
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi};
 
 use super::arguments::Arguments;
+use super::memory::{panicked, raise};
 use super::object::Owned;
 
 /// What a method answers.
@@ -50,71 +50,6 @@ pub(super) fn change(
     // SAFETY: the reference is the one that was made above.
     unsafe { ffi::Py_DECREF(done) };
     0
-}
-
-/// Raises an exception from a method or slot.
-#[cold]
-pub(super) fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
-    // To make an exception takes memory; where there is none, PyO3 panics.
-    if catch_unwind(AssertUnwindSafe(|| error.restore(py))).is_err() {
-        // SAFETY: a `Python` proves that the thread is attached; this exception was made in advance.
-        unsafe { ffi::PyErr_NoMemory() };
-    }
-    std::ptr::null_mut()
-}
-
-/// How PyO3 panics where the interpreter could not make an object, after it has told of the exception.
-const NOT_MADE: &str = "PyObject pointer is null";
-
-/// What a panic stands for: what the interpreter says if it had no memory, where PyO3 panics; else a bug.
-#[cold]
-pub(super) fn panicked(py: Python<'_>, panic: &(dyn std::any::Any + Send)) -> PyErr {
-    if let Some(raised) = PyErr::take(py)
-        && raised.is_instance_of::<PyMemoryError>(py)
-    {
-        return raised;
-    }
-    let what = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    if what == NOT_MADE {
-        // SAFETY: a `Python` proves that the thread is attached; this exception was made in advance.
-        unsafe { ffi::PyErr_NoMemory() };
-        return PyErr::fetch(py);
-    }
-    PyRuntimeError::new_err(format!("cloverleaf has a bug, please report it: {what}"))
-}
-
-/// Does something in which PyO3 may panic for want of memory: what a panic stands for is the outer error.
-///
-/// # Errors
-/// `MemoryError`, or `RuntimeError` for a bug.
-#[inline]
-pub(crate) fn caught<R>(py: Python<'_>, body: impl FnOnce() -> R) -> PyResult<R> {
-    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panicked(py, &*panic))
-}
-
-/// Does the work of a method that PyO3 wraps. PyO3 makes an exception of a panic, and one of an error that has not been
-/// made yet; where there is no memory for it, it ends the process. So neither reaches it.
-///
-/// # Errors
-/// What `body` says, and `MemoryError`, either of them made already.
-#[inline]
-pub(crate) fn spared<R>(py: Python<'_>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
-    match caught(py, body) {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) | Err(error) => Err(made(py, error)),
-    }
-}
-
-/// An error whose exception exists.
-#[cold]
-fn made(py: Python<'_>, error: PyErr) -> PyErr {
-    // Its `null` is what a method would answer.
-    raise(py, error);
-    PyErr::fetch(py)
 }
 
 /// Serves a call without arguments.

@@ -30,11 +30,14 @@ mod freelist;
 mod growing;
 mod guarded;
 mod known;
+mod made;
+mod memory;
 mod method;
 mod object;
 mod option;
 mod plain;
 mod private;
+mod reach;
 mod reachable;
 mod refill;
 mod socket;
@@ -66,7 +69,7 @@ pub(crate) use buffer::{
 };
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
-    Call, INLINE_ARGS, Reach, call_in_full, call_method, call_with, call_with_names, with_context,
+    Call, INLINE_ARGS, call_in_full, call_method, call_with, call_with_names, with_context,
 };
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
@@ -79,18 +82,23 @@ pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
-pub(crate) use method::{
-    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property, caught,
-    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
-    raw_onename, spared,
+pub(crate) use made::{
+    bytes_from, float_from, int_from, new_dict, new_list, signed_from, text_from, tuple_from,
 };
-pub(crate) use object::{Owned, Slot, bytes_from};
+pub(crate) use memory::{caught, spared, value_of, write_of_bugs_alone};
+pub(crate) use method::{
+    Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
+    raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,
+    raw_onename,
+};
+pub(crate) use object::{Owned, Slot};
 pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
 pub(crate) use private::{
     Left, Private, Slots, has_no_others, reveal, take_private, without_context,
 };
+pub(crate) use reach::Reach;
 pub(crate) use reachable::Reachable;
 pub(crate) use refill::{cut_and_hold, unfilled_again};
 pub(crate) use socket::Socket;

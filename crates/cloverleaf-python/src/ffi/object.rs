@@ -4,7 +4,6 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use pyo3::{Borrowed, ffi};
 
 /// A strong reference, like [`Py`], whose drop does not ask first whether the thread is attached.
@@ -253,19 +252,4 @@ fn guarded<R>(holder: &Bound<'_, PyAny>, access: impl FnOnce() -> R) -> R {
     } else {
         access()
     }
-}
-
-/// A new `bytes` with this content, for which there may be no memory.
-///
-/// # Errors
-/// `MemoryError`.
-#[inline]
-pub(crate) fn bytes_from<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    let size = ffi::Py_ssize_t::try_from(content.len()).unwrap_or(ffi::Py_ssize_t::MAX);
-    // SAFETY: there are so many bytes (no slice has more than the largest size); the thread is attached.
-    let bytes = unsafe { ffi::PyBytes_FromStringAndSize(content.as_ptr().cast(), size) };
-    // SAFETY: the call gave a new reference, or null with an exception set.
-    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, bytes) }?;
-    // SAFETY: it was made as a bytes object above.
-    Ok(unsafe { bytes.cast_into_unchecked() })
 }

@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use super::made::{name_from, text_from};
+use super::memory::no_memory;
+
 /// A value that is made once, or several times at once, and then stays.
 #[derive(Debug)]
 pub(crate) struct Once<T>(OnceLock<T>);
@@ -92,7 +95,12 @@ impl Once<Py<PyType>> {
         module: &str,
         class: &str,
     ) -> PyResult<&Bound<'py, PyType>> {
-        let make = || PyResult::Ok(py.import(module)?.getattr(class)?.cast_into()?.unbind());
+        let make = || {
+            let class = py
+                .import(text_from(py, module)?)?
+                .getattr(text_from(py, class)?)?;
+            PyResult::Ok(class.cast_into()?.unbind())
+        };
         Ok(self.get_or_try_init(py, make)?.bind(py))
     }
 }
@@ -115,7 +123,10 @@ impl Interned {
     /// The string.
     #[inline]
     pub(crate) fn get<'py>(&self, py: Python<'py>) -> &Bound<'py, PyString> {
-        let make = || PyString::intern(py, self.text).unbind();
+        let make = || match name_from(py, self.text) {
+            Ok(name) => name.unbind(),
+            Err(_) => no_memory(),
+        };
         self.made.get_or_init(py, make).bind(py)
     }
 }

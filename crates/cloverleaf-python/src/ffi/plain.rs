@@ -6,8 +6,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::call::Reach;
 use super::once::Once;
+use super::reach::Reach;
 use super::socket::descriptor_field;
 
 /// The class of which a socket must be, and nothing derived from it; None if its descriptor is not where we look.

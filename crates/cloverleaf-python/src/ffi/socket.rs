@@ -3,7 +3,6 @@
 //! A program may close or detach what it has given to a transport. The number may name another file a moment later, so
 //! before each use we look whether the object still has it: a glance at its own field, as its own methods take.
 
-use super::call::Reach;
 use super::once::Once;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -13,6 +12,7 @@ use pyo3::types::PyType;
 
 use super::attach::borrow_fd;
 use super::object::Owned;
+use super::reach::Reach;
 
 /// The built-in type of all sockets.
 static SOCKET_TYPE: Once<Py<PyType>> = Once::new();

@@ -7,14 +7,14 @@ use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 #[cfg(Py_3_12)]
-use pyo3::types::PyDict;
 use pyo3::types::PyTuple;
 
 #[cfg(Py_3_12)]
-use super::call::Reach;
+use super::made::new_dict;
 use super::object::Owned;
 #[cfg(Py_3_12)]
 use super::once::Once;
+use super::reach::Reach;
 
 /// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
 pub(super) fn stop_with(py: Python<'_>, result: Owned) {
@@ -91,7 +91,7 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 fn ends_have_contexts(py: Python<'_>) -> bool {
     static KNOWN: Once<bool> = Once::new();
     let learnt = KNOWN.get_or_try_init(py, || {
-        let names = PyDict::new(py);
+        let names = new_dict(py)?;
         py.run(c"async def end():\n    return 0", None, Some(&names))?;
         let end = names.as_any().get_item(intern!(py, "end"))?.invoke0()?;
         match end.reach(intern!(py, "send"), (py.None(),)) {

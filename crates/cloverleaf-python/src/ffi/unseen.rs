@@ -9,13 +9,15 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::arguments::Arguments;
-use super::call::{Reach, call_in_full};
+use super::call::call_in_full;
+use super::made::new_dict;
 use super::method::{MethodKind, raw_fastcall};
 use super::object::Owned;
+use super::reach::Reach;
 
 /// The tuple, kept for ever; null while it is not known.
 static NAMES: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
@@ -69,7 +71,7 @@ fn stand_in(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let call_soon = unsafe { ffi::PyCFunction_NewEx(definition, none.as_ptr(), ptr::null_mut()) };
     // SAFETY: the call gave a new reference, or null with an exception set.
     let call_soon = unsafe { Bound::from_owned_ptr_or_err(py, call_soon) }?;
-    let attributes = PyDict::new(py);
+    let attributes = new_dict(py)?;
     attributes.set_item(intern!(py, "call_soon"), call_soon)?;
     // Called with nothing, it says that debug mode is off.
     attributes.set_item(
@@ -103,7 +105,7 @@ pub(crate) fn learn_names(py: Python<'_>) -> PyResult<()> {
     if !is_native(&class, set_result)? || !is_native(&class, add_done_callback)? {
         return Ok(());
     }
-    let keywords = PyDict::new(py);
+    let keywords = new_dict(py)?;
     keywords.set_item(intern!(py, "loop"), stand_in(py)?)?;
     let future = call_in_full(&class, &PyTuple::empty(py), &keywords)?;
     future.reach(set_result, (py.None(),))?;

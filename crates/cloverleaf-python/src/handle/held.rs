@@ -14,7 +14,7 @@ use pyo3::types::PyTuple;
 use super::Guard;
 use crate::ffi::{
     AfterFields, BareCall, Call, CallContext, INLINE_ARGS, Native, Owned, Slot, Slots, Visitor,
-    context_in,
+    context_in, tuple_from,
 };
 
 /// The references of a handle, in the order of asyncio's fields, which Python sorts by name: `_args`, `_callback`,
@@ -129,7 +129,7 @@ impl Inline {
         mut args: impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>>,
     ) -> PyResult<Self> {
         if args.len() > INLINE_ARGS {
-            return Self::in_tuple(PyTuple::new(py, args)?);
+            return Self::in_tuple(tuple_from(py, args.map(Borrowed::to_owned))?);
         }
         Ok(Self {
             args: std::array::from_fn(|_| args.next().map(Into::into)),
@@ -353,7 +353,7 @@ impl<'a> Parts<'a> {
             .into_iter()
             .flatten()
             .map(|arg| arg.into_bound(py));
-        PyTuple::new(py, args.collect::<Vec<_>>()).map(Some)
+        tuple_from(py, args.collect::<Vec<_>>()).map(Some)
     }
 
     /// Whether it will not run any more.

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyType};
+use pyo3::types::{PyBool, PyType};
 
 use super::{AnyHandle, HANDLE, Handle, TIMER_HANDLE, TimerHandle, cancel, run};
-use crate::ffi::{Method, Owned, attach_methods, attach_property, raw_noargs};
+use crate::ffi::{Method, Owned, attach_methods, attach_property, float_from, raw_noargs};
 
 fn none(py: Python<'_>) -> Owned {
     py.None().into_bound(py).into()
@@ -52,7 +52,7 @@ fn py_run(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 fn py_when(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     match AnyHandle::required(slf)? {
-        AnyHandle::Timer(timer) => Ok(PyFloat::new(slf.py(), timer.when).into()),
+        AnyHandle::Timer(timer) => float_from(slf.py(), timer.when).map(Into::into),
         AnyHandle::Plain(_) => Err(pyo3::exceptions::PyTypeError::new_err(
             "a timer handle was expected",
         )),

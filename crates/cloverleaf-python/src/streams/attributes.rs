@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyByteArray, PyDict, PyString, PyType};
 use super::feed::{Buffer, Feed, Known, feed_of};
 use super::fields::Fields;
 use super::waiter;
-use crate::ffi::{Getter, Owned, Setter, attach_attribute, replace_instance_dict};
+use crate::ffi::{Getter, Owned, Setter, attach_attribute, new_dict, replace_instance_dict};
 
 /// Their names, in the order of asyncio's `__init__`.
 pub(super) const NAMES: [&str; 8] = [
@@ -161,7 +161,7 @@ pub(super) fn attributes_of<'py>(reader: &Bound<'py, PyAny>) -> PyResult<Bound<'
     let Some((object, fields)) = feed_of(reader)? else {
         return Fields::of(reader)?.dict().copy();
     };
-    let all = PyDict::new(reader.py());
+    let all = new_dict(reader.py())?;
     for name in NAMES {
         all.set_item(name, reader.getattr(name)?)?;
     }

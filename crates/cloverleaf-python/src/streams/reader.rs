@@ -9,7 +9,9 @@ use super::classes;
 use super::feed::{Feed, feed_of};
 use super::reading::{self, What};
 use super::waiter;
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+use crate::ffi::{
+    Arguments, Method, Owned, Reach, bytes_from, raw_fastcall, raw_noargs, raw_onename,
+};
 use crate::original::original;
 
 /// asyncio's own method of this name, bound to the reader.
@@ -126,7 +128,7 @@ fn readuntil(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
     let py = slf.py();
     let [separator] = args.bind("StreamReader.readuntil", ["separator"], 0)?;
     let Some(separator) = separator else {
-        return reading::start(slf, What::Until(PyBytes::new(py, b"\n").into_any().into()));
+        return reading::start(slf, What::Until(bytes_from(py, b"\n")?.into_any().into()));
     };
     match separator.cast_exact::<PyBytes>() {
         Ok(bytes) if !bytes.as_bytes().is_empty() => {

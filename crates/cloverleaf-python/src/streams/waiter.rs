@@ -15,7 +15,7 @@ use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback
 use crate::ffi::{
     Access, Arguments, AttachedCell, Callable, Called, Native, NativeClass, Once, Owned, Reach,
     StandIn, TypeSlot, Visitor, awaited_stand_in_slots, call_method, call_with_names,
-    callable_slots, is_wakeup_of_task,
+    callable_slots, is_wakeup_of_task, tuple_from,
 };
 use crate::future;
 
@@ -135,7 +135,7 @@ fn add_callback(
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = real.py();
-    let names = PyTuple::new(py, [intern!(py, "context")])?;
+    let names = tuple_from(py, [intern!(py, "context").as_any().clone()])?;
     let method = real.getattr(intern!(py, "add_done_callback"))?;
     call_with_names(&method, [callback, context], &names).map(drop)
 }

@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 
 use super::connection::{Connection, Waiter};
 use super::records::Records;
 use super::state::State;
 use super::{flow, handshake, incoming, info, outgoing, shutdown};
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Owned, Reach, Visitor, attach_methods, attach_property};
+use crate::ffi::{
+    Native, NativeClass, Owned, Reach, Visitor, attach_methods, attach_property, float_from,
+    new_dict,
+};
 use crate::handle;
 use crate::job::Job;
 use crate::streams;
@@ -229,7 +232,7 @@ fn timeout<'py>(
     default: f64,
 ) -> PyResult<Owned> {
     match given {
-        None => Ok(PyFloat::new(py, default).into()),
+        None => float_from(py, default).map(Into::into),
         Some(seconds) if seconds.le(0)? => Err(PyValueError::new_err(format!(
             "{name} should be a positive number, got {seconds}"
         ))),
@@ -264,7 +267,7 @@ pub(crate) fn new_transport<'py>(
         Some(name) if !options.server_side && name.is_truthy()? => Some(name),
         _ => None,
     };
-    let extra = PyDict::new(py);
+    let extra = new_dict(py)?;
     extra.set_item(intern!(py, "sslcontext"), &options.context)?;
     streams::adopt(event_loop, protocol)?;
     let mut connection = Connection::new(protocol, options.waiter, options.is_new)?;

@@ -1,11 +1,11 @@
 //! Back-pressure in both directions: the protocol towards us, and we towards the inner transport.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::class::TlsTransport;
 use super::state::{INCOMING_MARKS, Marks, OUTGOING_MARKS, Turn};
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs};
+use crate::ffi::{Arguments, Method, Owned, Reach, int_from, raw_fastcall, raw_noargs};
 use crate::transport::{self, boolean, marks_of, none};
 
 /// Tells the protocol to pause or to go on writing, if it must know, when so many bytes of records wait.
@@ -126,12 +126,12 @@ fn get_read_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
     let size = this.with(|connection| connection.backlog.len()) + this.unsent(slf.py())?;
-    Ok(PyInt::new(slf.py(), size).into())
+    int_from(slf.py(), size as u64).map(Into::into)
 }
 
 fn get_read_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let size = TlsTransport::of(slf)?.unread(slf.py())?;
-    Ok(PyInt::new(slf.py(), size).into())
+    int_from(slf.py(), size as u64).map(Into::into)
 }
 
 pub(super) const METHODS: [Method; 9] = [

@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::records::{DEFERRED_BYTES, Records, Written, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
-use crate::ffi::{Bytes, Method, Owned, Reach, call_method, raw_noargs, raw_onename};
+use crate::ffi::{Bytes, Method, Owned, Reach, bytes_from, call_method, raw_noargs, raw_onename};
 use crate::report;
 use crate::transport::{boolean, none};
 
@@ -50,14 +50,8 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
     }
     let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
     let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
-    let whole = PyBytes::new(
-        py,
-        &bytes
-            .iter()
-            .map(|piece| &**piece)
-            .collect::<Vec<_>>()
-            .concat(),
-    );
+    let joined = bytes.iter().map(|piece| &**piece).collect::<Vec<_>>();
+    let whole = bytes_from(py, &joined.concat())?;
     drop(bytes);
     send(slf, &whole)?;
     Ok(none(py))
@@ -216,15 +210,18 @@ impl<'a> Draining<'a> {
     }
 
     /// The first bytes that wait, if the inner transport takes them; if not, this is over.
-    fn next<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+    ///
+    /// # Errors
+    /// `MemoryError`; then it is over, too.
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let piece = self.this.with(|connection| {
             let is_free = connection.is_free();
             let front = connection.backlog.front().filter(|_| is_free);
-            let piece = front.map(|front| PyBytes::new(py, front));
-            connection.is_draining = piece.is_some();
+            let piece = front.map(|front| bytes_from(py, front)).transpose();
+            connection.is_draining = matches!(piece, Ok(Some(_)));
             piece
         });
-        self.is_over = piece.is_none();
+        self.is_over = !matches!(piece, Ok(Some(_)));
         piece
     }
 }
@@ -265,7 +262,7 @@ fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
         return Ok(false);
     };
     let mut has_drained = false;
-    while let Some(piece) = draining.next(slf.py()) {
+    while let Some(piece) = draining.next(slf.py())? {
         match this.records()?.write(&piece)? {
             Written::Bytes(count) => this.with(|connection| connection.backlog.consume(count)),
             Written::Again => break,

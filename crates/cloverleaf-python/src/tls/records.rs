@@ -6,10 +6,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PySlice, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice, PyType};
 
 use super::turns::{Turns, crossed};
-use crate::ffi::{Once, Owned, Reach, Visitor, call_with, instance_dict};
+use crate::ffi::{
+    Once, Owned, Reach, Visitor, call_with, instance_dict, int_from, new_dict, tuple_from,
+};
 use crate::original::Original;
 
 /// The payload of the largest record that TLS knows: what one read can give at most.
@@ -116,7 +118,7 @@ impl Records {
             .import(intern!(py, "ssl"))?
             .getattr(intern!(py, "MemoryBIO"))?;
         let (incoming, outgoing) = (bio.invoke0()?, bio.invoke0()?);
-        let names = PyDict::new(py);
+        let names = new_dict(py)?;
         names.set_item(intern!(py, "server_side"), server_side)?;
         names.set_item(intern!(py, "server_hostname"), server_hostname)?;
         let object = context.call_method(
@@ -132,7 +134,7 @@ impl Records {
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),
             is_direct: inside.is_some(),
-            most: PyTuple::new(py, [RECORD_BYTES])?.into(),
+            most: tuple_from(py, [int_from(py, RECORD_BYTES as u64)?.into_any()])?.into(),
             fed: AtomicUsize::new(0),
             is_partial: AtomicBool::new(true),
             is_one: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use super::incoming::{self, Rest};
 use super::records::Step;
 use super::state::{State, Told};
 use super::{handshake, outgoing};
-use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
+use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, tuple_from};
 use crate::report;
 use crate::transport::{boolean, none};
 
@@ -222,7 +222,7 @@ fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResul
     }
     if let Some(protocol) = protocol.filter(|_| must_hear) {
         let lost = protocol.bind(py).getattr(intern!(py, "connection_lost"))?;
-        this.soon(&lost, &PyTuple::new(py, [reason])?)?;
+        this.soon(&lost, &tuple_from(py, [reason.clone()])?)?;
     }
     let error = (!reason.is_none()).then(|| PyErr::from_value(reason.clone()));
     handshake::wake(slf, error.as_ref())?;

@@ -7,7 +7,7 @@ use pyo3::{Borrowed, PyTypeInfo};
 
 use super::held;
 use super::stream::StreamTransport;
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs};
+use crate::ffi::{Arguments, Method, Owned, Reach, int_from, raw_fastcall, raw_noargs};
 use crate::report;
 
 /// asyncio's default high-water mark.
@@ -223,7 +223,7 @@ fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = StreamTransport::of(slf)?;
     held::flush(slf, this)?;
     let size = this.with(|stream| stream.queue.len());
-    Ok(PyInt::new(slf.py(), size).into())
+    int_from(slf.py(), size as u64).map(Into::into)
 }
 
 pub(super) const METHODS: [Method; 3] = [

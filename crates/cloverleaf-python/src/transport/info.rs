@@ -10,7 +10,7 @@ use cloverleaf::Address;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyBool, PyString, PyType};
 
 use super::endpoint::{Endpoint, Peer};
 use super::extra::pretended;
@@ -19,7 +19,10 @@ use super::kind::Kind;
 use super::shown_socket;
 use super::stream::{StreamTransport, is_buffered};
 use crate::event_loop::socket_address;
-use crate::ffi::{Arguments, Method, Once, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+use crate::ffi::{
+    Arguments, Method, Once, Owned, Reach, bytes_from, new_dict, raw_fastcall, raw_noargs,
+    raw_onename,
+};
 
 /// What asyncio wraps a transport's socket in.
 static TRANSPORT_SOCKET: Once<Py<PyType>> = Once::new();
@@ -43,12 +46,12 @@ pub(crate) fn shown<'py>(
     match address {
         Address::Ip(address) => socket_address(py, *address).map(Some),
         Address::Unix(name) if name.first() == Some(&0) => {
-            Ok(Some(PyBytes::new(py, name).into_any()))
+            Ok(Some(bytes_from(py, name)?.into_any()))
         }
         Address::Unix(name) => {
             let path = py
                 .import(intern!(py, "os"))?
-                .reach(intern!(py, "fsdecode"), (PyBytes::new(py, name),))?;
+                .reach(intern!(py, "fsdecode"), (bytes_from(py, name)?,))?;
             Ok(Some(path))
         }
         Address::Other => Ok(None),
@@ -102,7 +105,7 @@ pub(super) fn real_socket<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound
 /// What making it raises; the descriptor is its owner's still.
 fn owning(py: Python<'_>, fd: RawFd) -> PyResult<Bound<'_, PyAny>> {
     let class = shown_socket::real_class(py)?;
-    let arguments = PyDict::new(py);
+    let arguments = new_dict(py)?;
     arguments.set_item(intern!(py, "type"), libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     arguments.set_item(intern!(py, "fileno"), fd)?;
     let new = class.getattr(intern!(py, "__new__"))?;
@@ -366,7 +369,7 @@ pub(super) fn extra(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         let given = stream.extra.as_ref().map(|given| given.clone_ref(py));
         (stream.kind, stream.extra_is_whole, given)
     });
-    let all = PyDict::new(py);
+    let all = new_dict(py)?;
     if let Some(given) = given {
         if is_whole || kind != Kind::Socket {
             return Ok(given);

@@ -4,7 +4,6 @@
 
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
 use rustix::io::Errno;
 
 use super::held;
@@ -12,7 +11,7 @@ use super::state::{Phase, Stream};
 use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::event_loop::{Piece, create_future};
-use crate::ffi::{Arguments, Method, Owned, borrow_fd, raw_fastcall, raw_noargs};
+use crate::ffi::{Arguments, Method, Owned, borrow_fd, int_from, raw_fastcall, raw_noargs};
 use crate::future;
 
 /// A file that is being sent.
@@ -165,7 +164,7 @@ fn send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     }
     // The descriptor stays open: only this thread, which is busy here, closes it.
     match piece.send(py, borrow_fd(fd)) {
-        Ok(count) => Ok(PyInt::new(py, count).into()),
+        Ok(count) => int_from(py, count as u64).map(Into::into),
         Err(Errno::AGAIN) => {
             this.with(|stream| {
                 if let Some(sending) = stream.sending() {

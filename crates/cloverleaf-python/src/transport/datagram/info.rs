@@ -4,10 +4,11 @@
 
 use pyo3::Borrowed;
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
 
 use super::{DatagramTransport, outbox};
-use crate::ffi::{Arguments, Method, Owned, Reach, raw_fastcall, raw_noargs, raw_onename};
+use crate::ffi::{
+    Arguments, Method, Owned, Reach, int_from, raw_fastcall, raw_noargs, raw_onename,
+};
 use crate::transport::flow::{self, Turn};
 use crate::transport::info::{name_and_default, none};
 
@@ -74,7 +75,7 @@ fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = DatagramTransport::of(slf)?;
     outbox::flush(slf, this)?;
     let size = this.with(|datagrams| datagrams.queued);
-    Ok(PyInt::new(slf.py(), size).into())
+    int_from(slf.py(), size as u64).map(Into::into)
 }
 
 fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
