@@ -4,7 +4,6 @@ use std::os::fd::RawFd;
 
 use cloverleaf::Token;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::endpoint::Endpoint;
 use super::failure::{CALL_CONNECTION_LOST, method_failed, told_and_closed};
@@ -14,7 +13,9 @@ use super::stream::StreamTransport;
 use super::{early, held, sendfile};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Method, Owned, Reach, caught, raw_noargs, raw_onename, with_context};
+use crate::ffi::{
+    Method, Owned, Reach, caught, raw_noargs, raw_onename, tuple_from, value_of, with_context,
+};
 use crate::job::{Internal, Job};
 use crate::report;
 
@@ -125,12 +126,9 @@ pub(super) fn tell_later(
     let of = event_loop.clone().unbind();
     Loop::of(event_loop)?.push_call(move |py| {
         let slf = transport.into_bound(py);
-        let reason = error.map_or_else(
-            || py.None().into_bound(py),
-            |error| error.into_value(py).into_bound(py).into_any(),
-        );
+        let reason = error.map_or_else(|| py.None().into_bound(py), |error| value_of(py, error));
         with_context(py, context.bind(py), || connection_lost(&slf, &reason)).or_else(|error| {
-            let args = PyTuple::new(py, [&reason])?;
+            let args = tuple_from(py, [reason.clone()])?;
             let called = (CALL_CONNECTION_LOST, &args);
             method_failed(of.bind(py), &slf, called, context, error)
         })
@@ -147,12 +145,14 @@ pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>)
         None => Ok(()),
         Some(protocol) => tell_lost(&protocol, reason),
     };
-    if this.with(|stream| stream.kind == Kind::Socket) {
-        super::info::remember_sockname(slf)?;
-    }
+    let remembered = if this.with(|stream| stream.kind == Kind::Socket) {
+        super::info::remember_sockname(slf)
+    } else {
+        Ok(())
+    };
     let closed = release(slf);
     sendfile::give_up(slf, None)?;
-    told_and_closed(slf.py(), told, closed)
+    told_and_closed(slf.py(), told, remembered.and(closed))
 }
 
 /// Calls `connection_lost`.
@@ -270,8 +270,10 @@ pub(super) fn close(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     match was {
         (Phase::Closing | Phase::Lost | Phase::Closed, _) => Ok(()),
         (_, Phase::Lost) => {
-            this.update_interest(slf)?;
-            schedule_connection_lost(slf, None)
+            // The protocol is told whatever comes of that.
+            let updated = this.update_interest(slf);
+            schedule_connection_lost(slf, None)?;
+            updated
         }
         (_, _) => this.update_interest(slf),
     }

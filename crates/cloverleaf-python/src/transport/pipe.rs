@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyBrokenPipeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -21,7 +21,7 @@ use super::{close, flow, info, read, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Socket, Visitor, attach_attribute, attach_methods, borrow_fd,
+    Native, NativeClass, Socket, Visitor, attach_attribute, attach_methods, borrow_fd, new_dict,
 };
 use crate::handle;
 use crate::job::Job;
@@ -200,7 +200,7 @@ fn with_pipe<'py>(
     pipe: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = pipe.py();
-    let all = PyDict::new(py);
+    let all = new_dict(py)?;
     if let Some(extra) = extra {
         all.update(extra.cast()?)?;
     }
@@ -217,14 +217,15 @@ pub(super) fn ended(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<
     let event_loop = this.event_loop(py);
     report::note(&event_loop, slf, "info", "%r was closed by peer")?;
     this.with(|stream| stream.phase = Phase::Lost);
-    this.update_interest(slf)?;
+    // The protocol is told whatever comes of that.
+    let updated = this.update_interest(slf);
     let told = this.protocol(py).map_or(Ok(()), |protocol| {
         let ended = protocol.getattr(intern!(py, "eof_received"))?;
         let handle = handle::new_bound_handle(&event_loop, &ended, &PyTuple::empty(py))?;
         Loop::of(&event_loop)?.push(Job::Callback(handle.into()))
     });
     close::schedule_connection_lost(slf, None)?;
-    told
+    told.and(updated)
 }
 
 /// The reader has gone, so nothing can be written any more.

@@ -1,14 +1,13 @@
 //! How a transport begins: registered, then in asyncio's order `connection_made`, reading, and the waiter's result.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::state::Phase;
 use super::stream::StreamTransport;
 use super::{close, read};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::Owned;
+use crate::ffi::{Owned, caught, tuple_from};
 use crate::job::Job;
 use crate::{future, handle};
 
@@ -47,7 +46,8 @@ pub(super) fn begin<'py>(
     protocol: &Bound<'py, PyAny>,
     company: Company<'py>,
 ) -> PyResult<()> {
-    let begun = try_to_begin(event_loop, slf, protocol, company);
+    let begin = || try_to_begin(event_loop, slf, protocol, company);
+    let begun = caught(slf.py(), begin).and_then(|begun| begun);
     if begun.is_err() {
         close::abandon(slf)?;
     }
@@ -111,7 +111,7 @@ pub(super) fn schedule_start<'py>(
     let py = event_loop.py();
     let this = Loop::of(event_loop)?;
     let made = protocol.getattr(intern!(py, "connection_made"))?;
-    let args = PyTuple::new(py, [slf])?;
+    let args = tuple_from(py, [slf.clone()])?;
     let handle = handle::new_bound_handle_in(event_loop, &made, &args, start.made)?;
     this.push(Job::Callback(handle.into()))?;
     let slf = slf.clone().unbind();

@@ -25,7 +25,7 @@ use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
     Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods, attach_property,
-    copy_context,
+    caught, copy_context,
 };
 use crate::held::for_collector;
 use crate::source::Hold;
@@ -284,16 +284,23 @@ pub(crate) fn start<'py>(
     company: Company<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let transport = StreamTransport::new(event_loop, Kind::Socket, endpoint, protocol, &company)?;
-    transport.with(|stream| {
-        stream.peer = peer;
-        if let Some((token, registered)) = place {
-            stream.token = Some(token);
-            stream.registered = registered;
-        }
+    let kind = Kind::Socket;
+    let slf = caught(py, || {
+        let transport = StreamTransport::new(event_loop, kind, endpoint, protocol, &company)?;
+        transport.with(|stream| {
+            stream.peer = peer;
+            if let Some((token, registered)) = place {
+                stream.token = Some(token);
+                stream.registered = registered;
+            }
+        });
+        CLASS.instantiate(py, transport)
     });
-    let slf = CLASS.instantiate(py, transport)?;
-    info::remember_peer(&slf)?;
+    let slf = slf.and_then(|slf| slf)?;
+    if let Err(error) = caught(py, || info::remember_peer(&slf)).and_then(|known| known) {
+        close::abandon(&slf)?;
+        return Err(error);
+    }
     begin(event_loop, &slf, protocol, company)?;
     Ok(slf)
 }

@@ -11,6 +11,7 @@ use cloverleaf::{Interest, Token, limits};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
+use super::kind::Kind;
 use super::stream::StreamTransport;
 use super::{close, read};
 use crate::error::errno_error;
@@ -157,7 +158,10 @@ fn hand_over(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: Chunk) -> Py
                 "Fatal error: protocol.buffer_updated() call failed.",
             ),
         },
-        Ok(chunk) => read::deliver(slf, this, &bytes_from(py, &chunk)?, 0),
+        Ok(chunk) => match bytes_from(py, &chunk) {
+            Ok(data) => read::deliver(slf, this, &data, 0),
+            Err(error) => close::break_off(slf, error, Kind::read_failed),
+        },
     })
 }
 

@@ -112,6 +112,19 @@ pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>)
 
 /// Closes the socket and lets go of the protocol and of what was not handed over.
 fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    take_back(slf)?.close(slf.py())
+}
+
+/// Takes an endpoint back that could not start: nobody has been told of it, and its socket is its giver's.
+///
+/// # Errors
+/// `TypeError` if this is no endpoint.
+pub(super) fn abandon(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    take_back(slf).map(drop)
+}
+
+/// Takes everything from an endpoint and from the loop; what is left is its socket.
+fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     let (endpoint, token, dropped) = this.with(|datagrams| {
@@ -139,7 +152,7 @@ fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         );
     }
     drop(dropped);
-    endpoint.close(py)
+    Ok(endpoint)
 }
 
 /// Closes the endpoint when everything that waits has been sent.
@@ -159,11 +172,12 @@ fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         datagrams.phase = if is_over { Phase::Lost } else { Phase::Closing };
         is_over
     });
-    this.update_interest(slf)?;
+    // The protocol is told whatever comes of that.
+    let updated = this.update_interest(slf);
     if is_over {
         schedule_connection_lost(slf, None)?;
     }
-    Ok(none(py))
+    updated.map(|()| none(py))
 }
 
 fn abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {

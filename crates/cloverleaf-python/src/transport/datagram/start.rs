@@ -1,6 +1,7 @@
 //! How an endpoint begins: the socket is taken over, and asyncio's order of the first calls kept.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::sync::Mutex;
 
 use cloverleaf::{Interest, limits};
@@ -10,9 +11,9 @@ use pyo3::types::PyDict;
 
 use super::outbox::Outbox;
 use super::singles::Singles;
-use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, receive};
+use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, close, receive};
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach, copy_context};
+use crate::ffi::{Owned, Reach, caught, copy_context, new_dict};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
 use crate::transport::start::{Start, schedule_start};
@@ -77,21 +78,34 @@ pub(crate) fn start<'py>(
         datagrams: Mutex::new(datagrams),
     };
     let slf = CLASS.instantiate(py, transport)?;
-    // asyncio's own `get_extra_info` looks here.
-    slf.setattr(intern!(py, "_extra"), extra)?;
+    let begun = caught(py, || {
+        // asyncio's own `get_extra_info` looks here.
+        slf.setattr(intern!(py, "_extra"), extra)?;
+        let start = Start {
+            waiter: correspondents.waiter,
+            made: copy_context(py)?,
+            begun: copy_context(py)?,
+            begin,
+        };
+        register(event_loop, &slf, fd)?;
+        schedule_start(event_loop, &slf, protocol, start)
+    });
+    match begun.and_then(|begun| begun) {
+        Ok(()) => Ok(slf),
+        Err(error) => {
+            close::abandon(&slf)?;
+            Err(error)
+        }
+    }
+}
+
+fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
     let object = Owned::from(slf.clone());
     let token = Loop::of(event_loop)?
         .state()
         .with(|state| state.add_source(fd, object, receive::serve))?;
-    DatagramTransport::of(&slf)?.with(|datagrams| datagrams.token = Some(token));
-    let start = Start {
-        waiter: correspondents.waiter,
-        made: copy_context(py)?,
-        begun: copy_context(py)?,
-        begin,
-    };
-    schedule_start(event_loop, &slf, protocol, start)?;
-    Ok(slf)
+    DatagramTransport::of(slf)?.with(|datagrams| datagrams.token = Some(token));
+    Ok(())
 }
 
 /// The families whose addresses we convert, and how long their datagrams can be.
@@ -116,7 +130,7 @@ fn family_of(sock: &Bound<'_, PyAny>) -> PyResult<Family> {
 /// What `get_extra_info` knows: the socket, its address and its peer's.
 fn extra_info<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let py = sock.py();
-    let extra = PyDict::new(py);
+    let extra = new_dict(py)?;
     extra.set_item(intern!(py, "socket"), transport_socket(sock)?)?;
     for (name, method) in [
         (intern!(py, "sockname"), intern!(py, "getsockname")),
