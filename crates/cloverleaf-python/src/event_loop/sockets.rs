@@ -18,8 +18,8 @@ use super::piece::Piece;
 use super::{Loop, watch};
 use crate::error::errno_error;
 use crate::ffi::{
-    Arguments, Bytes, Method, Owned, Reach, borrow_fd, bytes_from, plain_socket_fd, raw_fastcall,
-    recv_into_buffer, recv_into_bytes, writable_buffer,
+    Arguments, Bytes, Method, Owned, Reach, borrow_fd, bytes_from, int_from, plain_socket_fd,
+    raw_fastcall, recv_into_buffer, recv_into_bytes, writable_buffer,
 };
 use crate::source::Direction;
 use crate::transport::none;
@@ -97,7 +97,7 @@ fn sock_recv(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
     };
     let received = match (fd, room) {
         (Some(fd), Some(room @ 1..=LARGEST_RECEIVE_BYTES)) => {
-            let answer = retry_on_intr(|| receive(slf, borrow_fd(fd), room));
+            let answer = receive(slf, borrow_fd(fd), room)?;
             unless_blocked(py, answer)?.map(Bound::into_any)
         }
         _ => answered(sock.reach(intern!(py, "recv"), (size,)), py)?,
@@ -106,39 +106,53 @@ fn sock_recv(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
 }
 
 /// Receives through the loop's buffer, or where the last receive was large, straight into a `bytes`.
+///
+/// # Errors
+/// `MemoryError`; within, what the kernel says.
 fn receive<'py>(
     slf: &Bound<'py, PyAny>,
     fd: BorrowedFd<'_>,
     room: usize,
-) -> Result<Bound<'py, PyBytes>, Errno> {
+) -> PyResult<Result<Bound<'py, PyBytes>, Errno>> {
     let py = slf.py();
+    let recv = |buffer: &mut [u8]| {
+        let answer = rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT);
+        answer.map(|(count, _)| count)
+    };
     let through_buffer = Loop::of(slf).ok().and_then(|this| {
-        let tried =
-            this.state().with(|state| {
-                let is_large = state.last_receive >= limits::DIRECT_READ_BYTES;
-                let buffer = state.read_buffer();
-                if is_large || room > buffer.len() {
-                    return None;
-                }
-                let answer = rustix::net::recv(fd, &mut buffer[..room], RecvFlags::DONTWAIT);
-                Some(answer.and_then(|(count, _)| {
-                    bytes_from(py, &buffer[..count]).map_err(|_| Errno::NOMEM)
-                }))
-            });
+        let tried = this.state().with(|state| {
+            let is_large = state.last_receive >= limits::DIRECT_READ_BYTES;
+            let buffer = state.read_buffer();
+            if is_large || room > buffer.len() {
+                return None;
+            }
+            let answer = retry_on_intr(|| recv(&mut buffer[..room]));
+            Some(answer.map(|count| bytes_from(py, &buffer[..count])))
+        });
         tried.ok().flatten()
     });
     let received = match through_buffer {
-        Some(answer) => answer?,
-        None => recv_into_bytes(py, fd, room, |fd, buffer| {
-            rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|((filled, _), _)| filled.len())
-        })?,
+        Some(Ok(received)) => received?,
+        Some(Err(errno)) => return Ok(Err(errno)),
+        None => {
+            let received = recv_into_bytes(py, fd, room, |fd, buffer| {
+                retry_on_intr(|| {
+                    let answer = rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT);
+                    answer.map(|((filled, _), _)| filled.len())
+                })
+            })?;
+            match received {
+                Ok(received) => received,
+                Err(errno) => return Ok(Err(errno)),
+            }
+        }
     };
     let count = received.as_bytes().len();
     if let Ok(this) = Loop::of(slf) {
         // A loop that runs in another thread guesses by its own receives.
         cloverleaf::ignore(this.state().with(|state| state.last_receive = count));
     }
-    Ok(received)
+    Ok(Ok(received))
 }
 
 /// `_sock_recv_into(sock, buf)`: how many bytes came, or None if there are none yet.
@@ -166,7 +180,7 @@ fn sock_recv_into(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
     });
     drop(buffer);
     Ok(match unless_blocked(py, answer)? {
-        Some(count) => PyInt::new(py, count).into(),
+        Some(count) => int_from(py, count as u64)?.into(),
         None => none(py),
     })
 }
@@ -194,7 +208,7 @@ fn sock_send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let answer = retry_on_intr(|| rustix::net::send(borrow_fd(fd), rest, flags));
         let Some(count) = unless_blocked(py, answer)? else {
-            return Ok(PyInt::new(py, sent).into());
+            return Ok(int_from(py, sent as u64)?.into());
         };
         sent += count;
         if sent >= bytes.len() {
@@ -224,7 +238,7 @@ fn send_by_method(
         }
         let answer = sock.reach(intern!(py, "send"), (&rest,));
         let Some(count) = answered(answer, py)? else {
-            return Ok(PyInt::new(py, sent).into());
+            return Ok(int_from(py, sent as u64)?.into());
         };
         sent += count.extract::<usize>()?;
         if sent >= data.len()? {
@@ -244,7 +258,7 @@ fn sock_sendfile(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Ow
         return Err(errno_error(py, Errno::BADF));
     }
     Ok(match unless_blocked(py, piece.send(py, borrow_fd(fd)))? {
-        Some(count) => PyInt::new(py, count).into(),
+        Some(count) => int_from(py, count as u64)?.into(),
         None => none(py),
     })
 }

@@ -7,7 +7,6 @@ use std::ptr::NonNull;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use rustix::io::Errno;
 
 /// A new `bytes` that nobody has seen, to be filled by any thread.
 ///
@@ -168,16 +167,18 @@ impl Content {
 /// Receives into a new `bytes` of at most `room` bytes, which is cut to what came: no copy.
 ///
 /// # Errors
-/// What the receive says, or `MemoryError` as `ENOMEM`.
+/// `MemoryError`; within, what the receive says.
 pub(crate) fn recv_into_bytes<'py>(
     py: Python<'py>,
     fd: BorrowedFd<'_>,
     room: usize,
     recv: impl FnOnce(BorrowedFd<'_>, &mut [MaybeUninit<u8>]) -> rustix::io::Result<usize>,
-) -> rustix::io::Result<Bound<'py, PyBytes>> {
-    let mut bytes = Unfilled::new(py, room).map_err(|_| Errno::NOMEM)?;
-    let received = recv(fd, bytes.room())?.min(room);
-    bytes.cut(py, received).map_err(|_| Errno::NOMEM)
+) -> PyResult<rustix::io::Result<Bound<'py, PyBytes>>> {
+    let mut bytes = Unfilled::new(py, room)?;
+    match recv(fd, bytes.room()) {
+        Ok(received) => bytes.cut(py, received.min(room)).map(Ok),
+        Err(errno) => Ok(Err(errno)),
+    }
 }
 
 unsafe extern "C" {

@@ -21,7 +21,7 @@ use super::{close, early, pipe, unpolled, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, raw_noargs,
+    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, int_from, raw_noargs,
     recv_into_buffer, recv_into_bytes, with_context,
 };
 use crate::{report, streams};
@@ -164,10 +164,9 @@ fn receive<'py>(
     room: usize,
 ) -> PyResult<Result<Bound<'py, PyBytes>, Errno>> {
     if room > 0 {
-        let direct = recv_into_bytes(py, fd, room, |fd, buffer| {
+        return recv_into_bytes(py, fd, room, |fd, buffer| {
             kind.receive(fd, buffer).map(|(filled, _)| filled.len())
         });
-        return Ok(direct);
     }
     let event_loop = this.event_loop(py);
     let through_buffer = Loop::of(&event_loop)?.state().with(|state| {
@@ -327,11 +326,8 @@ fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind
     if count == 0 {
         return end_of_file(slf, this);
     }
-    match call_method(
-        &protocol,
-        intern!(py, "buffer_updated"),
-        [&PyInt::new(py, count)],
-    ) {
+    let count = int_from(py, count as u64)?.into_any();
+    match call_method(&protocol, intern!(py, "buffer_updated"), [&count]) {
         Ok(_) => Ok(()),
         Err(error) => close::fatal_error(
             slf,
