@@ -1,10 +1,11 @@
 //! Transports and servers on sockets that are ready for them.
 
-use crate::ffi::Reach;
+use crate::ffi::{Reach, int_from, spared};
 use std::os::fd::{AsRawFd, RawFd};
 
 use cloverleaf::Address;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use super::Loop;
 use super::connect::Connecting;
@@ -131,10 +132,13 @@ pub(crate) fn transport_socket<'py>(sock: &Bound<'py, PyAny>) -> PyResult<Bound<
 /// # Errors
 /// `FileNotFoundError` if nothing is there; other `OSError`s of `stat(2)`.
 #[pyfunction]
-fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>> {
-    let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
-    let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
-    Ok(is_socket.then_some(found.st_ino))
+fn socket_inode<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Option<Bound<'py, PyInt>>> {
+    spared(py, || {
+        let found = rustix::fs::stat(path).map_err(|errno| crate::error::errno_error(py, errno))?;
+        let is_socket = rustix::fs::FileType::from_raw_mode(found.st_mode).is_socket();
+        let inode = is_socket.then(|| int_from(py, found.st_ino));
+        inode.transpose()
+    })
 }
 
 /// Removes the Unix socket at a path; native for the same reason as [`socket_inode`].
@@ -143,7 +147,9 @@ fn socket_inode(py: Python<'_>, path: &[u8]) -> PyResult<Option<u64>> {
 /// `FileNotFoundError` if nothing is there; other `OSError`s of `unlink(2)`.
 #[pyfunction]
 fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
-    rustix::fs::unlink(path).map_err(|errno| crate::error::errno_error(py, errno))
+    spared(py, || {
+        rustix::fs::unlink(path).map_err(|errno| crate::error::errno_error(py, errno))
+    })
 }
 
 /// The functions of this file.

@@ -36,12 +36,13 @@ use cloverleaf::{BlockingPool, InUse, Injector, limits};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyInt, PyString, PyTuple};
 
 use self::onlookers::Onlookers;
 use crate::allocator;
 use crate::clients::Clients;
 use crate::error::os_error;
-use crate::ffi::{Known, Slot, spared, traverse_with};
+use crate::ffi::{Known, Slot, int_from, spared, text_from, traverse_with};
 use crate::job::Job;
 use crate::owner::OwnerCell;
 use crate::source::Direction;
@@ -130,12 +131,12 @@ impl Loop {
 
     /// The kernel's interfaces in use, and why not more: `epoll+io_uring`, `epoll`, `epoll (io_uring refused: EPERM)`.
     #[getter]
-    fn backend(&self) -> PyResult<String> {
-        backend::in_use(self)
+    fn backend<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        spared(py, || text_from(py, &backend::in_use(self)?))
     }
 
     fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
-        backend::choose(self, py, backend)
+        spared(py, || backend::choose(self, py, backend))
     }
 
     fn __setattr__(
@@ -158,8 +159,9 @@ impl Loop {
 
     /// The identifier of the thread that runs the loop, as `threading.get_ident()` gives it, or None.
     #[getter]
-    fn _thread_id(&self) -> Option<u64> {
-        Some(self.thread.load(Ordering::Acquire)).filter(|thread| *thread != 0)
+    fn _thread_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyInt>>> {
+        let thread = self.thread.load(Ordering::Acquire);
+        (thread != 0).then(|| int_from(py, thread)).transpose()
     }
 
     fn _is_owner_thread(&self) -> bool {
@@ -176,11 +178,8 @@ impl Loop {
 
     #[setter(_task_factory)]
     fn replace_task_factory(slf: &Bound<'_, Self>, factory: Option<Bound<'_, PyAny>>) {
-        drop(
-            slf.get()
-                .task_factory
-                .replace(slf.as_any(), factory.map(Into::into)),
-        );
+        let new = factory.map(Into::into);
+        drop(slf.get().task_factory.replace(slf.as_any(), new));
     }
 
     /// The handle whose callback runs now, while debug mode is on; else None.
@@ -210,8 +209,7 @@ impl Loop {
             }
         };
         self.closed.store(true, Ordering::Release);
-        let held = self.cell.with(LoopState::take_all)?;
-        drop(held);
+        drop(self.cell.with(LoopState::take_all)?);
         self.cell.with(LoopState::close_driver)?;
         // Waits a moment for threads that are about to end.
         py.detach(|| {
@@ -227,7 +225,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, pyo3::types::PyTuple>,
+        args: &Bound<'py, PyTuple>,
     ) -> PyResult<()> {
         spared(slf.py(), || {
             watch::add_public(slf, fd, Direction::Read, callback, args)
@@ -239,7 +237,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         fd: &Bound<'py, PyAny>,
         callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, pyo3::types::PyTuple>,
+        args: &Bound<'py, PyTuple>,
     ) -> PyResult<()> {
         spared(slf.py(), || {
             watch::add_public(slf, fd, Direction::Write, callback, args)
@@ -259,7 +257,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         fd: i32,
         callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, pyo3::types::PyTuple>,
+        args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         spared(slf.py(), || {
             watch::add(slf, fd, Direction::Read, callback, args)
@@ -271,7 +269,7 @@ impl Loop {
         slf: &Bound<'py, Self>,
         fd: i32,
         callback: &Bound<'py, PyAny>,
-        args: &Bound<'py, pyo3::types::PyTuple>,
+        args: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         spared(slf.py(), || {
             watch::add(slf, fd, Direction::Write, callback, args)

@@ -16,7 +16,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::base::FileBase;
 use crate::error::errno_error;
 use crate::ffi::{
-    borrow_fd, cut_and_hold, detached, recv_into_buffer, unfilled_again, writable_buffer,
+    borrow_fd, cut_and_hold, detached, recv_into_buffer, spared, unfilled_again, writable_buffer,
 };
 
 /// Bytes from which on other threads may run Python while the kernel copies.
@@ -154,7 +154,7 @@ pub(super) fn content_at_once<'py>(
         // A file in /proc has content and no size.
         return Ok(None);
     };
-    let content = read(py, fd.as_fd(), size, 0)?;
+    let content = spared(py, || read(py, fd.as_fd(), size, 0))?;
     let is_all = read_at_once(fd.as_fd(), &mut [MaybeUninit::uninit()], size as u64) == Some(0);
     Ok(content.filter(|_| is_all))
 }

@@ -1,7 +1,7 @@
 //! `FileBase`: a descriptor that is closed once, and not before the last operation on it has ended.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,14 +9,17 @@ use cloverleaf::fs::may_ask;
 use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyTuple, PyType};
 
 use super::at_once::{self, DETACH_BYTES, read_full_at_once};
 use super::pread::pread;
 use super::request::Request;
 use super::work::{Work, is_direct};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Content, Method, close_fd, cut_and_hold, own_fd, raw_attached, unfilled_again};
+use crate::ffi::{
+    Content, Method, close_fd, cut_and_hold, int_from, own_fd, raw_attached, signed_from, spared,
+    tuple_from, unfilled_again,
+};
 
 /// What all objects of one open file share.
 #[derive(Debug)]
@@ -196,8 +199,8 @@ impl FileBase {
     }
 
     /// The descriptor's number, or -1 once the file is closed.
-    fn _fileno(&self) -> RawFd {
-        self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    fn _fileno<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
+        self.number(py)
     }
 
     /// Counts an operation; whether others must run first, which the caller sees to.
@@ -225,10 +228,16 @@ impl FileBase {
     }
 
     /// Gives the descriptor away; the file is closed after that.
-    fn _release(&self) -> PyResult<RawFd> {
+    fn _release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
+        // First, so that nothing is given away without it.
+        let number = self.number(py)?;
         let fd = self.slot().take();
         match fd.map(Arc::try_unwrap) {
-            Some(Ok(fd)) => Ok(fd.into_raw_fd()),
+            Some(Ok(fd)) => {
+                // It is the receiver's from now on.
+                std::mem::forget(fd);
+                Ok(number)
+            }
             Some(Err(shared)) => {
                 *self.slot() = Some(shared);
                 Err(PyRuntimeError::new_err("an operation is under way"))
@@ -237,16 +246,19 @@ impl FileBase {
         }
     }
 
-    fn _try_readinto(
+    fn _try_readinto<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         buffer: &Bound<'_, PyAny>,
         offset: u64,
-    ) -> PyResult<Option<usize>> {
-        if self.shared.is_direct {
-            return Ok(None);
-        }
-        at_once::readinto(py, self.fd()?.as_fd(), buffer, offset)
+    ) -> PyResult<Option<Bound<'py, PyInt>>> {
+        spared(py, || {
+            if self.shared.is_direct {
+                return Ok(None);
+            }
+            let count = at_once::readinto(py, self.fd()?.as_fd(), buffer, offset)?;
+            count.map(|count| int_from(py, count as u64)).transpose()
+        })
     }
 
     fn _try_read<'py>(
@@ -255,18 +267,36 @@ impl FileBase {
         size: usize,
         offset: u64,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        if self.shared.is_direct {
-            return Ok(None);
-        }
-        at_once::read(py, self.fd()?.as_fd(), size, offset)
+        spared(py, || {
+            if self.shared.is_direct {
+                return Ok(None);
+            }
+            at_once::read(py, self.fd()?.as_fd(), size, offset)
+        })
     }
 
-    fn _try_write(&self, data: &Bound<'_, PyBytes>, start: usize, offset: u64) -> PyResult<usize> {
-        let rest = data.as_bytes().get(start..).unwrap_or_default();
-        if rest.len() > AT_ONCE_BYTES || self.shared.is_direct {
-            return Ok(0);
-        }
-        Ok(cloverleaf::fs::write_at_once(self.fd()?.as_fd(), rest, offset).unwrap_or(0))
+    fn _try_write<'py>(
+        &self,
+        data: &Bound<'py, PyBytes>,
+        start: usize,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyInt>> {
+        let py = data.py();
+        spared(py, || {
+            let rest = data.as_bytes().get(start..).unwrap_or_default();
+            let may_be = rest.len() <= AT_ONCE_BYTES && !self.shared.is_direct;
+            // First, so that nothing is written of which nobody hears.
+            let all = int_from(py, rest.len() as u64)?;
+            let count = if may_be {
+                cloverleaf::fs::write_at_once(self.fd()?.as_fd(), rest, offset).unwrap_or(0)
+            } else {
+                0
+            };
+            if count == rest.len() {
+                return Ok(all);
+            }
+            int_from(py, count as u64)
+        })
     }
 
     /// Whether so many bytes from the offset on, or all up to the end of the file, can be read without a wait.
@@ -308,20 +338,24 @@ impl FileBase {
     }
 
     /// The mode, the size of blocks, the length and whether a server may have to be asked for more, without a wait.
-    fn _known(&self, py: Python<'_>) -> PyResult<(u32, u32, u64, bool)> {
-        let known = cloverleaf::fs::known_at_once(self.fd()?.as_fd());
-        let known = known.map_err(|error| os_error(py, &error))?;
-        Ok((
-            known.mode,
-            known.block_size,
-            known.length,
-            self.shared.may_ask,
-        ))
+    fn _known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        spared(py, || {
+            let known = cloverleaf::fs::known_at_once(self.fd()?.as_fd());
+            let known = known.map_err(|error| os_error(py, &error))?;
+            let mode = int_from(py, known.mode.into())?.into_any();
+            let block_size = int_from(py, known.block_size.into())?.into_any();
+            let length = int_from(py, known.length)?.into_any();
+            let may_ask = PyBool::new(py, self.shared.may_ask).to_owned().into_any();
+            tuple_from(py, [mode, block_size, length, may_ask])
+        })
     }
 
     /// The length, without a wait; what a server said last where one may have to be asked.
-    fn _length(&self, py: Python<'_>) -> PyResult<u64> {
-        cloverleaf::fs::length_at_once(self.fd()?.as_fd()).map_err(|error| os_error(py, &error))
+    fn _length<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
+        spared(py, || {
+            let length = cloverleaf::fs::length_at_once(self.fd()?.as_fd());
+            int_from(py, length.map_err(|error| os_error(py, &error))?)
+        })
     }
 
     fn _seeking(slf: &Bound<'_, Self>, offset: i64, whence: i32) -> PyResult<Request> {
@@ -365,6 +399,13 @@ impl FileBase {
         Request::new(Work::Close {
             fd: self.slot().take(),
         })
+    }
+}
+
+impl FileBase {
+    fn number<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
+        let number = self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        signed_from(py, number.into())
     }
 }
 

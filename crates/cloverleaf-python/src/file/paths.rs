@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, mkdirat, renameat, unlinkat};
 
 use super::request::Request;
 use super::work::Work;
-use crate::ffi::{Once, Reach};
+use crate::ffi::{Once, Reach, spared};
 
 /// A change of names.
 #[derive(Debug)]
@@ -58,10 +58,12 @@ pub(super) fn stat_at_once<'py>(
     let Some(found) = look_at_once(path, follows) else {
         return Ok(None);
     };
-    let os = OS.get_or_try_init(py, || py.import(intern!(py, "os")).map(Bound::unbind))?;
-    os.bind(py)
-        .reach(intern!(py, "fstat"), (found.as_raw_fd(),))
-        .map(Some)
+    spared(py, || {
+        let os = OS.get_or_try_init(py, || py.import(intern!(py, "os")).map(Bound::unbind))?;
+        os.bind(py)
+            .reach(intern!(py, "fstat"), (found.as_raw_fd(),))
+            .map(Some)
+    })
 }
 
 /// A request to remove a file's name.

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cloverleaf::Note;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
 
 use super::whole::Course;
 use super::work::{Answer, Work};
 use crate::error::os_error;
+use crate::ffi::{int_from, spared};
 
 /// What a thread has brought for a loop that was closed meanwhile. Whoever may still bring it has a share in it.
 #[derive(Debug, Clone, Default)]
@@ -143,15 +143,15 @@ impl Request {
     /// What came of the work, if the loop was closed before it heard of that, and it is known.
     fn take_left<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let answer = self.left.slot().take();
-        match answer {
+        spared(py, || match answer {
             None => {
                 let count = self.note.get();
                 count
-                    .map(|count| Ok(PyInt::new(py, count).into_any()))
+                    .map(|count| Ok(int_from(py, count)?.into_any()))
                     .transpose()
             }
             Some(answer) => answer.into_object(py).map(Some),
-        }
+        })
     }
 
     /// Has the work end with the piece that it is at, if it is done in pieces; whether it surely changes nothing any more.
@@ -170,17 +170,19 @@ impl Request {
     fn run<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         // Before the work is taken: who looks meanwhile sees one or the other.
         let note = self.note.clone();
-        let work = self.take()?.ready(py)?;
-        let _held = work.held();
-        match py.detach(|| work.perform()) {
-            Ok(answer) => {
-                if let Answer::Count(count) = &answer {
-                    note.set(*count);
+        spared(py, || {
+            let work = self.take()?.ready(py)?;
+            let _held = work.held();
+            match py.detach(|| work.perform()) {
+                Ok(answer) => {
+                    if let Answer::Count(count) = &answer {
+                        note.set(*count);
+                    }
+                    answer.into_object(py)
                 }
-                answer.into_object(py)
+                Err(error) => Err(os_error(py, &error)),
             }
-            Err(error) => Err(os_error(py, &error)),
-        }
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use cloverleaf::limits::{
 };
 use cloverleaf::{Note, Op};
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::PyBool;
 use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -27,7 +27,7 @@ use super::operation::answer;
 use super::paths::Change;
 use super::whole::Whole;
 use crate::error::os_error;
-use crate::ffi::{Content, Unfilled, bytes_from};
+use crate::ffi::{Content, Unfilled, bytes_from, int_from, tuple_from, value_of};
 
 /// A file's descriptor and where in the file.
 type Place = (Arc<OwnedFd>, u64);
@@ -140,13 +140,19 @@ impl Answer {
             Self::Content(content, start) => {
                 bytes_from(py, content.get(start..).unwrap_or_default())?.into_any()
             }
-            Self::Count(count) => PyInt::new(py, count).into_any(),
-            Self::Copied(Copied { count, is_end }) => (count, is_end).into_pyobject(py)?.into_any(),
+            Self::Count(count) => int_from(py, count as u64)?.into_any(),
+            Self::Copied(Copied { count, is_end }) => {
+                let count = int_from(py, count as u64)?.into_any();
+                let is_end = PyBool::new(py, is_end).to_owned().into_any();
+                tuple_from(py, [count, is_end])?.into_any()
+            }
             Self::File(fd, may_ask) => Bound::new(py, FileBase::from_fd(fd, may_ask))?.into_any(),
             Self::Nothing => py.None().into_bound(py),
-            Self::Lost(error, was_open) => (os_error(py, &error), was_open)
-                .into_pyobject(py)?
-                .into_any(),
+            Self::Lost(error, was_open) => {
+                let error = value_of(py, os_error(py, &error));
+                let was_open = PyBool::new(py, was_open).to_owned().into_any();
+                tuple_from(py, [error, was_open])?.into_any()
+            }
             Self::Failed(error, _room) => return Err(os_error(py, &error)),
         })
     }
