@@ -72,7 +72,7 @@ fn create_task(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
     let coro = &*coro;
     let task = match (keywords.name, keywords.context) {
         (None, None) => match this.itself_by_name(slf, class.is(native)) {
-            Some(named) => call_in_full(&class, &PyTuple::new(py, [coro])?, &named),
+            Some(named) => call_in_full(&class, &tuple_from(py, [coro.clone()])?, &named),
             None => call_with_names(&class, [coro, slf], names(py, &LOOP, &["loop"])?),
         },
         (Some(name), None) => {
