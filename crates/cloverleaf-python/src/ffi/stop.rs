@@ -6,7 +6,6 @@
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
-#[cfg(Py_3_12)]
 use pyo3::types::PyTuple;
 
 #[cfg(Py_3_12)]
@@ -14,6 +13,7 @@ use super::made::new_dict;
 use super::object::Owned;
 #[cfg(Py_3_12)]
 use super::once::Once;
+#[cfg(Py_3_12)]
 use super::reach::Reach;
 
 /// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
