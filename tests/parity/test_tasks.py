@@ -333,3 +333,27 @@ async def test_queues_locks_and_groups_work_together(loop: Loop) -> None:
         for work in (produce, consume, consume):
             group.create_task(work())
     assert total == sum(range(100))
+
+
+def test_tasks_and_futures_are_made_where_asyncio_does_without_its_c_code(program: Any) -> None:
+    program.output(
+        """
+        import sys
+        sys.modules["_asyncio"] = None
+        import asyncio
+
+        async def answer():
+            return 42
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            task = loop.create_task(answer())
+            assert type(future) is asyncio.Future and type(task) is asyncio.Task
+            assert future.get_loop() is task.get_loop() is loop
+            assert await asyncio.wait_for(task, 60) == 42
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
+        """
+    )

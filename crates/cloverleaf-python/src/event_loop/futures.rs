@@ -3,8 +3,9 @@
 //! They are told of their loop by name, and so are tasks. Of names the interpreter makes a `dict` for each call of a class
 //! in C; so a loop has one ready for all of them while it runs.
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::Loop;
 use crate::ffi::{Once, Owned, call_in_full, call_with_names, new_dict, tuple_from};
@@ -53,6 +54,21 @@ impl Loop {
     }
 }
 
+/// The class of this name that is written in C; none where asyncio has to do without, as a program may have it.
+///
+/// # Errors
+/// What importing raises, but for `ImportError`.
+pub(super) fn class_in_c(
+    py: Python<'_>,
+    name: &Bound<'_, PyString>,
+) -> PyResult<Option<Py<PyAny>>> {
+    match py.import(intern!(py, "_asyncio")) {
+        Ok(module) => module.getattr(name).map(|class| Some(class.unbind())),
+        Err(error) if error.is_instance_of::<PyImportError>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 static FUTURE: Once<FutureClass> = Once::new();
 
 impl FutureClass {
@@ -60,11 +76,9 @@ impl FutureClass {
         let class = py
             .import(intern!(py, "asyncio"))?
             .getattr(intern!(py, "Future"))?;
-        let native = py
-            .import(intern!(py, "_asyncio"))?
-            .getattr(intern!(py, "Future"))?;
+        let native = class_in_c(py, intern!(py, "Future"))?;
         Ok(Self {
-            is_native: class.is(&native),
+            is_native: native.is_some_and(|native| class.is(&native)),
             class: class.unbind(),
             names: tuple_from(py, [intern!(py, "loop").as_any().clone()])?.unbind(),
         })

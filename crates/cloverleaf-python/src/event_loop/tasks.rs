@@ -8,13 +8,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 
 use super::Loop;
+use super::futures::class_in_c;
 use crate::ffi::{
     Arguments, Method, Once, Owned, call_in_full, call_with_names, raw_fastcall, tuple_from,
 };
 
 /// `asyncio.tasks`, whose `Task` is looked up at each call, as asyncio's loop does: programs replace it; and the class that
-/// is written in C.
-static TASKS: Once<(Py<PyModule>, Py<PyAny>)> = Once::new();
+/// is written in C, if there is one.
+static TASKS: Once<(Py<PyModule>, Option<Py<PyAny>>)> = Once::new();
 
 /// What a task is made with, but for its coroutine: each with the keyword by which it is given.
 static LOOP: Once<Py<PyTuple>> = Once::new();
@@ -62,16 +63,15 @@ fn create_task(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
             .map(Into::into);
     };
     let (module, native) = TASKS.get_or_try_init(py, || {
-        let native = py
-            .import(intern!(py, "_asyncio"))?
-            .getattr(intern!(py, "Task"))?;
+        let native = class_in_c(py, intern!(py, "Task"))?;
         let module = py.import(intern!(py, "asyncio.tasks"))?;
-        PyResult::Ok((module.unbind(), native.unbind()))
+        PyResult::Ok((module.unbind(), native))
     })?;
     let class = module.bind(py).getattr(intern!(py, "Task"))?;
+    let is_native = native.as_ref().is_some_and(|native| class.is(native));
     let coro = &*coro;
     let task = match (keywords.name, keywords.context) {
-        (None, None) => match this.itself_by_name(slf, class.is(native)) {
+        (None, None) => match this.itself_by_name(slf, is_native) {
             Some(named) => call_in_full(&class, &tuple_from(py, [coro.clone()])?, &named),
             None => call_with_names(&class, [coro, slf], names(py, &LOOP, &["loop"])?),
         },
