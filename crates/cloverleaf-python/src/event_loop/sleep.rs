@@ -81,6 +81,8 @@ fn look_and_wait(
             return state.wait(Some(Duration::ZERO));
         }
         injector.at_rest();
+        // The look has taken some of it, and more if it was interrupted.
+        let limit = state.sleep_limit();
         let result = state.wait(limit);
         injector.after_sleep();
         result
