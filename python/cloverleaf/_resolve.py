@@ -80,10 +80,9 @@ class Resolving(Executing):
             return by_hand
         self._check_open()
         family, kind, proto = int(family), int(kind), int(proto)
+        encoded = _encoded(host) if isinstance(host, str) else host
         audit("socket.getaddrinfo", host, port, family, kind, proto)
-        if isinstance(host, str):
-            host = _encoded(host)
-        return await self._getaddrinfo(host, port, family, kind, proto, int(flags))
+        return await self._getaddrinfo(encoded, port, family, kind, proto, int(flags))
 
     async def _resolve(
         self,
