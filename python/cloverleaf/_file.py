@@ -56,7 +56,7 @@ class File(Closing, Generic[_S]):
         #: Something was written since the last flush.
         self._is_dirty = False
         self._finish = None
-        self._is_closing = False
+        self._is_closing = self._writes_last = False
         self.name = raw.name
         self.mode = mode
 

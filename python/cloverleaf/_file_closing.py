@@ -13,7 +13,7 @@ from ._file_turns import Turn, Turns
 class Closing(_cloverleaf.FileBase):
     """A file that ends."""
 
-    __slots__ = ("_file", "_finish", "_is_closing", "_raw", "_turns")
+    __slots__ = ("_file", "_finish", "_is_closing", "_raw", "_turns", "_writes_last")
 
     #: Python's own file on ours.
     _file: Any
@@ -22,6 +22,8 @@ class Closing(_cloverleaf.FileBase):
     _finish: asyncio.Task[None] | None
     #: What is left is being written, and then it is closed.
     _is_closing: bool
+    #: Whoever closes it is at that, so what is under way is no other's.
+    _writes_last: bool
 
     async def close(self) -> None:
         """Write what is buffered and close the file; more than once is fine.
@@ -29,8 +31,9 @@ class Closing(_cloverleaf.FileBase):
         It is closed also if this is cancelled, or cannot write: the error is raised.
         """
         if not self._is_finishing():
-            is_again = self._finish is not None and not self._finish.done()
-            if self._finish is not None and is_again:
+            is_again = False
+            if self._finish is not None and not self._finish.done():
+                is_again = self._writes_last
                 self._turns.give_up(self._finish)
             if self._file.closed:
                 return
@@ -96,16 +99,20 @@ class Closing(_cloverleaf.FileBase):
     async def _write_last(self) -> Exception | None:
         """Write all there is, before the file is closed; return what went wrong."""
         found = None
-        for step in (self._settle, self._flush_last):
-            try:
-                await step()
-            except Exception as error:
-                found = error
-            except BaseException:
-                if not self._turns.is_taken_over:
-                    # The loop ends. What is under way comes to its end, and then the rest.
-                    self._raw.abandon(self._file)
-                raise
+        self._writes_last = True
+        try:
+            for step in (self._settle, self._flush_last):
+                try:
+                    await step()
+                except Exception as error:
+                    found = error
+        except BaseException:
+            if not self._turns.is_taken_over:
+                # The loop ends. What is under way comes to its end, and then the rest.
+                self._raw.abandon(self._file)
+            raise
+        finally:
+            self._writes_last = False
         return found
 
     async def _flush_last(self) -> None:

@@ -29,6 +29,18 @@ def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
 LOOK_SECONDS = 0.005
 
 
+class _Last:
+    """Makes a call when nobody has it any more; what that raises, Python tells."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def __del__(self) -> None:
+        self._call()
+
+
 class OnThread:
     """A call that an executor is given, of which one knows whether it has ended.
 
@@ -66,13 +78,17 @@ class OnThread:
         """Whether a thread is at it; in a forked child, whether one was when it was forked."""
         return self._running is True
 
-    def keep(self, obj: object) -> bool:
-        """Keep an object until the call has ended; False if nothing of it goes on, or will."""
+    def then(self, last: Callable[[], object]) -> bool:
+        """Make another call once this one has ended; False, and no call, if nothing of it goes on.
+
+        It never will then.
+        """
         with self._lock:
             self._is_given_up = self._running is None
-            if self._running:
-                self._kept = obj
-        return bool(self._running)
+            is_running = self._running is True
+            if is_running:
+                self._kept = _Last(last)
+        return is_running
 
     def has_ended(self) -> bool:
         """Whether nothing of it goes on, or will; nobody else hears of its result."""

@@ -12,18 +12,6 @@ from ._file_flight import LOOK_SECONDS, Flight, perform
 from ._file_held import Held, Waits, write_first
 
 
-class _Last:
-    """Makes a call when nobody has it any more; what that raises, Python tells."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-
-    def __del__(self) -> None:
-        self._call()
-
-
 class Left(Flight):
     """A file that may be left by everybody while something is under way."""
 
@@ -78,7 +66,7 @@ class Left(Flight):
             return
         if self._flight is not None and self._is_flight_lost():
             is_ours = self._flight_process == os.getpid()
-            if is_ours and self._thread is not None and self._thread.keep(_Last(self._close_left)):
+            if is_ours and self._thread is not None and self._thread.then(self._close_left):
                 return  # to close what a thread uses would wait for it
             # What is known of it is landed.
             if is_ours and self._has_ended is not None and not self._has_ended():

@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,46 @@ def test_a_file_is_forgotten_although_a_thread_reads_of_it_for_a_closed_loop(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_file_that_no_thread_uses_any_more_is_closed_once(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    reading, writing = os.pipe()
+    loop = new_loop()
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    file = opened(loop, reading, "r", -1)
+    held = threading.Event()
+    if not has_begun:
+        executor.submit(held.wait)
+    task = begin_line(loop, file)
+    thread = file._raw._thread
+    if has_begun:
+        os.write(writing, b"line\n")
+        wait_until(lambda: thread._running is False)
+    loop.close()
+    closed: list[Any] = []
+    of_files = type(file._raw)
+    close = of_files._close_left
+
+    def close_left(raw: Any) -> None:
+        closed.append(raw)
+        close(raw)
+
+    monkeypatch.setattr(of_files, "_close_left", close_left)
+    coroutine: Any = task.get_coro()
+    coroutine.close()
+    del file, coroutine, task
+    gc.collect()
+    assert len(closed) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(reading)
+    held.set()
+    executor.shutdown()
+    os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_a_forgotten_file_holds_comes_behind_what_a_thread_writes_for_a_closed_loop(
     new_loop: NewLoop,
 ) -> None:
@@ -201,6 +242,24 @@ def test_a_close_that_was_left_while_a_thread_writes_is_taken_over(
     is_whole = b"".join(received) == b"a" * 90_000 + b"b" * (goes_on == "write")
     assert is_whole
     del task
+
+
+def test_a_close_behind_a_write_that_a_closed_loop_left_tells_of_that(new_loop: NewLoop) -> None:
+    reading, writing = os.pipe()
+    first, second = new_loop(), new_loop()
+    file = opened(first, writing, "wb", 0)
+    tasks = [first.create_task(file.write(b"a" * 200_000))]
+    room = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    turns_until(first, lambda: has_bytes(reading, room))
+    tasks.append(first.create_task(file.close()))
+    first.run_until_complete(turns(3))
+    first.close()
+    os.close(reading)
+    with pytest.raises(RuntimeError, match="the event loop was closed while an operation"):
+        second.run_until_complete(file.close())
+    assert file.closed
+    second.run_until_complete(file.close())
+    del tasks
 
 
 def has_bytes(pipe: int, count: int) -> bool:
