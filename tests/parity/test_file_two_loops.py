@@ -51,7 +51,7 @@ def next_loop(new_loop: NewLoop, logged: Complaints) -> Iterator[NewLoop]:
 
 def binary_call(chance: random.Random) -> Call:
     size = chance.choice([0, 1, 10, 5000, 20_000])
-    data = os.urandom(1) * chance.choice([0, 1, 10, 5000, 40_000])
+    data = chance.randbytes(1) * chance.choice([0, 1, 10, 5000, 40_000])
     return chance.choice(
         [
             ("read", (size,)),
