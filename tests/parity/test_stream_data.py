@@ -271,7 +271,7 @@ async def test_messages_of_a_size_come_whole_once_the_size_is_known(loop: Loop) 
             super().data_received(data)
 
     async with linked(loop, Sizes) as (ours, peer):
-        for size in [5000, *[16_384] * 20]:  # the second fills the room of the first, twice
+        for size in [5000, *[16_384] * 20]:  # twice the room that the first leaves
             peer.sendall(bytes(size))
             await ours.received(size)
     assert sizes[-19:] == [16_384] * 19

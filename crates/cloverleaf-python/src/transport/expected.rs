@@ -4,6 +4,10 @@ use cloverleaf::limits;
 
 use crate::allocator::largest_direct_read;
 
+/// Room that no message of a power of two takes, or it would look as if it were cut. No allocator gives so little back when
+/// the `bytes` is made as long as the message.
+const SPARE_BYTES: usize = 16;
+
 /// The size of the last message as far as it can be told, of one receive or of several that filled their rooms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expected {
@@ -39,9 +43,9 @@ fn room_up_to(expected: usize, largest: usize) -> usize {
     if expected < limits::DIRECT_READ_BYTES {
         0
     } else if expected <= largest {
-        expected.next_power_of_two()
+        expected.next_power_of_two() + SPARE_BYTES
     } else if is_primed {
-        largest
+        largest + SPARE_BYTES
     } else {
         0
     }
@@ -81,8 +85,21 @@ mod tests {
     fn a_message_that_begins_in_a_small_room_comes_whole_the_next_time() {
         let mut expected = Expected::default();
         expected.note(limits::ROOM_BYTES, limits::ROOM_BYTES);
-        assert_eq!(pieces_of(&mut expected, 12_288), [8192, 4096]);
+        assert_eq!(pieces_of(&mut expected, 12_288), [8208, 4080]);
         assert_eq!(pieces_of(&mut expected, 16_384), [16_384]);
+    }
+
+    #[test]
+    fn messages_of_one_size_find_one_room() {
+        for size in [5000, 8192, 16_384, 65_536] {
+            let mut expected = Expected::default();
+            pieces_of(&mut expected, size);
+            let room = expected.room();
+            for _ in 0..5 {
+                assert_eq!(pieces_of(&mut expected, size), [size]);
+                assert_eq!(expected.room(), room);
+            }
+        }
     }
 
     #[test]
@@ -90,7 +107,7 @@ mod tests {
         let mut expected = Expected::default();
         assert_eq!(expected.room(), 0);
         pieces_of(&mut expected, 65_536);
-        assert_eq!(expected.room(), 65_536);
+        assert_eq!(expected.room(), 65_536 + SPARE_BYTES);
         pieces_of(&mut expected, 100);
         assert_eq!(expected.room(), 0);
     }
@@ -98,7 +115,7 @@ mod tests {
     #[test]
     fn room_ends_where_the_allocator_is_not_readied() {
         let largest = limits::LARGEST_DIRECT_READ_BYTES;
-        assert_eq!(room_up_to(usize::MAX, largest), largest);
+        assert_eq!(room_up_to(usize::MAX, largest), largest + SPARE_BYTES);
         assert_eq!(room_up_to(largest, largest / 4), 0);
     }
 }
