@@ -277,6 +277,25 @@ async def test_messages_of_a_size_come_whole_once_the_size_is_known(loop: Loop) 
     assert sizes[-19:] == [16_384] * 19
 
 
+async def test_no_more_is_received_at_a_time_than_asyncio_asks_for(loop: Loop) -> None:
+    sizes: list[int] = []
+
+    class Sizes(Recorder):
+        def data_received(self, data: bytes) -> None:
+            sizes.append(len(data))
+            super().data_received(data)
+
+    ours, peer = socket.socketpair()  # whose buffers take as much as is set, unlike TCP's
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MEBIBYTE)
+    with peer:
+        transport, protocol = await loop.create_connection(lambda: Sizes(loop), sock=ours)
+        sending = loop.run_in_executor(None, peer.sendall, bytes(16 * MEBIBYTE))
+        await protocol.received(16 * MEBIBYTE)
+        await sending
+        transport.close()
+    assert max(sizes) <= 256 * 1024
+
+
 async def test_data_that_came_with_the_connection_follows_connection_made(loop: Loop) -> None:
     ours, theirs = tcp_pair()
     with theirs:
