@@ -34,7 +34,7 @@ impl Loop {
         source: Token,
         call: impl FnOnce() + Send + 'static,
     ) -> PyResult<()> {
-        self.run_on(&self.pool, source, call)
+        self.run_on(Wait::Disk, source, call)
     }
 
     /// Makes a call that may take for ever, and keeps no other call from its thread.
@@ -46,7 +46,7 @@ impl Loop {
         source: Token,
         call: impl FnOnce() + Send + 'static,
     ) -> PyResult<()> {
-        self.run_on(&self.waiting, source, call)
+        self.run_on(Wait::ForEver, source, call)
     }
 
     /// Makes a call on a thread of this kind, and has `settle` give its answer to whoever waits, on the loop's own.
@@ -62,12 +62,7 @@ impl Loop {
     ) -> PyResult<()> {
         let injector = Arc::clone(&self.injector);
         let target = waiter.clone().unbind();
-        let pool = match wait {
-            Wait::Disk => &self.pool,
-            Wait::NameServer => &self.lookups,
-            Wait::ForEver => &self.waiting,
-        };
-        let submitted = pool.submit(move || {
+        let submitted = self.threads_for(wait).submit(move || {
             let answer = call();
             let job = Job::internal(Internal::Call(Box::new(move |py| {
                 settle(&target.into_bound(py), answer)
@@ -86,14 +81,22 @@ impl Loop {
             .find(|pool| !pool.patience().is_zero())
     }
 
+    const fn threads_for(&self, wait: Wait) -> &BlockingPool {
+        match wait {
+            Wait::Disk => &self.pool,
+            Wait::NameServer => &self.lookups,
+            Wait::ForEver => &self.waiting,
+        }
+    }
+
     fn run_on(
         &self,
-        pool: &BlockingPool,
+        wait: Wait,
         source: Token,
         call: impl FnOnce() + Send + 'static,
     ) -> PyResult<()> {
         let injector = Arc::clone(&self.injector);
-        let submitted = pool.submit(move || {
+        let submitted = self.threads_for(wait).submit(move || {
             call();
             // A loop that was closed meanwhile has no sources left.
             ignore(injector.inject(Job::Io(source, Interest::READ)));

@@ -56,6 +56,10 @@ impl Attribute {
         dict: &Bound<'py, PyDict>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let name = self.name(dict.py());
+        if cfg!(Py_GIL_DISABLED) {
+            // Another thread could change the dict between the look and the reference, and all would count what they miss.
+            return dict.get_item(name);
+        }
         match entry_at(dict, self.place.load(Ordering::Relaxed)) {
             Some(entry) if entry.key == name.as_ptr() => {
                 // SAFETY: the dict holds a reference, and nothing has run since it was asked.
@@ -95,14 +99,9 @@ impl Attribute {
     }
 }
 
-/// The first entry from a place on, which need not be one of this dict's.
-///
-/// Without the GIL another thread could change the dict meanwhile, so there is none then.
+/// The first entry from a place on, which need not be one of this dict's. It is the dict's for as long as nobody else runs.
 #[inline]
 fn entry_at(dict: &Bound<'_, PyDict>, place: isize) -> Option<Entry> {
-    if cfg!(Py_GIL_DISABLED) {
-        return None;
-    }
     let mut entry = Entry {
         key: ptr::null_mut(),
         value: ptr::null_mut(),

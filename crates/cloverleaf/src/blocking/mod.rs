@@ -295,6 +295,7 @@ mod tests {
         let pool = BlockingPool::of(2, DAY, pace::tests::apart());
         for _ in 0..1_000 {
             pool.shared.pace.have_looked_for();
+            pool.shared.pace.end_rest();
             let (sender, receiver) = channel();
             let (answer, question) = channel();
             // Each waits for the other.

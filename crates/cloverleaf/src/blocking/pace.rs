@@ -12,8 +12,7 @@
 //! others want the processor, and is missed by who looks for it; so after a look in which the processor was taken away,
 //! nobody looks for a while, the longer the oftener that happens.
 //!
-//! All of this is a hint, never locked; what threads count
-//! at the same moment may be off by one.
+//! All of this is a hint, never locked; what threads count at the same moment may be off by one.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
