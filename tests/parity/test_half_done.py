@@ -21,6 +21,7 @@ import cloverleaf
 import cloverleaf._transports  # whose classes the native half makes
 
 from .harness.datagrams import Mailbox
+from .harness.denial import RUN_DENIED
 from .harness.program import Program
 from .harness.protocols import Recorder
 from .harness.types import Loop
@@ -252,8 +253,7 @@ def test_the_end_of_a_threads_work_is_told_of_without_memory(program: Program) -
 
 
 READ = """
-import asyncio, os, sys, _testcapi
-from cloverleaf._cloverleaf import Loop as native
+import asyncio, os, sys
 
 loop = new_event_loop()
 loop.set_exception_handler(lambda loop, context: None)
@@ -274,19 +274,9 @@ class Reading(asyncio.Protocol):
         self.lost = [error]
         loop.stop()
 
-def run():
-    # A short function: where there is no memory, CPython does not find the way out of a long one.
-    _testcapi.set_nomemory(0)
-    try:
-        native._run(loop)
-    except MemoryError:
-        pass
-    finally:
-        _testcapi.remove_mem_hooks()
-
 transport, protocol = loop.run_until_complete(loop.connect_read_pipe(Reading, sys.stdin))
 transport.resume_reading()
-run()
+run(0)
 if protocol.lost is None:
     loop.run_forever()
 assert content.startswith(protocol.received)
@@ -301,26 +291,15 @@ def test_nothing_is_missing_of_a_file_that_was_read_without_memory(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"".join(b"%07d\n" % number for number in range(200_000)))
-    source = f"import os\nos.dup2(os.open({str(path)!r}, os.O_RDONLY), 0)\n{READ}"
+    source = f"import os\nos.dup2(os.open({str(path)!r}, os.O_RDONLY), 0)\n{RUN_DENIED}{READ}"
     assert program.output(source, "-W", "ignore") == "alive"
 
 
 ENDS = """
-import os, signal, subprocess, sys, _testcapi
-from cloverleaf._cloverleaf import Loop as native
+import os, signal, subprocess, sys
 
 loop = new_event_loop()
 loop.set_exception_handler(lambda loop, context: None)
-
-def run(allocations):
-    # A short function: where there is no memory, CPython does not find the way out of a long one.
-    _testcapi.set_nomemory(allocations, allocations + 1)
-    try:
-        native._run(loop)
-    except MemoryError:
-        pass
-    finally:
-        _testcapi.remove_mem_hooks()
 
 codes = []
 
@@ -334,7 +313,7 @@ for allocations in range(8):
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     loop._watch_child(child.pid, told)
-    run(allocations)
+    run(allocations, allocations + 1)
     if not codes:
         loop.run_forever()  # no memory for the loop itself
     assert codes == [-signal.SIGKILL], (allocations, codes)
@@ -347,4 +326,4 @@ os._exit(0)
 
 
 def test_the_end_of_a_child_is_told_of_without_memory(program: Program) -> None:
-    assert program.output(ENDS, "-W", "ignore") == "alive"
+    assert program.output(RUN_DENIED + ENDS, "-W", "ignore") == "alive"

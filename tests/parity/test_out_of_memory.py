@@ -10,6 +10,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.denial import RUN_DENIED
 from .harness.links import accepted
 from .harness.program import Program
 from .harness.protocols import Recorder
@@ -84,8 +85,7 @@ async def test_the_result_of_a_read_without_memory(loop: Loop, tmp_path: Path) -
 
 
 WITHOUT_MEMORY = """
-import asyncio, os, socket, _testcapi
-from cloverleaf._cloverleaf import Loop as native
+import asyncio, os, socket
 
 class Stream(asyncio.Protocol):
     got = lost = 0
@@ -104,16 +104,6 @@ class Datagrams(asyncio.DatagramProtocol):
 loop = new_event_loop()
 loop.set_exception_handler(lambda loop, context: None)
 asyncio.set_event_loop(loop)
-
-def run(allocations):
-    # A short function: where there is no memory, CPython does not find the way out of a long one.
-    _testcapi.set_nomemory(allocations)
-    try:
-        native._run(loop)
-    except MemoryError:
-        pass
-    finally:
-        _testcapi.remove_mem_hooks()
 
 async def stream():
     ours, theirs = socket.socketpair()
@@ -152,7 +142,7 @@ os._exit(0)
 @pytest.mark.only("cloverleaf")  # asyncio's loop, all Python, forgets events and stays stopped
 def test_receiving_without_memory_ends_no_process(program: Program) -> None:
     # Rust tells of what it takes for panics, and need not say where they were.
-    ended = program(WITHOUT_MEMORY, "-W", "ignore", env={"RUST_BACKTRACE": "0"})
+    ended = program(RUN_DENIED + WITHOUT_MEMORY, "-W", "ignore", env={"RUST_BACKTRACE": "0"})
     assert ended.out.strip().endswith("alive"), ended.err
 
 
