@@ -142,6 +142,31 @@ async def test_too_little_at_the_end_is_told(loop: Loop, waits: bool) -> None:
         assert (caught.value.partial, caught.value.expected) == (b"abc", 5)
 
 
+@pytest.mark.parametrize("count", [(1 << 63) - 1, 1 << 63, 1 << 64, 1 << 70])
+async def test_a_count_beyond_a_machine_word_is_as_good_as_any(loop: Loop, count: int) -> None:
+    async with stream() as (reader, _, peer):
+        peer.sendall(b"ab")
+        await until(lambda: len(reader._buffer) == 2)
+        assert await reader.read(count) == b"ab"
+        task = loop.create_task(reader.readexactly(count))
+        await until(lambda: reader._waiter is not None)
+        peer.sendall(b"cd")
+        peer.close()
+        with pytest.raises(asyncio.IncompleteReadError) as failed:
+            await task
+        assert (failed.value.partial, failed.value.expected) == (b"cd", count)
+
+
+@pytest.mark.parametrize("count", [-1, -(1 << 63), -(1 << 63) - 1, -(1 << 70)])
+async def test_a_count_below_zero_reads_to_the_end(loop: Loop, count: int) -> None:
+    async with stream() as (reader, _, peer):
+        peer.sendall(b"ab")
+        peer.close()
+        assert await reader.read(count) == b"ab"
+        with pytest.raises(ValueError, match="readexactly size can not be less than zero"):
+            await reader.readexactly(count)
+
+
 async def test_a_line_beyond_the_limit_is_refused(loop: Loop) -> None:
     async with stream(limit=8) as (reader, _, peer):
         peer.sendall(b"123456789\nnext\n")

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyInt, PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::guarded;
@@ -189,6 +189,16 @@ impl<'a, 'py> Arguments<'a, 'py> {
         // SAFETY: the caller of a method holds its arguments until the method returns, and `'a` ends before.
         unsafe { Borrowed::from_ptr(self.py, pointer) }
     }
+}
+
+/// The value of an `int`, unless it is too large; nothing is raised then.
+#[inline]
+pub(crate) fn value_of_int(int: Borrowed<'_, '_, PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: the object is live and an `int`, of which the call makes no other object; a `Borrowed` proves that the
+    // thread is attached.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(int.as_ptr(), &raw mut overflow) };
+    (overflow == 0).then_some(value)
 }
 
 /// The words for too many arguments; Python counts `self` among them.

@@ -209,7 +209,7 @@ macro_rules! raw_noargs {
     };
 }
 
-/// Like `raw_noargs`, for what is called for every future and drops no `Py`.
+/// Like `raw_noargs`, for what is called for every future or message and drops no `Py`.
 macro_rules! raw_noargs_attached {
     ($function:path) => {
         crate::ffi::raw_nothing!(call_noargs_attached, $function)
@@ -257,7 +257,7 @@ macro_rules! raw_fastcall {
     };
 }
 
-/// Like `raw_fastcall`, for what runs for every callback and drops no `Py`.
+/// Like `raw_fastcall`, for what runs for every callback or message and drops no `Py`.
 macro_rules! raw_attached {
     ($function:path) => {
         crate::ffi::raw_keywords!(call_attached, $function)

@@ -54,7 +54,7 @@ pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
 /// Whether Python is 3.15 or newer.
 pub(crate) const SINCE_3_15: bool = cfg!(Py_3_15);
 
-pub(crate) use arguments::Arguments;
+pub(crate) use arguments::{Arguments, value_of_int};
 pub(crate) use attach::{
     TAKE_TURNS, borrow_fd, detached, is_alone, is_ending, is_first_interpreter,
     is_main_interpreter, thread_ident,

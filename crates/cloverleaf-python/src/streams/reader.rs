@@ -10,7 +10,8 @@ use super::feed::{Feed, feed_of};
 use super::reading::{self, What};
 use super::waiter;
 use crate::ffi::{
-    Arguments, Method, Owned, Reach, bytes_from, raw_fastcall, raw_noargs, raw_onename,
+    Arguments, Method, Owned, Reach, bytes_from, raw_attached, raw_noargs, raw_onename,
+    value_of_int,
 };
 use crate::original::original;
 
@@ -140,13 +141,15 @@ fn readuntil(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
 
 /// A number of bytes; None if it is none that we understand.
 fn count_of(number: Borrowed<'_, '_, PyAny>) -> Option<usize> {
-    let number = number.cast_exact::<PyInt>().ok()?;
-    number.extract::<usize>().ok().filter(|count| *count > 0)
+    let number = value_of_int(number.cast_exact::<PyInt>().ok()?)?;
+    usize::try_from(number).ok().filter(|count| *count > 0)
 }
 
 fn is_negative(number: Borrowed<'_, '_, PyAny>) -> bool {
     let number = number.cast_exact::<PyInt>().ok();
-    number.is_some_and(|number| number.extract::<i64>().is_ok_and(|number| number < 0))
+    number
+        .and_then(value_of_int)
+        .is_some_and(|number| number < 0)
 }
 
 fn read(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
@@ -162,10 +165,11 @@ fn read(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     }
 }
 
-fn readexactly(slf: &Bound<'_, PyAny>, number: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    match count_of(number.as_borrowed()) {
+fn readexactly(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let number = args.only("StreamReader.readexactly", "n")?;
+    match count_of(number) {
         Some(count) => reading::start(slf, What::Exactly(count)),
-        None => by_asyncio(slf, intern!(slf.py(), "readexactly"), number.as_borrowed()),
+        None => by_asyncio(slf, intern!(slf.py(), "readexactly"), number),
     }
 }
 
@@ -205,21 +209,21 @@ pub(super) const METHODS: [Method; 6] = [
     Method {
         name: c"readline",
         doc: c"readline($self, /)\n--\n\nRead up to the end of a line, or of the stream.",
-        kind: raw_fastcall!(readline),
+        kind: raw_attached!(readline),
     },
     Method {
         name: c"readuntil",
         doc: c"readuntil($self, separator=b'\\n')\n--\n\nRead up to a separator, which is part of what is read.",
-        kind: raw_fastcall!(readuntil),
+        kind: raw_attached!(readuntil),
     },
     Method {
         name: c"read",
         doc: c"read($self, n=-1)\n--\n\nRead what there is, up to n bytes; or up to the end of the stream.",
-        kind: raw_fastcall!(read),
+        kind: raw_attached!(read),
     },
     Method {
         name: c"readexactly",
         doc: c"readexactly($self, n)\n--\n\nRead n bytes, no more and no less.",
-        kind: raw_onename!(readexactly, "StreamReader.readexactly", "n"),
+        kind: raw_attached!(readexactly),
     },
 ];

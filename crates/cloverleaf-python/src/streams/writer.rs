@@ -9,7 +9,7 @@ use super::feed::{Feed, feed_of};
 use super::fields::Fields;
 use super::reading::{self, What};
 use super::{classes, protocol};
-use crate::ffi::{Arguments, Method, Owned, Reach, call_method, raw_fastcall};
+use crate::ffi::{Arguments, Method, Owned, Reach, call_method, raw_attached};
 use crate::original::original;
 
 /// Whether `drain()` would have nothing to do and nothing to say.
@@ -68,5 +68,5 @@ pub(super) fn drain_by_asyncio<'py>(writer: &Bound<'py, PyAny>) -> PyResult<Boun
 pub(super) const METHODS: [Method; 1] = [Method {
     name: c"drain",
     doc: c"drain($self, /)\n--\n\nWait until the transport wants to be written to.",
-    kind: raw_fastcall!(drain),
+    kind: raw_attached!(drain),
 }];

@@ -14,7 +14,8 @@ use super::{early, held, sendfile};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Method, Owned, Reach, caught, raw_noargs, raw_onename, tuple_from, value_of, with_context,
+    Method, Owned, Reach, caught, raw_noargs, raw_noargs_attached, raw_onename, tuple_from,
+    value_of, with_context,
 };
 use crate::job::{Internal, Job};
 use crate::report;
@@ -341,7 +342,7 @@ pub(super) const METHODS: [Method; 3] = [
     Method {
         name: c"is_closing",
         doc: c"is_closing($self, /)\n--\n\nWhether the connection is closed or on its way there.",
-        kind: raw_noargs!(py_is_closing),
+        kind: raw_noargs_attached!(py_is_closing),
     },
 ];
 
