@@ -39,13 +39,13 @@ impl DatagramTransport {
         address: Option<&Bound<'_, PyAny>>,
         py: Python<'_>,
     ) -> Destination {
-        if let Some(known) = self.with(|datagrams| datagrams.known_destination(address)) {
+        if let Some(known) = self.with(py, |datagrams| datagrams.known_destination(address)) {
             return known;
         }
         let Some(address) = address else {
             return Destination::Python(py.None().into_bound(py).into());
         };
-        let native = match self.with(|datagrams| datagrams.family) {
+        let native = match self.with(py, |datagrams| datagrams.family) {
             Family::Native { domain, .. } => native(domain, address),
             Family::Foreign => None,
         };
@@ -67,12 +67,12 @@ impl DatagramTransport {
         let Address::Ip(ip) = address else {
             return Ok(shown(py, address)?.unwrap_or_else(|| py.None().into_bound(py)));
         };
-        if let Some(known) = self.with(|datagrams| datagrams.shown(py, address)) {
+        if let Some(known) = self.with(py, |datagrams| datagrams.shown(py, address)) {
             return Ok(known.into_bound(py));
         }
         let new = socket_address(py, *ip)?;
         let kept = Owned::from(new.clone());
-        let old = self.with(|datagrams| datagrams.last_peer.replace((*ip, kept)));
+        let old = self.with(py, |datagrams| datagrams.last_peer.replace((*ip, kept)));
         drop(old);
         Ok(new)
     }

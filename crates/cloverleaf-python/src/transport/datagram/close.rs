@@ -60,13 +60,14 @@ pub(super) fn break_off(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> 
 
 /// Ends the endpoint at once, whatever is still to be sent.
 fn force_close(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<()> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    if this.with(|datagrams| datagrams.phase >= Phase::Lost) {
+    if this.with(py, |datagrams| datagrams.phase >= Phase::Lost) {
         return Ok(());
     }
-    Loop::of(&this.event_loop(slf.py()))?.check_open()?;
+    Loop::of(&this.event_loop(py))?.check_open()?;
     outbox::flush(slf, this)?;
-    let dropped = this.with(|datagrams| {
+    let dropped = this.with(py, |datagrams| {
         (datagrams.phase < Phase::Lost).then(|| {
             datagrams.phase = Phase::Lost;
             datagrams.queued = 0;
@@ -89,8 +90,9 @@ fn schedule_connection_lost(slf: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyR
     let this = DatagramTransport::of(slf)?;
     let context = copy_context(py).or_else(|error| {
         // There is no memory for a copy.
-        let other =
-            this.with(|datagrams| datagrams.read_context.as_ref().map(|of| of.clone_ref(py)));
+        let other = this.with(py, |datagrams| {
+            datagrams.read_context.as_ref().map(|of| of.clone_ref(py))
+        });
         other.ok_or(error)
     })?;
     tell_later(slf, &this.event_loop(py), context, error, connection_lost)
@@ -127,7 +129,7 @@ pub(super) fn abandon(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let (endpoint, token, dropped) = this.with(|datagrams| {
+    let (endpoint, token, dropped) = this.with(py, |datagrams| {
         datagrams.phase = Phase::Closed;
         datagrams.queued = 0;
         let remains = datagrams.endpoint.remains(py);
@@ -159,12 +161,12 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<Endpoint> {
 fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    if this.with(|datagrams| datagrams.is_closing()) {
+    if this.with(py, |datagrams| datagrams.is_closing()) {
         return Ok(none(py));
     }
     Loop::of(&this.event_loop(py))?.check_open()?;
     outbox::flush(slf, this)?;
-    let is_over = this.with(|datagrams| {
+    let is_over = this.with(py, |datagrams| {
         if datagrams.is_closing() {
             return false;
         }
@@ -187,16 +189,20 @@ fn abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 /// What asyncio's loop calls by a handle, after which the handler's message is named.
 fn call_connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    this.with(|datagrams| datagrams.phase = datagrams.phase.max(Phase::Lost));
+    this.with(py, |datagrams| {
+        datagrams.phase = datagrams.phase.max(Phase::Lost);
+    });
     this.update_interest(slf)?;
     connection_lost(slf, reason)?;
-    Ok(none(slf.py()))
+    Ok(none(py))
 }
 
 fn is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let is_closing = DatagramTransport::of(slf)?.with(|datagrams| datagrams.is_closing());
-    Ok(boolean(slf.py(), is_closing))
+    let py = slf.py();
+    let is_closing = DatagramTransport::of(slf)?.with(py, |datagrams| datagrams.is_closing());
+    Ok(boolean(py, is_closing))
 }
 
 /// Warns of an endpoint that nobody closed, and closes it.
@@ -205,7 +211,9 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let Ok(this) = DatagramTransport::of(slf) else {
         return;
     };
-    if this.with(|datagrams| matches!(datagrams.endpoint, Endpoint::Closed(..))) {
+    if this.with(py, |datagrams| {
+        matches!(datagrams.endpoint, Endpoint::Closed(..))
+    }) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {

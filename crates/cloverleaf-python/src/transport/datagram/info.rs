@@ -17,8 +17,9 @@ use crate::transport::info::{name_and_default, none};
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn pause_if_full(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let must_pause = this.with(|datagrams| {
+    let must_pause = this.with(py, |datagrams| {
         let must_pause = !datagrams.protocol_paused && datagrams.queued > datagrams.limits.high;
         datagrams.protocol_paused |= must_pause;
         must_pause
@@ -35,8 +36,9 @@ pub(super) fn pause_if_full(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn resume_if_drained(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let may_resume = this.with(|datagrams| {
+    let may_resume = this.with(py, |datagrams| {
         let may_resume = datagrams.protocol_paused && datagrams.queued <= datagrams.limits.low;
         datagrams.protocol_paused &= !may_resume;
         may_resume
@@ -57,25 +59,28 @@ fn tell(slf: &Bound<'_, PyAny>, this: &DatagramTransport, turn: Turn) -> PyResul
 }
 
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let py = slf.py();
     let (low, high) = flow::marks_of(args, "set_write_buffer_limits", flow::HIGH_WATER_BYTES)?;
     let limits = flow::Limits { low, high };
     let this = DatagramTransport::of(slf)?;
     outbox::flush(slf, this)?;
-    this.with(|datagrams| datagrams.limits = limits);
+    this.with(py, |datagrams| datagrams.limits = limits);
     pause_if_full(slf)?;
-    Ok(none(slf.py()))
+    Ok(none(py))
 }
 
 fn get_write_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let limits = DatagramTransport::of(slf)?.with(|datagrams| datagrams.limits);
-    Ok((limits.low, limits.high).into_pyobject(slf.py())?.into())
+    let py = slf.py();
+    let limits = DatagramTransport::of(slf)?.with(py, |datagrams| datagrams.limits);
+    Ok((limits.low, limits.high).into_pyobject(py)?.into())
 }
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     outbox::flush(slf, this)?;
-    let size = this.with(|datagrams| datagrams.queued);
-    int_from(slf.py(), size as u64).map(Into::into)
+    let size = this.with(py, |datagrams| datagrams.queued);
+    int_from(py, size as u64).map(Into::into)
 }
 
 fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
@@ -84,7 +89,7 @@ fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
     if name.eq(intern!(py, "socket"))? {
         // From now on the program may change how each datagram is sent.
         let this = DatagramTransport::of(slf)?;
-        this.with(|datagrams| datagrams.outbox.forbid());
+        this.with(py, |datagrams| datagrams.outbox.forbid());
         outbox::flush(slf, this)?;
     }
     let default = default.map_or_else(|| py.None().into_bound(py), Borrowed::to_owned);
@@ -93,10 +98,11 @@ fn get_extra_info(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
 }
 
 fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
     let new = Owned::from(protocol.clone());
-    let old = DatagramTransport::of(slf)?.with(|datagrams| datagrams.protocol.replace(new));
+    let old = DatagramTransport::of(slf)?.with(py, |datagrams| datagrams.protocol.replace(new));
     drop(old);
-    Ok(none(slf.py()))
+    Ok(none(py))
 }
 
 fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -107,8 +113,9 @@ fn get_protocol(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn shown_descriptor(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let shown = DatagramTransport::of(slf)?.with(|datagrams| datagrams.endpoint.shown());
-    Ok(shown.into_pyobject(slf.py())?.into())
+    let py = slf.py();
+    let shown = DatagramTransport::of(slf)?.with(py, |datagrams| datagrams.endpoint.shown());
+    Ok(shown.into_pyobject(py)?.into())
 }
 
 fn get_loop(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {

@@ -1,8 +1,8 @@
 //! `DatagramTransportBase`: UDP, Unix datagrams and every other family that Python's sockets know, with asyncio's
 //! contract.
 //!
-//! As with streams, what a transport knows lies in one [`Datagrams`] behind a lock that is held for a few instructions,
-//! and never while Python runs or a Python object is dropped. IP and Unix sockets are served natively; for the
+//! As with streams, what a transport knows lies in one [`Datagrams`], of which each access takes a few instructions,
+//! and none lasts while Python runs or a Python object is dropped. IP and Unix sockets are served natively; for the
 //! addresses of other families, and for hosts' names, the Python socket's own methods are called.
 
 mod address;
@@ -21,7 +21,6 @@ use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
@@ -36,7 +35,7 @@ use super::flow::Limits;
 use super::state::Phase;
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Native, NativeClass, Owned, Visitor, attach_methods};
+use crate::ffi::{AttachedCell, Native, NativeClass, Owned, Visitor, attach_methods};
 use crate::source::Hold;
 
 /// How a socket's datagrams are received, and its addresses shown.
@@ -97,7 +96,7 @@ struct Datagrams {
 #[derive(Debug)]
 pub(crate) struct DatagramTransport {
     event_loop: Owned,
-    datagrams: Mutex<Datagrams>,
+    datagrams: AttachedCell<Datagrams>,
 }
 
 static CLASS: NativeClass = NativeClass::new();
@@ -114,11 +113,9 @@ impl Native for DatagramTransport {
 
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.event_loop);
-        let datagrams = match self.datagrams.try_lock() {
-            Ok(datagrams) => datagrams,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let Some(datagrams) = self.datagrams.seen_by(visitor) else {
             // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+            return;
         };
         // Data and the addresses that we have made ourselves lead nowhere.
         let held = [
@@ -140,9 +137,9 @@ impl Native for DatagramTransport {
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
         // The rest has no way back to this transport.
-        let held = self.with(|datagrams| {
+        let held = self.with(holder.py(), |datagrams| {
             (
                 datagrams.protocol.take(),
                 datagrams.address.take(),
@@ -165,12 +162,8 @@ impl DatagramTransport {
 
     /// Looks at, or changes, what the transport knows. No Python code may run in `access`.
     #[inline]
-    fn with<R>(&self, access: impl FnOnce(&mut Datagrams) -> R) -> R {
-        let mut datagrams: MutexGuard<'_, Datagrams> = self
-            .datagrams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        access(&mut datagrams)
+    fn with<R>(&self, py: Python<'_>, access: impl FnOnce(&mut Datagrams) -> R) -> R {
+        access(&mut self.datagrams.get(py))
     }
 
     #[inline]
@@ -181,7 +174,7 @@ impl DatagramTransport {
     /// The protocol, until `connection_lost`.
     #[inline]
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.with(|datagrams| {
+        self.with(py, |datagrams| {
             datagrams
                 .protocol
                 .as_ref()
@@ -192,7 +185,7 @@ impl DatagramTransport {
 
     /// The Python socket, unless it was closed.
     fn socket<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.with(|datagrams| match &datagrams.endpoint {
+        self.with(py, |datagrams| match &datagrams.endpoint {
             Endpoint::Socket(socket) => Some(socket.object().clone_ref(py)),
             Endpoint::Native(_) | Endpoint::Closed(..) => None,
         })
@@ -201,7 +194,7 @@ impl DatagramTransport {
 
     /// The loop keeps a transport that hears of something; one that does not lives while the program wants it.
     fn hold_for(&self, slf: &Bound<'_, PyAny>) -> PyResult<Hold> {
-        if self.with(|datagrams| datagrams.wanted().is_none()) {
+        if self.with(slf.py(), |datagrams| datagrams.wanted().is_none()) {
             return Ok(Hold::Weak(PyWeakrefReference::new(slf)?.into()));
         }
         Ok(Hold::Strong(slf.clone().into()))
@@ -216,7 +209,7 @@ impl DatagramTransport {
         let this = Loop::of(&event_loop)?;
         let mut hold = Some(self.hold_for(slf)?);
         let told = this.state().with(|state| {
-            self.with(|datagrams| {
+            self.with(py, |datagrams| {
                 let wanted = datagrams.wanted();
                 let (Some(token), Some(fd)) = (datagrams.token, datagrams.endpoint.fd()) else {
                     // Closed by the program: the kernel has forgotten it by itself.

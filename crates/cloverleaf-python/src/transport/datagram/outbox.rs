@@ -175,7 +175,8 @@ impl Datagrams {
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[inline]
 pub(super) fn close(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    let held = this.with(|datagrams| {
+    let py = slf.py();
+    let held = this.with(py, |datagrams| {
         datagrams.outbox.is_open = false;
         datagrams.outbox.take()
     });
@@ -191,7 +192,8 @@ pub(super) fn close(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResul
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[inline]
 pub(super) fn flush(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    match this.with(|datagrams| datagrams.outbox.take()) {
+    let py = slf.py();
+    match this.with(py, |datagrams| datagrams.outbox.take()) {
         Some(held) => send(slf, this, held),
         None => Ok(()),
     }
@@ -219,7 +221,7 @@ pub(super) fn send(
     let mut result = Ok(());
     // What a forked child holds is its parent's to send.
     while !rest.datagrams.is_empty() && !matches!(is_forked, Ok(true)) {
-        match this.with(|datagrams| datagrams.send_held(&mut rest)) {
+        match this.with(py, |datagrams| datagrams.send_held(&mut rest)) {
             Ok(0) => break,
             Ok(count) => rest.advance(count),
             Err(error) if is_not_now(&error) => {
@@ -236,7 +238,7 @@ pub(super) fn send(
     }
     held.bytes.clear();
     held.datagrams.clear();
-    this.with(|datagrams| {
+    this.with(py, |datagrams| {
         // The room for the next ones, unless what was told has made the protocol send and hold again.
         if datagrams.outbox.held.datagrams.is_empty() {
             datagrams.outbox.held = held;

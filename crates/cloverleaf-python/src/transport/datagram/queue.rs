@@ -52,9 +52,10 @@ pub(super) fn wait_for_room(
     this: &DatagramTransport,
     waiting: Waiting,
 ) -> PyResult<()> {
-    let mut context = Some(copy_context(slf.py())?);
+    let py = slf.py();
+    let mut context = Some(copy_context(py)?);
     let mut waiting = Some(waiting);
-    this.with(|datagrams| {
+    this.with(py, |datagrams| {
         // An endpoint that is about to go drains its queue no more.
         if datagrams.phase < Phase::Lost
             && let Some(waiting) = waiting.take()
@@ -78,7 +79,7 @@ pub(super) fn wait_for_room(
 pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let context = this.with(|datagrams| {
+    let context = this.with(py, |datagrams| {
         let context = datagrams.write_context.as_ref();
         context.map(|context| context.clone_ref(py))
     });
@@ -108,7 +109,7 @@ fn drain(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
         }
     }
     info::resume_if_drained(slf)?;
-    let (old, is_over) = this.with(|datagrams| {
+    let (old, is_over) = this.with(py, |datagrams| {
         if !datagrams.queue.is_empty() {
             return (None, false);
         }
@@ -142,7 +143,7 @@ enum Front {
 impl DatagramTransport {
     /// Sends datagrams from the front of the queue, and says how many have left it and why it went no further.
     fn send_waiting(&self, py: Python<'_>, most: usize) -> (usize, Option<Attempt>) {
-        match self.with(|datagrams| datagrams.send_front(most)) {
+        match self.with(py, |datagrams| datagrams.send_front(most)) {
             Front::Nothing => (0, None),
             Front::Tried(gone, result) => (gone.len(), Some(Attempt::of_native(py, result))),
             Front::Foreign(waiting) => (1, Some(self.send_foreign(py, waiting))),
@@ -157,7 +158,7 @@ impl DatagramTransport {
         let data = PyBytes::new(py, &waiting.bytes);
         let attempt = self.attempt_in_python(data.as_any(), &address);
         if matches!(attempt, Attempt::NotNow) {
-            drop(self.with(|datagrams| datagrams.push_back_to_front(waiting)));
+            drop(self.with(py, |datagrams| datagrams.push_back_to_front(waiting)));
         }
         attempt
     }

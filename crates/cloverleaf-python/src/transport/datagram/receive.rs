@@ -48,7 +48,7 @@ fn in_read_context(
 ) -> PyResult<()> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let context = this.with(|datagrams| {
+    let context = this.with(py, |datagrams| {
         let context = datagrams.read_context.as_ref();
         context
             .filter(|_| datagrams.may_deliver())
@@ -61,7 +61,8 @@ fn in_read_context(
 }
 
 fn read_ready(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    let ready = this.with(|datagrams| {
+    let py = slf.py();
+    let ready = this.with(py, |datagrams| {
         datagrams.outbox.open();
         Ready {
             family: datagrams.family,
@@ -85,17 +86,18 @@ struct Ready {
 }
 
 fn receive(slf: &Bound<'_, PyAny>, this: &DatagramTransport, ready: &Ready) -> PyResult<()> {
+    let py = slf.py();
     let mut fd = ready.fd;
     if ready.has_mail {
         empty_inbox(slf, this)?;
-        fd = this.with(|datagrams| datagrams.source());
+        fd = this.with(py, |datagrams| datagrams.source());
     }
     match ready.family {
         Family::Foreign => read_foreign(slf, this),
         Family::Native { longest, .. } if ready.last_count > 1 => {
             let expected = ready.last_count.next_power_of_two() * 2;
             let count = read_batches(slf, this, longest, expected)?;
-            this.with(|datagrams| datagrams.last_count = count);
+            this.with(py, |datagrams| datagrams.last_count = count);
             Ok(())
         }
         Family::Native { longest, .. } => match fd {
@@ -122,7 +124,7 @@ fn read_one(
         Ok((Err(error), _)) => return close::break_off(slf, error, close::READ_FAILED),
         Err(error) => return refused(slf, this, &error),
     };
-    let (shown, protocol, must_probe) = this.with(|datagrams| {
+    let (shown, protocol, must_probe) = this.with(py, |datagrams| {
         let protocol = datagrams.protocol.as_ref();
         let protocol = protocol.map(|protocol| protocol.clone_ref(py));
         (
@@ -143,7 +145,7 @@ fn read_one(
     }
     if must_probe {
         let more = read_batches(slf, this, longest, limits::DATAGRAMS_PER_CALL / 8)?;
-        this.with(|datagrams| {
+        this.with(py, |datagrams| {
             datagrams.last_count = 1 + more;
             datagrams.singles.probed(more > 0);
         });
@@ -158,10 +160,11 @@ fn read_batches(
     longest: usize,
     expected: usize,
 ) -> PyResult<usize> {
+    let py = slf.py();
     let mut room = expected.min(DatagramBatch::room_for(longest));
     let mut total = 0;
     while total < limits::DATAGRAMS_PER_CALL {
-        let fd = this.with(|datagrams| datagrams.source());
+        let fd = this.with(py, |datagrams| datagrams.source());
         let Some(fd) = fd else { break };
         room = room.min(limits::DATAGRAMS_PER_CALL - total);
         let count = match receive_batch(slf, this, (fd, longest, room))? {
@@ -193,7 +196,7 @@ fn receive_batch(
         let mut datagrams = batch.datagrams();
         let count = datagrams.len();
         // Nearly always all are from the peer that was seen last, and go to the inbox right away.
-        let stranger = this.with(|to| {
+        let stranger = this.with(py, |to| {
             datagrams.find_map(|(bytes, from)| {
                 let data = bytes_from(py, bytes);
                 match (data, to.shown(py, &from)) {
@@ -224,7 +227,9 @@ fn receive_batch(
         let Some(from) = show_or_fail(slf, this, &from)? else {
             break;
         };
-        this.with(|datagrams| datagrams.inbox.push_back((data.into(), from.into())));
+        this.with(py, |datagrams| {
+            datagrams.inbox.push_back((data.into(), from.into()));
+        });
     }
     Ok(Ok(count))
 }
@@ -274,7 +279,7 @@ impl Datagrams {
 fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
     let py = slf.py();
     loop {
-        let done = match this.with(|datagrams| datagrams.next(py)) {
+        let done = match this.with(py, |datagrams| datagrams.next(py)) {
             Next::Send(held) => outbox::send(slf, this, held),
             Next::Deliver(None, _) => Ok(()),
             Next::Deliver(Some(protocol), (data, from)) => {
@@ -293,10 +298,10 @@ fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()>
 
 /// Lets the loop hand over what is in the inbox, because the kernel knows nothing of it any more.
 fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
-    if this.with(|datagrams| datagrams.inbox.is_empty()) {
+    let py = slf.py();
+    if this.with(py, |datagrams| datagrams.inbox.is_empty()) {
         return Ok(());
     }
-    let py = slf.py();
     let slf = slf.clone().unbind();
     Loop::of(&this.event_loop(py))?
         .push_call(move |py| in_read_context(&slf.into_bound(py), empty_inbox))
@@ -404,25 +409,26 @@ fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()
 }
 
 fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let changed = this.with(|datagrams| {
+    let changed = this.with(py, |datagrams| {
         let changed = !datagrams.is_closing() && !datagrams.is_paused;
         datagrams.is_paused |= changed;
         changed
     });
     if changed {
         this.update_interest(slf)?;
-        let event_loop = this.event_loop(slf.py());
+        let event_loop = this.event_loop(py);
         report::note(&event_loop, slf, "debug", "%r pauses reading")?;
     }
-    Ok(none(slf.py()))
+    Ok(none(py))
 }
 
 fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     let mut context = Some(copy_context(py)?);
-    let (changed, old) = this.with(|datagrams| {
+    let (changed, old) = this.with(py, |datagrams| {
         if datagrams.is_closing() || !datagrams.is_paused {
             return (false, None);
         }
@@ -440,9 +446,11 @@ fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn is_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let is_reading = DatagramTransport::of(slf)?
-        .with(|datagrams| !datagrams.is_closing() && !datagrams.is_paused);
-    Ok(boolean(slf.py(), is_reading))
+    let py = slf.py();
+    let is_reading = DatagramTransport::of(slf)?.with(py, |datagrams| {
+        !datagrams.is_closing() && !datagrams.is_paused
+    });
+    Ok(boolean(py, is_reading))
 }
 
 /// What asyncio's loop calls by a handle, after which the handler's message is named.

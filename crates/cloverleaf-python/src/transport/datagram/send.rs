@@ -86,7 +86,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     }
     // What has been written before this goes before this.
     let is_first = !holds_any(&this.event_loop(py))?;
-    let planned = this.with(|datagrams| {
+    let planned = this.with(py, |datagrams| {
         let (to, place) = datagrams.plan(&bytes, address.as_ref())?;
         let is_now = place == Place::Held || (place == Place::AtOnce && is_first);
         let settled = is_now.then(|| datagrams.settle(py, &bytes, &to, place));
@@ -97,7 +97,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     } else {
         let address = this.permitted(py, address)?;
         let to = this.destination(address.as_ref(), py);
-        let place = this.with(|datagrams| datagrams.place(bytes.len(), &to));
+        let place = this.with(py, |datagrams| datagrams.place(bytes.len(), &to));
         (to, place, None, address)
     };
     let settled = match settled {
@@ -144,7 +144,7 @@ fn in_turn(
     if place == Place::BehindHeld {
         outbox::flush(slf, this)?;
     }
-    Ok(this.with(|datagrams| datagrams.settle(py, bytes, to, place)))
+    Ok(this.with(py, |datagrams| datagrams.settle(py, bytes, to, place)))
 }
 
 /// What is done with a datagram.
@@ -224,7 +224,9 @@ impl DatagramTransport {
         py: Python<'py>,
         address: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let only = self.with(|datagrams| datagrams.address.as_ref().map(|only| only.clone_ref(py)));
+        let only = self.with(py, |datagrams| {
+            datagrams.address.as_ref().map(|only| only.clone_ref(py))
+        });
         let Some(only) = only else { return Ok(address) };
         let only = only.into_bound(py);
         match address {
@@ -253,7 +255,7 @@ impl DatagramTransport {
             return Attempt::of_python(py, Err(error));
         }
         // A hook may have asked for the socket, after which nothing is held.
-        let sent = self.with(|datagrams| match to {
+        let sent = self.with(py, |datagrams| match to {
             _ if place == Place::Held && datagrams.hold(bytes, to) => Ok(()),
             Destination::Known(known) => datagrams.send_known(bytes, known),
             Destination::Connected | Destination::Python(_) => datagrams.send_connected(bytes),

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::sync::Mutex;
 
 use cloverleaf::{Interest, limits};
 use pyo3::exceptions::PyOSError;
@@ -13,7 +12,7 @@ use super::outbox::Outbox;
 use super::singles::Singles;
 use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, close, receive};
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach, caught, copy_context, new_dict};
+use crate::ffi::{AttachedCell, Owned, Reach, caught, copy_context, new_dict};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
 use crate::transport::start::{Start, schedule_start};
@@ -75,7 +74,7 @@ pub(crate) fn start<'py>(
     };
     let transport = DatagramTransport {
         event_loop: event_loop.clone().into(),
-        datagrams: Mutex::new(datagrams),
+        datagrams: AttachedCell::new(datagrams),
     };
     let slf = CLASS.instantiate(py, transport)?;
     let begun = caught(py, || {
@@ -104,7 +103,7 @@ fn register(event_loop: &Bound<'_, PyAny>, slf: &Bound<'_, PyAny>, fd: RawFd) ->
     let token = Loop::of(event_loop)?
         .state()
         .with(|state| state.add_source(fd, object, receive::serve))?;
-    DatagramTransport::of(slf)?.with(|datagrams| datagrams.token = Some(token));
+    DatagramTransport::of(slf)?.with(slf.py(), |datagrams| datagrams.token = Some(token));
     Ok(())
 }
 
@@ -154,15 +153,21 @@ fn or_none<'py>(
 }
 
 fn begin(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
+    let py = slf.py();
     let this = DatagramTransport::of(slf)?;
-    let started = this.with(|datagrams| {
+    let mut context = Some(context);
+    let started = this.with(py, |datagrams| {
         let started = datagrams.phase == Phase::Starting;
         if started {
             datagrams.phase = Phase::Open;
         }
-        datagrams.read_context.get_or_insert(context);
+        if datagrams.read_context.is_none() {
+            datagrams.read_context = context.take();
+        }
         started
     });
+    // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
+    drop(context);
     if started {
         this.update_interest(slf)
     } else {
