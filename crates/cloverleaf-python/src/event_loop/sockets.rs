@@ -18,8 +18,8 @@ use super::piece::Piece;
 use super::{Loop, watch};
 use crate::error::errno_error;
 use crate::ffi::{
-    Arguments, Bytes, Method, Owned, Reach, borrow_fd, bytes_from, int_from, plain_socket_fd,
-    raw_fastcall, recv_into_buffer, recv_into_bytes, writable_buffer,
+    Arguments, Bytes, Method, Owned, Reach, borrow_fd, bytes_from, fill_buffer, int_from,
+    plain_socket_fd, raw_fastcall, recv_into_bytes,
 };
 use crate::source::Direction;
 use crate::transport::none;
@@ -161,24 +161,22 @@ fn sock_recv_into(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
     let (Some(sock), Some(target)) = (args.get(0), args.get(1)) else {
         return Err(missing("_sock_recv_into"));
     };
-    let lent = match checked_fd(slf, &sock)? {
-        // What cannot be lent is refused by the socket, in its own words.
-        Some(fd) => writable_buffer(&target).ok().map(|buffer| (fd, buffer)),
-        None => None,
-    };
-    let Some((fd, mut buffer)) = lent else {
+    let received = checked_fd(slf, &sock)?.map(|fd| {
+        fill_buffer(&target, |room| {
+            retry_on_intr(|| {
+                if room.is_empty() {
+                    return Ok(0);
+                }
+                let received = rustix::net::recv(borrow_fd(fd), &mut *room, RecvFlags::DONTWAIT);
+                received.map(|(count, _)| count)
+            })
+        })
+    });
+    // What cannot be lent is refused by the socket, in its own words.
+    let Some(Ok(answer)) = received else {
         let answer = sock.reach(intern!(py, "recv_into"), (target,));
         return Ok(answered(answer, py)?.map_or_else(|| none(py), Into::into));
     };
-    let answer = retry_on_intr(|| {
-        recv_into_buffer(py, &mut buffer, |room| {
-            if room.is_empty() {
-                return Ok(0);
-            }
-            rustix::net::recv(borrow_fd(fd), room, RecvFlags::DONTWAIT).map(|(count, _)| count)
-        })
-    });
-    drop(buffer);
     Ok(match unless_blocked(py, answer)? {
         Some(count) => int_from(py, count as u64)?.into(),
         None => none(py),

@@ -1,6 +1,6 @@
 //! Bytes that Python objects lend: to be read while they are sent, or to be filled by a receive.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -26,7 +26,9 @@ impl<'a> Bytes<'a> {
     pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> PyResult<Self> {
         match object.cast::<PyBytes>() {
             Ok(bytes) => Ok(Self::Immutable(bytes.as_bytes())),
-            Err(_) => Lent::of(object, ffi::PyBUF_SIMPLE).map(Self::Lent),
+            Err(_) => {
+                Lent::of(Box::new(ffi::Py_buffer::new()), object, ffi::PyBUF_SIMPLE).map(Self::Lent)
+            }
         }
     }
 }
@@ -78,18 +80,21 @@ impl Deref for Bytes<'_> {
 }
 
 /// A buffer on loan; given back when dropped, which may run Python code.
-pub(crate) struct Lent(Box<ffi::Py_buffer>);
+///
+/// The view of it lies where it does not move.
+pub(crate) struct Lent<V: DerefMut<Target = ffi::Py_buffer> = Box<ffi::Py_buffer>>(V);
 
-impl std::fmt::Debug for Lent {
+impl<V: DerefMut<Target = ffi::Py_buffer>> std::fmt::Debug for Lent<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Lent").field(&self.0.len).finish()
     }
 }
 
-impl Lent {
-    fn of(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: the object is live, and `view` is a place for the answer that does not move (it is boxed).
+impl<V: DerefMut<Target = ffi::Py_buffer>> Lent<V> {
+    #[inline]
+    fn of(mut view: V, object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        // SAFETY: the object is live, and `view` leads to a place for the answer that does not move: it is a box, or a
+        // borrow that lasts until the release.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) } != 0 {
             return Err(PyErr::fetch(object.py()));
         }
@@ -111,7 +116,8 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl<V: DerefMut<Target = ffi::Py_buffer>> Drop for Lent<V> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: the view was filled by `PyObject_GetBuffer` and is released once, on an attached thread: it is held
         // by functions that have a `Bound`.
@@ -119,33 +125,31 @@ impl Drop for Lent {
     }
 }
 
-/// A buffer to be filled.
+/// Lets `fill` fill the buffer of an object, in which no Python code may run on this thread.
 ///
 /// # Errors
 /// `TypeError` if the object lends none, `BufferError` if it cannot be written or is not contiguous.
-pub(crate) fn writable_buffer(object: &Bound<'_, PyAny>) -> PyResult<Lent> {
-    Lent::of(object, ffi::PyBUF_WRITABLE)
-}
-
-/// Lets `receive` fill a buffer.
-pub(crate) fn recv_into_buffer<R>(
-    _py: Python<'_>,
-    buffer: &mut Lent,
-    receive: impl FnOnce(&mut [u8]) -> R,
-) -> R {
-    if buffer.0.buf.is_null() {
-        return receive(&mut []);
+#[inline]
+pub(crate) fn fill_buffer<R>(
+    object: &Bound<'_, PyAny>,
+    fill: impl FnOnce(&mut [u8]) -> R,
+) -> PyResult<R> {
+    let mut view = ffi::Py_buffer::new();
+    let lent = Lent::of(&mut view, object, ffi::PyBUF_WRITABLE)?;
+    if lent.0.buf.is_null() {
+        return Ok(fill(&mut []));
     }
+    let room = lent.0.buf.cast();
     // SAFETY: the owner has lent `len` contiguous bytes for writing. The slice lives for this call, in which no Python
     // code runs on this thread, and the system call that fills it does not look at what else it holds.
-    receive(unsafe { std::slice::from_raw_parts_mut(buffer.0.buf.cast(), buffer.len()) })
+    Ok(fill(unsafe {
+        std::slice::from_raw_parts_mut(room, lent.len())
+    }))
 }
 
-/// Copies as many bytes into a buffer as it has room for, and says how many.
-pub(crate) fn copy_into_buffer(py: Python<'_>, buffer: &mut Lent, bytes: &[u8]) -> usize {
-    recv_into_buffer(py, buffer, |room| {
-        let count = room.len().min(bytes.len());
-        room[..count].copy_from_slice(&bytes[..count]);
-        count
-    })
+/// Copies as many bytes as there is room for, and says how many.
+pub(crate) fn copy_into(room: &mut [u8], bytes: &[u8]) -> usize {
+    let count = room.len().min(bytes.len());
+    room[..count].copy_from_slice(&bytes[..count]);
+    count
 }

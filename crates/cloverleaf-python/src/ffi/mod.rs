@@ -64,9 +64,7 @@ pub(crate) use attribute::Attribute;
 pub(crate) use audit::{audit_event, audit_getaddrinfo, is_audited};
 pub(crate) use awaitable::{Awaitable, Step, awaitable_slots, resume_other};
 pub(crate) use bare::BareCall;
-pub(crate) use buffer::{
-    Bytes, KeptBytes, Lent, copy_into_buffer, recv_into_buffer, writable_buffer,
-};
+pub(crate) use buffer::{Bytes, KeptBytes, copy_into, fill_buffer};
 pub(crate) use bytearray::{append, drop_front, look_at};
 pub(crate) use call::{
     Call, INLINE_ARGS, call_in_full, call_method, call_with, call_with_names, with_context,

@@ -15,9 +15,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::base::FileBase;
 use crate::error::errno_error;
-use crate::ffi::{
-    borrow_fd, cut_and_hold, detached, recv_into_buffer, spared, unfilled_again, writable_buffer,
-};
+use crate::ffi::{borrow_fd, cut_and_hold, detached, fill_buffer, spared, unfilled_again};
 
 /// Bytes from which on other threads may run Python while the kernel copies.
 ///
@@ -77,15 +75,14 @@ pub(super) fn read<'py>(
 /// Fills a buffer with what is at hand, and says how much; None if that is nothing.
 ///
 /// # Errors
-/// Those of [`writable_buffer`].
+/// Those of [`fill_buffer`].
 pub(super) fn readinto(
     py: Python<'_>,
     fd: BorrowedFd<'_>,
     buffer: &Bound<'_, PyAny>,
     offset: u64,
 ) -> PyResult<Option<usize>> {
-    let mut lent = writable_buffer(buffer)?;
-    let count = recv_into_buffer(py, &mut lent, |room| {
+    fill_buffer(buffer, |room| {
         if room.is_empty() {
             return Some(0);
         }
@@ -97,8 +94,7 @@ pub(super) fn readinto(
         } else {
             detached(py, read)
         }
-    });
-    Ok(count)
+    })
 }
 
 /// Whether so many bytes from the offset on, or all up to the end of the file, are in the page cache.

@@ -24,7 +24,7 @@ use super::kind::Kind;
 use super::state::{Phase, Stream};
 use super::stream::{StreamTransport, is_stream};
 use crate::event_loop::Loop;
-use crate::ffi::{Lent, Owned, borrow_fd, bytes_from, copy_into_buffer};
+use crate::ffi::{Owned, borrow_fd, bytes_from, copy_into};
 use crate::job::Job;
 use crate::source::{Hold, Source};
 use crate::state::LoopState;
@@ -137,7 +137,7 @@ impl Stream {
     pub(super) fn fill_early(
         &mut self,
         py: Python<'_>,
-        buffer: &mut Lent,
+        room: &mut [u8],
     ) -> Option<(Result<usize, Errno>, Option<Owned>)> {
         match self.early.take()? {
             Early::Failed(errno) => Some((Err(errno), None)),
@@ -145,7 +145,7 @@ impl Stream {
                 let bound = data.bind(py);
                 let bytes = bound.cast::<PyBytes>().ok()?;
                 let bytes = bytes.as_bytes();
-                let count = copy_into_buffer(py, buffer, bytes);
+                let count = copy_into(room, bytes);
                 if count < bytes.len() {
                     self.early = Some(match bytes_from(py, &bytes[count..]) {
                         Ok(rest) => Early::Data(rest.into_any().into()),

@@ -21,8 +21,8 @@ use super::{close, early, pipe, unpolled, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Lent, Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, int_from, raw_noargs,
-    recv_into_buffer, recv_into_bytes, with_context,
+    Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, fill_buffer, int_from,
+    raw_noargs, recv_into_bytes, with_context,
 };
 use crate::{report, streams};
 
@@ -102,7 +102,8 @@ pub(super) const READY: [Method; 2] = [
 struct Reading {
     kind: Kind,
     context: Owned,
-    is_buffered: bool,
+    /// The protocol, if it lends its buffers.
+    lender: Option<Owned>,
     room: usize,
     has_early: bool,
 }
@@ -125,19 +126,19 @@ impl Readable {
         if let Kind::WritePipe { .. } = stream.kind {
             return Self::ReaderGone;
         }
-        match &stream.read_context {
-            Some(context)
+        match (&stream.read_context, &stream.protocol) {
+            (Some(context), Some(protocol))
                 if stream.registered.contains(Interest::READ) && stream.phase == Phase::Open =>
             {
                 Self::Bytes(Reading {
                     kind: stream.kind,
                     context: context.clone_ref(py),
-                    is_buffered: stream.is_buffered,
+                    lender: stream.is_buffered.then(|| protocol.clone_ref(py)),
                     room: stream.expected.room(),
                     has_early: stream.early.is_some(),
                 })
             }
-            Some(_) | None => Self::Nothing,
+            (Some(_) | None, Some(_) | None) => Self::Nothing,
         }
     }
 }
@@ -147,12 +148,9 @@ fn read_ready(slf: &Bound<'_, PyAny>, this: &StreamTransport, reading: &Reading)
     if reading.has_early {
         early::forget_if_forked(py, this)?;
     }
-    with_context(py, reading.context.bind(py), || {
-        if reading.is_buffered {
-            read_into_protocol(slf, this, reading.kind)
-        } else {
-            read_bytes(slf, this, reading.kind, reading.room)
-        }
+    with_context(py, reading.context.bind(py), || match &reading.lender {
+        Some(protocol) => read_into_protocol(slf, this, &protocol.bind(py), reading.kind),
+        None => read_bytes(slf, this, reading.kind, reading.room),
     })
 }
 
@@ -264,25 +262,37 @@ pub(super) fn ask_for_buffer<'py>(protocol: &Bound<'py, PyAny>) -> PyResult<Boun
     Ok(buffer)
 }
 
-/// Borrows the memory of a buffer; what cannot be written is refused as `socket.recv_into` refuses it.
+/// Lets `receive` fill a buffer; what cannot be written is refused as `socket.recv_into` refuses it.
 ///
 /// # Errors
 /// That refusal, a `TypeError`.
-pub(super) fn lend(buffer: &Bound<'_, PyAny>) -> PyResult<Lent> {
-    let name = buffer.get_type().name()?;
-    crate::ffi::writable_buffer(buffer).map_err(|_| {
-        PyTypeError::new_err(format!(
-            "recv_into() argument 1 must be read-write bytes-like object, not {name}"
-        ))
-    })
+pub(super) fn fill<R>(
+    buffer: &Bound<'_, PyAny>,
+    receive: impl FnOnce(&mut [u8]) -> R,
+) -> PyResult<R> {
+    fill_buffer(buffer, receive).map_err(|_| not_writable(buffer))
 }
 
-fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind) -> PyResult<()> {
+#[cold]
+fn not_writable(buffer: &Bound<'_, PyAny>) -> PyErr {
+    buffer.get_type().name().map_or_else(
+        |error| error,
+        |name| {
+            PyTypeError::new_err(format!(
+                "recv_into() argument 1 must be read-write bytes-like object, not {name}"
+            ))
+        },
+    )
+}
+
+fn read_into_protocol(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    protocol: &Bound<'_, PyAny>,
+    kind: Kind,
+) -> PyResult<()> {
     let py = slf.py();
-    let Some(protocol) = this.protocol(py) else {
-        return Ok(());
-    };
-    let buffer = match ask_for_buffer(&protocol) {
+    let buffer = match ask_for_buffer(protocol) {
         Ok(buffer) => buffer,
         Err(error) => {
             return close::fatal_error(
@@ -292,26 +302,25 @@ fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind
             );
         }
     };
-    let mut buffer = match lend(&buffer) {
-        Ok(buffer) => buffer,
+    let received = fill(&buffer, |room| {
+        this.with(|stream| {
+            // The protocol may have closed the transport while it was asked for a buffer.
+            if stream.phase != Phase::Open {
+                return None;
+            }
+            if let Some(received) = stream.fill_early(py, room) {
+                return Some(received);
+            }
+            let fd = stream.endpoint.fd()?;
+            Some((kind.receive(fd, room), None))
+        })
+    });
+    let (received, early) = match received {
+        Ok(received) => received.unzip(),
         Err(error) => {
             return close::fatal_error(slf, error, kind.read_failed());
         }
     };
-    // The protocol may have closed the transport while it was asked for a buffer.
-    let received = this.with(|stream| {
-        if stream.phase != Phase::Open {
-            return None;
-        }
-        if let Some(received) = stream.fill_early(py, &mut buffer) {
-            return Some(received);
-        }
-        let fd = stream.endpoint.fd()?;
-        let received = recv_into_buffer(py, &mut buffer, |room| kind.receive(fd, room));
-        Some((received, None))
-    });
-    drop(buffer);
-    let (received, early) = received.unzip();
     if early.flatten().is_some() {
         // There may be more of it.
         early::announce(slf, this)?;
@@ -327,7 +336,7 @@ fn read_into_protocol(slf: &Bound<'_, PyAny>, this: &StreamTransport, kind: Kind
         return end_of_file(slf, this);
     }
     let count = int_from(py, count as u64)?.into_any();
-    match call_method(&protocol, intern!(py, "buffer_updated"), [&count]) {
+    match call_method(protocol, intern!(py, "buffer_updated"), [&count]) {
         Ok(_) => Ok(()),
         Err(error) => close::fatal_error(
             slf,

@@ -16,7 +16,7 @@ use super::stream::StreamTransport;
 use super::{close, read};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Reach, bytes_from, copy_into_buffer, with_context};
+use crate::ffi::{Reach, bytes_from, copy_into, with_context};
 use crate::job::Job;
 
 type Chunk = Result<Vec<u8>, Errno>;
@@ -172,9 +172,8 @@ fn fill_buffers(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: &[u8]) ->
     while !rest.is_empty()
         && let Some(protocol) = this.protocol(py)
     {
-        let mut buffer = read::lend(&read::ask_for_buffer(&protocol)?)?;
-        let count = copy_into_buffer(py, &mut buffer, rest);
-        drop(buffer);
+        let buffer = read::ask_for_buffer(&protocol)?;
+        let count = read::fill(&buffer, |room| copy_into(room, rest))?;
         protocol.reach(intern!(py, "buffer_updated"), (count,))?;
         rest = &rest[count..];
     }
