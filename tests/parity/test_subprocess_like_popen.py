@@ -200,6 +200,8 @@ BAD = [
     (("true",), {"stdin": 777}),
     (("true",), {"stdout": subprocess.STDOUT}),
     (("true",), {"creationflags": 1}),
+    (("no-such-program",), {"start_new_session": "yes"}),
+    (("no-such-program",), {"restore_signals": None}),
     (("true",), {"no_such_keyword": 1}),
 ]
 
