@@ -341,7 +341,11 @@ class Program:
     def can_start() -> bool: ...
     @staticmethod
     def plain(
-        command: tuple[Any, ...], path: str | None, copies_memory: bool, /
+        command: tuple[Any, ...],
+        path: str | None,
+        copies_memory: bool,
+        asked: tuple[Any, list[tuple[Any, Any]] | None, bool] | None = None,
+        /,
     ) -> Program | None: ...
     def start(
         self,

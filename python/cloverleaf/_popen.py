@@ -12,14 +12,21 @@ from typing import Any
 
 # What is neither read from nor written to.
 NONE = (-1,) * 6
-# What `Popen.__init__` hands to `_execute_child` around these, if it is asked for nothing.
-_BEFORE: tuple[Any, ...] = (None, None, True, (), None, None, None, 0, False)
-_BEHIND: tuple[Any, ...] = (True, None, None, None, -1, False, -1)
+# Around these, what `Popen.__init__` hands to `_execute_child` unless it is asked for more.
+_BEFORE: tuple[Any, ...] = (None, None, True, ())
+_BEHIND: tuple[Any, ...] = (True, None, None, None, -1)
 
 
-def handed_over(command: Any, handles: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return all of that."""
-    return (command, *_BEFORE, *handles, *_BEHIND)
+def handed_over(
+    command: Any,
+    handles: tuple[int, ...],
+    cwd: Any = None,
+    env: Any = None,
+    kind: tuple[bool, bool] = (False, False),
+) -> tuple[Any, ...]:
+    """Return all of that; `kind` tells of a shell and of a session of its own."""
+    shell, new_session = kind
+    return (command, *_BEFORE, cwd, env, None, 0, shell, *handles, *_BEHIND, new_session, -1)
 
 
 def no_handles(stdin: None, stdout: None, stderr: None) -> tuple[int, ...]:
@@ -28,12 +35,12 @@ def no_handles(stdin: None, stdout: None, stderr: None) -> tuple[int, ...]:
 
 
 # `Popen`, and what of it and around it was found to be Python's own; last, the attributes that it
-# gives to a child that is asked for nothing, if they are known.
-_found: list[Any] = [None] * 13
+# gives to a child that is asked for little, if they are known.
+_found: list[Any] = [None] * 14
 
 
 def plain_attributes() -> dict[str, Any] | None:
-    """Return the attributes of the `Popen` of a child that is asked for nothing, if known."""
+    """Return the attributes of the `Popen` of a child that is asked for little, if known."""
     attributes: dict[str, Any] | None = _found[-1]
     return attributes if attributes is not None and is_as_found() else None
 
@@ -43,7 +50,7 @@ def is_as_found() -> bool:
     module: Any = subprocess
     popen = module.Popen
     found, new, init, init_code, execute, code = _found[:6]
-    spawn, get_handles, close_handles, wanted, itself, other = _found[6:12]
+    spawn, get_handles, close_handles, get_devnull, wanted, itself, other = _found[6:13]
     try:
         return (
             popen is found
@@ -55,6 +62,7 @@ def is_as_found() -> bool:
             and popen._posix_spawn is spawn
             and popen._get_handles is get_handles
             and popen._close_pipe_fds is close_handles
+            and popen._get_devnull is get_devnull
             and module._fork_exec is wanted
             and _posixsubprocess.fork_exec is itself
             and os.posix_spawn is other
@@ -68,7 +76,7 @@ def is_own(ours: CodeType) -> bool:
     popen: Any = subprocess.Popen
     members: dict[str, Any] = getattr(popen, "__dict__", {})
     execute: Any = members.get("_execute_child")
-    others = ("_posix_spawn", "_get_handles", "_close_pipe_fds")
+    others = ("_posix_spawn", "_get_handles", "_close_pipe_fds", "_get_devnull")
     methods: list[Any] = [execute, *map(members.get, others)]
     functions = (
         vars(subprocess).get("_fork_exec"),
@@ -96,21 +104,30 @@ def is_own(ours: CodeType) -> bool:
 
 
 def _plain_attributes() -> dict[str, Any] | None:
-    """Return the attributes that every `Popen` of a child has that is asked for nothing.
+    """Return the attributes that every `Popen` of a child has that is asked for little.
 
     They are asked of `Popen.__init__`. None if they are not what we know.
     """
+    attributes = _attributes_of({})
+    # What else a plain child may be asked for must go where we know, and leave no trace.
+    more = {"cwd": "/", "env": {}, "shell": True, "start_new_session": True}
+    return attributes if attributes == _attributes_of(more) else None
+
+
+def _attributes_of(more: dict[str, Any]) -> dict[str, Any] | None:
     proc = subprocess.Popen.__new__(subprocess.Popen)
     command = ("",)
     asked: list[tuple[Any, ...]] = []
     members: dict[str, Any] = vars(proc)
     members["_get_handles"] = no_handles
     members["_execute_child"] = lambda *given: asked.append(given)
-    proc.__init__(command, universal_newlines=False, shell=False, bufsize=0)  # type: ignore[misc]
+    keywords: dict[str, Any] = {"universal_newlines": False, "shell": False, "bufsize": 0, **more}
+    proc.__init__(command, **keywords)  # type: ignore[misc]
     del members["_get_handles"], members["_execute_child"]
     own = {"args": command, "_waitpid_lock": members.get("_waitpid_lock"), "pid": None}
+    kind = keywords["shell"], more.get("start_new_session", False)
     is_known = (
-        asked == [handed_over(command, NONE)]
+        asked == [handed_over(command, NONE, more.get("cwd"), more.get("env"), kind)]
         and type(own["_waitpid_lock"]) is type(threading.Lock())
         and members.items() >= own.items()
         and all(type(members[name]) in _UNCHANGING for name in members.keys() - own.keys())

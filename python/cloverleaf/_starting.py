@@ -12,12 +12,12 @@ import functools
 import os
 import subprocess
 import sys
-from types import FunctionType
 from typing import Any
 
 from ._cloverleaf import Program, Starting
 from ._pipes import Pipes
-from ._popen import NONE, handed_over, is_as_found, is_own, no_handles, plain_attributes
+from ._plain import start_plain
+from ._popen import NONE, handed_over, is_as_found, is_own, no_handles
 
 _MOST_GROUPS = 65536
 _UNKNOWN_EXIT_CODE = 255
@@ -27,7 +27,7 @@ async def start_process(
     loop: Pipes, command: Any, keywords: dict[str, Any]
 ) -> "subprocess.Popen[bytes]":
     """Return the `Popen` of a child that has executed its program; all keywords are `Popen`'s."""
-    proc, starting, start = _start_plain(command, keywords) or _start(command, keywords)
+    proc, starting, start = start_plain(command, keywords, _refusal) or _start(command, keywords)
     if starting is None:
         return proc
     try:
@@ -43,14 +43,14 @@ async def start_process(
     if failure is not None:
         _reap(proc)
         if isinstance(start, tuple):
-            start = _Start(*handed_over(command, start))
+            start = _Start(*handed_over(*start))
         raise start.failure(*failure)
     return proc
 
 
 # A child; unless it is known to have executed its program, how it starts; and what is to be told if
-# it fails, or the handles from which that can be made.
-_Begun = tuple["subprocess.Popen[bytes]", Starting | None, "_Start | tuple[int, ...]"]
+# it fails, or that of which it can be made.
+_Begun = tuple["subprocess.Popen[bytes]", Starting | None, "_Start | tuple[Any, ...]"]
 
 
 def _start(command: Any, keywords: dict[str, Any]) -> _Begun:
@@ -76,116 +76,8 @@ def _start(command: Any, keywords: dict[str, Any]) -> _Begun:
     return (proc, *started.pop()) if started else (proc, None, NONE)
 
 
-def _start_plain(command: Any, keywords: dict[str, Any]) -> _Begun | None:
-    """Start a child that is asked for nothing but its command and pipes, the common kind.
-
-    It does what `_start` does, and touches a fifth of the code. None if it cannot.
-    """
-    stdin, stdout, stderr = keywords["stdin"], keywords["stdout"], keywords["stderr"]
-    if (
-        len(keywords) != _PLAIN_KEYWORDS
-        or keywords["shell"]
-        or stdin not in _PLAIN_FILES
-        or stdout not in _PLAIN_FILES
-        or stderr not in _PLAIN_FILES
-        or type(keywords["bufsize"]) is not int
-        or (attributes := plain_attributes()) is None
-    ):
-        return None
-    program = Program.plain(
-        command, _search_path(command[0]), not getattr(subprocess, "_USE_VFORK", True)
-    )
-    if program is None:
-        return None
-    module: Any = subprocess
-    module._cleanup()
-    members: dict[str, Any] = attributes.copy()
-    members["_waitpid_lock"] = module.threading.Lock()
-    members["args"] = command
-    proc = subprocess.Popen.__new__(subprocess.Popen)
-    proc.__dict__ = members
-    handles: tuple[int, ...] = NONE
-    if stdin is stdout is stderr is None:
-        starting = _started(program, command, handles)
-    else:
-        handles = _pipes(stdin, stdout, stderr)
-        try:
-            _open_files(members, handles, keywords["bufsize"])
-            starting = _started(program, command, handles)
-        except BaseException:
-            _close_parents_ends(members, handles)
-            raise
-        finally:
-            _close(handles[0], handles[3], handles[5])
-    members["pid"] = starting.pid
-    members["_child_created"] = True
-    return proc, starting, handles
-
-
-# As many as `subprocess_exec` always hands over.
-_PLAIN_KEYWORDS = 6
-_PLAIN_FILES = (None, subprocess.PIPE)
-
-
-def _search_path(name: Any) -> str | None:
-    """Return where a program of this name is looked for, if it is and as `os` would."""
-    if type(name) is not str or "/" in name:
-        return None
-    look_up: Any = os.get_exec_path
-    is_own = type(look_up) is FunctionType and look_up.__globals__ is vars(os)
-    if not is_own or type(os.environ) is not _ENVIRON:
-        return None
-    return os.environ.get("PATH", os.defpath)
-
-
-_ENVIRON = type(os.environ)
-
-
-def _started(program: Program, command: Any, handles: tuple[int, ...]) -> Starting:
-    """Start a plain program with its ends of these pipes."""
-    p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = handles
-    try:
-        return program.start((p2cread, c2pwrite, errwrite), (p2cwrite, c2pread, errread))
-    except OSError as error:
-        raise _Start(*handed_over(command, handles)).refusal(error) from None
-
-
-def _pipes(stdin: Any, stdout: Any, stderr: Any) -> tuple[int, ...]:
-    """Return what `Popen._get_handles` does for pipes and what is inherited."""
-    made: list[int] = []
-    try:
-        for file in stdin, stdout, stderr:
-            made += (-1, -1) if file is None else os.pipe()
-    except BaseException:
-        _close(*made)
-        raise
-    return tuple(made)
-
-
-def _open_files(members: dict[str, Any], handles: tuple[int, ...], bufsize: int) -> None:
-    """Open the parent's ends as `Popen.__init__` does."""
-    for name, fd, mode in _parents_ends(handles):
-        if fd != -1:
-            members[name] = subprocess.io.open(fd, mode, bufsize)  # type: ignore[attr-defined]
-
-
-def _close_parents_ends(members: dict[str, Any], handles: tuple[int, ...]) -> None:
-    """Close them, whether or not they were opened."""
-    for name, fd, _mode in _parents_ends(handles):
-        if members[name] is None:
-            _close(fd)
-        else:
-            members[name].close()
-
-
-def _parents_ends(handles: tuple[int, ...]) -> tuple[tuple[str, int, str], ...]:
-    return (("stdin", handles[1], "wb"), ("stdout", handles[2], "rb"), ("stderr", handles[4], "rb"))
-
-
-def _close(*fds: int) -> None:
-    for fd in fds:
-        if fd != -1:
-            os.close(fd)
+def _refusal(handed: tuple[Any, ...], error: OSError) -> OSError:
+    return _Start(*handed_over(*handed)).refusal(error)
 
 
 def _execute_child(

@@ -122,7 +122,7 @@ async def test_popens_own_making_is_not_gone_through(loop: Loop) -> None:
         assert init not in called
         await popen_of("true", stdin=PIPE, stdout=PIPE)
         assert init not in called
-        await popen_of(Path(TRUE))
+        await popen_of(TRUE, close_fds=False)
     finally:
         sys.setprofile(None)
     assert init in called

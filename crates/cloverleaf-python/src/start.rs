@@ -13,7 +13,9 @@ use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 use crate::error::os_error;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, is_audited, signed_from, spared, text_from, tuple_from};
+use crate::ffi::{
+    Owned, Reach, file_name_from, is_audited, signed_from, spared, text_from, tuple_from,
+};
 use crate::future;
 use crate::source::{Hold, Source};
 
@@ -50,17 +52,68 @@ fn c_string(string: &PyBackedBytes) -> PyResult<CString> {
     Ok(CString::new(&**string)?)
 }
 
-/// A program's name or argument as the system takes it, if that is the same in every encoding of file names.
-fn plain_argument(argument: &Bound<'_, PyAny>) -> Option<CString> {
-    let bytes = if let Ok(text) = argument.cast_exact::<PyString>() {
-        text.to_str()
-            .ok()
-            .filter(|text| text.is_ascii())?
-            .as_bytes()
+/// A program's name, an argument or the like as the system takes it; None if it must be asked for its path or refused.
+///
+/// A plain path is asked as `os.fspath` asks it.
+fn plain_string(string: &Bound<'_, PyAny>) -> Option<CString> {
+    if let Ok(text) = string.cast_exact::<PyString>() {
+        plain_text(text)
+    } else if let Ok(bytes) = string.cast_exact::<PyBytes>() {
+        CString::new(bytes.as_bytes()).ok()
+    } else if string.get_type().is(path_class(string.py())?) {
+        let text = string.reach0(intern!(string.py(), "__fspath__")).ok()?;
+        plain_text(text.cast_exact::<PyString>().ok()?)
     } else {
-        argument.cast_exact::<PyBytes>().ok()?.as_bytes()
-    };
-    CString::new(bytes).ok()
+        None
+    }
+}
+
+/// The class of plain paths, if they have been imported.
+fn path_class(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let sys = py.import(intern!(py, "sys")).ok()?;
+    let modules = sys.getattr(intern!(py, "modules")).ok()?;
+    let pathlib = modules.get_item(intern!(py, "pathlib")).ok()?;
+    pathlib.getattr(intern!(py, "PosixPath")).ok()
+}
+
+fn plain_text(text: &Bound<'_, PyString>) -> Option<CString> {
+    match text.to_str() {
+        Ok(ascii) if ascii.is_ascii() => CString::new(ascii).ok(),
+        _ => CString::new(file_name_from(text).ok()?.as_bytes()).ok(),
+    }
+}
+
+/// What a plain program is asked for beside its command: its folder, the items of its environment, and whether it leads
+/// a session of its own.
+type Asked<'py> = (
+    Option<Bound<'py, PyAny>>,
+    Option<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>>,
+    bool,
+);
+
+/// The strings of an environment, and the one of its variables that says where programs are.
+///
+/// None if a name is one that not every way to start a program takes, or `PATH` as bytes, beside which there may be
+/// another.
+fn plain_environment(
+    items: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)],
+) -> Option<(Vec<CString>, Option<CString>)> {
+    let mut strings = Vec::with_capacity(items.len());
+    let mut path = None;
+    for (name, value) in items {
+        let known_as = plain_string(name)?;
+        let value = plain_string(value)?;
+        if known_as.is_empty() || known_as.as_bytes().contains(&b'=') {
+            return None;
+        }
+        let string = [known_as.as_bytes(), value.as_bytes()].join(&b'=');
+        strings.push(CString::new(string).ok()?);
+        if known_as.as_bytes() == b"PATH" {
+            name.cast_exact::<PyString>().ok()?;
+            path = Some(value);
+        }
+    }
+    Some((strings, path))
 }
 
 /// The paths under which a program may be found, as `os.path.join` makes them of the folders.
@@ -141,33 +194,51 @@ impl Program {
         cloverleaf::Program::can_start()
     }
 
-    /// A program of which nothing is known but its command, for which `Popen`'s defaults hold.
+    /// A program of which little is known but its command, and for which `Popen`'s defaults hold otherwise.
     ///
-    /// A name is looked up in the folders of `path`. None if the system lets nobody start it so, if somebody hears of audit
-    /// events, and for what must be encoded, refused or asked for its path: there is another way for all of those.
+    /// A name is looked up in the folders of `path`, or of its environment if that says where. None if the system lets nobody
+    /// start it so, if somebody hears of audit events, and for what must be refused or asked for its path: there is another
+    /// way for all of those.
     #[staticmethod]
-    #[pyo3(signature = (command, path, copies_memory, /))]
+    #[pyo3(signature = (command, path, copies_memory, asked=None, /))]
     fn plain(
         command: &Bound<'_, PyTuple>,
         path: Option<&Bound<'_, PyAny>>,
         copies_memory: bool,
+        asked: Option<Asked<'_>>,
     ) -> Option<Self> {
-        let arguments = command.iter_borrowed().map(|it| plain_argument(&it));
+        let (folder, environment, new_session) = asked.unwrap_or_default();
+        let arguments = command.iter_borrowed().map(|it| plain_string(&it));
         let arguments: Vec<CString> = arguments.collect::<Option<_>>()?;
         let name = arguments.first().filter(|name| !name.is_empty())?;
+        let folder = match folder {
+            Some(folder) => Some(plain_string(&folder)?),
+            None => None,
+        };
+        let (environment, own_path) = match environment {
+            Some(items) => {
+                let (strings, path) = plain_environment(&items)?;
+                (Some(strings), path)
+            }
+            None => (None, None),
+        };
         let executables = if name.as_bytes().contains(&b'/') {
             vec![name.clone()]
         } else {
-            looked_up(&plain_argument(path?)?, name)?
+            let path = plain_string(path?)?;
+            looked_up(own_path.as_ref().unwrap_or(&path), name)?
         };
         if is_audited(command.py()) || !cloverleaf::Program::can_start() {
             return None;
         }
         Some(Self(Mutex::new(Some(cloverleaf::Program {
+            folder,
             restores_signals: true,
+            new_session,
             closes_others: true,
             executables,
             arguments,
+            environment,
             copies_memory,
             ..Default::default()
         }))))

@@ -50,6 +50,17 @@ pub(crate) fn text_from<'py>(py: Python<'py>, content: &str) -> PyResult<Bound<'
     unsafe { made(py, text) }
 }
 
+/// What the system takes for the name of a file.
+///
+/// # Errors
+/// `UnicodeEncodeError`, `MemoryError`.
+pub(crate) fn file_name_from<'py>(name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: a `Bound` is a live `str`, and proves that the thread is attached.
+    let encoded = unsafe { ffi::PyUnicode_EncodeFSDefault(name.as_ptr()) };
+    // SAFETY: the call gave a new `bytes`, or null with an exception set.
+    unsafe { made(name.py(), encoded) }
+}
+
 /// The `str` that the interpreter keeps for a name.
 ///
 /// # Errors

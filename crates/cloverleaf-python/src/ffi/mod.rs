@@ -81,7 +81,8 @@ pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use made::{
-    bytes_from, float_from, int_from, new_dict, new_list, signed_from, text_from, tuple_from,
+    bytes_from, file_name_from, float_from, int_from, new_dict, new_list, signed_from, text_from,
+    tuple_from,
 };
 pub(crate) use memory::{caught, spared, value_of, write_of_bugs_alone};
 pub(crate) use method::{
