@@ -28,6 +28,9 @@ PIECE = 4096
 #: Workloads that copy by reads of this size, and writes.
 STREAMED = {"stream-64k": 64 * 1024, "stream-1m": 1024 * 1024}
 
+#: What is no package, and needs none.
+WITHOUT_MODULE = {"plain", "executor"}
+
 #: What is measured, and what ends it.
 Work = tuple[Callable[[], Awaitable[int]], Callable[[], Awaitable[None]]]
 
@@ -118,15 +121,19 @@ async def run(workload: str, package: str, path: str, count: int) -> dict[str, f
     try:
         return await measured(copy_once)
     finally:
-        os.unlink(path + ".copy")  # noqa: PTH108
+        with suppress(FileNotFoundError):  # what has failed may not have made it
+            os.unlink(path + ".copy")  # noqa: PTH108
 
 
 def main() -> None:
     """Run what the command line names: workload, package, path, count."""
     workload, package, path, count = sys.argv[1:]
     # What a program imports once is none of what a copy takes; `shutil` is there already.
-    with suppress(ImportError):
-        import_module("cloverleaf.files" if package.startswith("cloverleaf") else package)
+    if package not in WITHOUT_MODULE:
+        try:
+            import_module("cloverleaf.files" if package.startswith("cloverleaf") else package)
+        except ModuleNotFoundError as error:
+            sys.exit("not installed" if error.name == package else str(error))
     work = run(workload, package, path, int(count))
     if package.startswith("cloverleaf"):
         import cloverleaf
