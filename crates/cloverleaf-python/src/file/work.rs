@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cloverleaf::fs::{
-    Copied, copy_stretch, known_at_once, length_at_once, look_at_once, may_ask, read_full,
+    Copied, copy_stretch, known_at_once, length_at_once, may_ask, mode_at_once, read_full,
     write_full,
 };
 use cloverleaf::limits::{
@@ -319,9 +319,7 @@ impl Work {
 /// hand most likely leads to a file.
 fn is_stream_at(path: &CString) -> bool {
     let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-    look_at_once(path, true)
-        .and_then(|found| known_at_once(found.as_fd()).ok())
-        .is_some_and(|known| is_stream(known.mode))
+    mode_at_once(path).is_some_and(is_stream)
 }
 
 fn is_stream(mode: u32) -> bool {

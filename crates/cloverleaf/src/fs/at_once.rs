@@ -78,6 +78,25 @@ pub fn look_at_once(path: &Path, follows: bool) -> Option<OwnedFd> {
     is_local(found.as_fd()).then_some(found)
 }
 
+/// What a path leads to, as `st_mode`, if the kernel has its name at hand. A symbolic link at the end is followed.
+///
+/// A server is not asked whether that has changed.
+///
+/// # Examples
+/// ```
+/// use std::path::Path;
+///
+/// // This program's own name was just looked up.
+/// let mode = cloverleaf::fs::mode_at_once(Path::new("/proc/self/exe"));
+/// assert!(mode.is_none_or(|mode| mode & 0o170_000 == 0o100_000));
+/// ```
+#[must_use]
+pub fn mode_at_once(path: &Path) -> Option<u32> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    known_at_once(found.as_fd()).ok().map(|known| known.mode)
+}
+
 /// What the kernel knows of an open file without asking anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
