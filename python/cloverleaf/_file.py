@@ -125,10 +125,13 @@ class File(Closing, Generic[_S]):
 
         A file without a buffer gives the same without a buffer: it has no other layer.
 
-        Nothing may be under way. What is buffered is written at once.
+        Nothing may be under way. What is buffered is written at once. What a read of a pipe has
+        left that was given up must be read before: a file of Python's own cannot take it.
         """
         if self._turns.busy or self._raw._flight is not None:
             raise RuntimeError("an operation is under way")
+        if not self._raw.is_seekable and self._keeps_bytes():
+            raise RuntimeError("what a read has left that was given up must be read before")
         self._raw.write_held_now(self._buffer)
         self._flush_now()
         self._go_back_now()
@@ -328,6 +331,10 @@ class File(Closing, Generic[_S]):
             if error.errno is not None:
                 raise
             return None  # there are decoders whose state cannot be told
+
+    def _keeps_bytes(self) -> bool:
+        """Whether something of a stream waits for the next read, or a thread may still bring it."""
+        return bool(self._raw._fetched) or self._raw._reading is not None
 
     def _is_left(self, error: BaseException) -> bool:
         """Whether it ended an operation that waited, and has not failed."""

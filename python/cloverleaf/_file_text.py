@@ -148,6 +148,9 @@ class TextFile(File[str]):
         else:
             self._left = "".join(lines) + self._left
 
+    def _keeps_bytes(self) -> bool:
+        return bool(self._left or self._landed) or super()._keeps_bytes()
+
     def _take(self) -> Turn | None:
         return super()._take() if self._return_to is None else None
 

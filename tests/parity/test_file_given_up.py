@@ -227,6 +227,31 @@ async def test_lines_at_hand_that_were_given_up_between_two_come_again(
             assert begun + b"".join(await file.readlines()) == b"".join(lines[1:])
 
 
+@pytest.mark.parametrize(("mode", "buffering"), [("rb", 0), ("rb", -1), ("r", -1)])
+async def test_detach_refuses_to_lose_what_a_read_has_left(
+    loop: Loop, mode: str, buffering: int
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb", 0) as pipe:
+        file: Any = await cloverleaf.open(reading, mode, buffering)
+        lines = asyncio.ensure_future(file.readlines())
+        await turns(3)
+        pipe.write(b"one\ntwo")
+        await until(lambda: is_drained(reading))
+        lines.cancel()
+        await asyncio.wait([lines])
+        pipe.write(b"\n")
+        await until(lambda: file._raw._flight is None)
+        with pytest.raises(RuntimeError, match="must be read before"):
+            file.detach()
+        expected = ["one\n", "two\n"] if mode == "r" else [b"one\n", b"two\n"]
+        assert [await file.readline(), await file.readline()] == expected
+        pipe.write(b"three")
+        pipe.close()
+        with file.detach() as below:
+            assert below.read() == b"three"
+
+
 @pytest.mark.parametrize("buffering", [0, -1])
 async def test_lines_that_two_read_at_once_stay_whole(loop: Loop, buffering: int) -> None:
     reading, writing = os.pipe()
