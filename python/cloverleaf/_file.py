@@ -20,10 +20,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from . import _file_turns
 from ._file_arguments import as_bytes, size_or_all
-from ._file_closing import Closing
+from ._file_closing import Closing, mode_below
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
 from ._file_lines import next_lines
+from ._file_pieces import Pieces
 from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
 from ._file_turns import Turn, Turns
 
@@ -88,7 +89,7 @@ class File(Closing, Generic[_S]):
         stack: Any = getattr(self, "_file", None)
         if stack is None or self._fileno() == -1:
             return
-        if self._raw.owns_number:
+        if self._raw.number == self._raw._own:  # it closes what the program knows
             warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
         self._raw.abandon(stack)
 
@@ -138,7 +139,7 @@ class File(Closing, Generic[_S]):
         below = self._raw if self._raw.is_unbuffered else self._file.detach()
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
-        file = os.fdopen(self._release(), self._raw.mode_below, buffering)
+        file = os.fdopen(self._release(), mode_below(self._raw), buffering)
         if position is not None:
             file.seek(position)
         if self._raw.is_unbuffered:
@@ -309,8 +310,48 @@ class File(Closing, Generic[_S]):
             await self._do(self._file.seek, place)
             self._raw.back_to = None
 
-    def _reading_at_hand(self) -> Callable[[int], _S] | None:
-        """Return what reads the next line of what is at hand; None if that may not be enough."""
+    async def _add_pieces(self, lines: list[_S], place: int) -> bool:
+        """Add the lines of what is at hand, if the stack stands at this place with nothing ahead.
+
+        Tells whether those are all.
+        """
+        raw = self._raw
+        text, is_plain = self._piece_text()
+        if not is_plain or raw._access or raw.position != place or raw._fetched is not None:
+            return False
+        if raw.may_ask or raw.is_unbuffered:
+            return False
+        pieces = Pieces(raw, lines, place)
+        try:
+            is_all = await pieces.read(text)
+        except UnicodeDecodeError:
+            lines.clear()
+            return False  # the stack will find that as well, and be where `open` has it then
+        if pieces.place != place:
+            self._file.seek(pieces.place)
+            self._note_newlines(pieces.newlines)
+        return is_all
+
+    def _piece_text(self) -> tuple[tuple[str, str | None] | None, bool]:
+        """Return encoding and newline of text, and whether its lines can be read by pieces."""
+        return None, True
+
+    def _note_newlines(self, newlines: set[str]) -> None:
+        """Note what ended lines that the stack has not read."""
+
+    def _sees_to_lines(self) -> bool:
+        """Tell whether the next lines are at hand, and up to where the raw file may read for them.
+
+        A line of bytes may still have to stop.
+        """
+        raise NotImplementedError
+
+    def _telling_readline(self) -> Callable[[], _S] | None:
+        """Return what reads a line and can tell its place then, if iterating cannot."""
+        return None
+
+    async def _return_telling(self, place: int) -> None:
+        """Go back to a place from which on iterating has failed."""
         raise NotImplementedError
 
     async def _next_line(self) -> _S:

@@ -8,12 +8,13 @@ import contextlib
 import functools
 import io
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ._file import File
 from ._file_arguments import room_for, size_or_all
 from ._file_held import Held, Waits
+from ._file_pieces import LINE_BYTES_AT_ONCE
 from ._file_raw import RawFile
 
 _T = TypeVar("_T")
@@ -287,11 +288,12 @@ class BinaryFile(File[bytes]):
         else:
             self._raw.put_back(data)
 
-    def _reading_at_hand(self) -> Callable[[int], bytes] | None:
-        if self._is_dirty or self._raw.is_unbuffered:
-            return None
-        readline: Callable[[int], bytes] = self._file.readline
-        return readline
+    def _sees_to_lines(self) -> bool:
+        raw = self._raw
+        if self._is_dirty or raw.is_unbuffered:
+            return False
+        raw.stops_at = raw.position + LINE_BYTES_AT_ONCE
+        return True
 
     async def _go_on_with_line(self, line: bytes) -> bytes:
         return await self._read_on("readline", line, -1)

@@ -2,12 +2,21 @@
 
 import asyncio
 import functools
+import os
 from typing import Any
 
 from . import _cloverleaf
 from ._file_flight import perform
 from ._file_raw import RawFile
 from ._file_turns import Turn, Turns
+
+
+def mode_below(raw: RawFile) -> str:
+    """Return the mode in which Python's own takes the descriptor as it is."""
+    is_both = raw._access == os.O_RDWR
+    if raw._is_added_to:
+        return "ab+" if is_both else "ab"
+    return "r+b" if is_both else "rb" if raw._access == os.O_RDONLY else "wb"
 
 
 class Closing(_cloverleaf.FileBase):

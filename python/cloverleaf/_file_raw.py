@@ -39,6 +39,7 @@ class RawFile(Left, io.RawIOBase):
         "_fetched",
         "_flight",
         "back_to",
+        "closed",
         "held",
         "is_answered",
         "is_apart",
@@ -49,6 +50,7 @@ class RawFile(Left, io.RawIOBase):
         "position",
         "reads_block",
         "starved",
+        "stops_at",
         "until_read",
     )
 
@@ -63,6 +65,8 @@ class RawFile(Left, io.RawIOBase):
         appends: bool,
     ) -> None:
         super().__init__()
+        #: Asked for each line of text: the base's own looks through the instance and finds nothing.
+        self.closed = False  # type: ignore[misc]  # the base has a property
         self.native = native
         self.name = name
         #: The descriptor's number as the program knows it; ours may be a copy.
@@ -72,8 +76,10 @@ class RawFile(Left, io.RawIOBase):
         self.starved = False
         #: How much was asked for then, by a buffer.
         self.wanted = 0
-        #: Emptied by a buffer's read: counts the lines that are read in a row without one.
-        self.until_read: list[int] = []
+        #: Emptied by a buffer's read that gives nothing, or begins there or beyond: the line for
+        #: which it reads is the last of those that are read in a row.
+        self.until_read: list[None] = []
+        self.stops_at = 0
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
@@ -121,6 +127,11 @@ class RawFile(Left, io.RawIOBase):
 
     # -- what the stack calls ------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Have all that is asked of it from now on fail; the descriptor stays open."""
+        super().close()
+        self.closed = True  # type: ignore[misc]
+
     def readable(self) -> bool:
         """Tell whether it was opened to be read."""
         self._check_open()
@@ -153,7 +164,8 @@ class RawFile(Left, io.RawIOBase):
         self._check_readable()
         if self.is_apart:
             raise Waits
-        self.until_read.clear()
+        if self.position >= self.stops_at:
+            self.until_read.clear()
         if self._fetched is not None:
             with memoryview(buffer).cast("B") as room:
                 data = self._take_fetched(len(room))
@@ -169,6 +181,7 @@ class RawFile(Left, io.RawIOBase):
         if count is None:
             self.starved = True
             self.wanted = memoryview(buffer).nbytes
+            self.until_read.clear()
             return None
         self.position += count
         if count and self.is_unbuffered and self.is_seekable:
@@ -294,22 +307,9 @@ class RawFile(Left, io.RawIOBase):
         return self._flight is None and not (self.is_answered or self.held) and self.back_to is None
 
     @property
-    def owns_number(self) -> bool:
-        """Whether closing the file closes the descriptor that the program knows."""
-        return self.number == self._own
-
-    @property
     def is_read(self) -> bool:
         """Whether it was opened to be read; also once it is closed."""
         return self._access != os.O_WRONLY
-
-    @property
-    def mode_below(self) -> str:
-        """The mode in which Python's own takes the descriptor as it is."""
-        is_both = self._access == os.O_RDWR
-        if self._is_added_to:
-            return "ab+" if is_both else "ab"
-        return "r+b" if is_both else "rb" if self._access == os.O_RDONLY else "wb"
 
     def rest(self) -> int:
         """Return how many bytes there are from the position on; 0 also where nobody knows.

@@ -8,6 +8,7 @@ what its buffer did not take: so that buffer holds what has to wait, and says th
 import asyncio
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +16,15 @@ from typing import Any
 from ._file import File
 from ._file_arguments import size_or_all
 from ._file_flight import OnThread
+from ._file_pieces import LINE_BYTES_AT_ONCE, ends_lines_as_ascii
 from ._file_raw import AT_ONCE_BYTES, RawFile
 from ._file_turns import Turn
 
 # What the text layer reads at a time, or the buffer below it: the larger of the two.
 _TEXT_CHUNK = max(8192, io.DEFAULT_BUFFER_SIZE)
+
+# How much is seen to at a time when many lines are read.
+_LINES_SEEN_TO = max(LINE_BYTES_AT_ONCE, 8 * _TEXT_CHUNK)
 
 # Whether reads of text first write what is unwritten, as `tell` does in every version.
 _READS_WRITE_FIRST = sys.version_info >= (3, 13)
@@ -28,7 +33,7 @@ _READS_WRITE_FIRST = sys.version_info >= (3, 13)
 class TextFile(File[str]):
     """A file of text."""
 
-    __slots__ = ("_landed", "_left", "_return_to", "_seen_to", "_warmth", "newline")
+    __slots__ = ("_landed", "_left", "_newlines", "_return_to", "_seen_to", "_warmth", "newline")
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -47,6 +52,8 @@ class TextFile(File[str]):
         self._landed: list[str] = []
         #: What ends a line, as `open` takes it.
         self.newline: str | None = None
+        #: What ended lines that the stack itself has not read, up to where it would forget them.
+        self._newlines: set[str] = set()
 
     @property
     def encoding(self) -> str:
@@ -63,7 +70,11 @@ class TextFile(File[str]):
     def newlines(self) -> str | tuple[str, ...] | None:
         """The line ends that were met so far."""
         found: str | tuple[str, ...] | None = self._file.newlines
-        return found
+        if not self._newlines:
+            return found
+        met = self._newlines.union((found,) if isinstance(found, str) else found or ())
+        ends = tuple(end for end in ("\r", "\n", "\r\n") if end in met)
+        return ends if len(ends) > 1 else ends[0]
 
     @property
     def line_buffering(self) -> bool:
@@ -93,6 +104,14 @@ class TextFile(File[str]):
             self._turns.leave(turn)
         return text
 
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; return where it is then."""
+        place = await super().seek(offset, whence)
+        if place == 0 or whence == os.SEEK_END:
+            # The decoder begins anew.
+            self._newlines.clear()
+        return place
+
     async def readline(self, size: int = -1, /) -> str:
         """Return the next line, with its end, or at most `size` of it; empty at the end."""
         turn = self._take() or await self._enter()
@@ -117,11 +136,44 @@ class TextFile(File[str]):
             return line
         raise StopAsyncIteration
 
-    def _reading_at_hand(self) -> Callable[[int], str] | None:
-        if self._raw.position + _TEXT_CHUNK > self._seen_to:
-            return None
-        readline: Callable[[int], str] = self._file.readline
+    def _piece_text(self) -> tuple[tuple[str, str | None] | None, bool]:
+        encoding = self._file.encoding
+        is_plain = self._file.errors == "strict" and ends_lines_as_ascii(encoding)
+        return (encoding, self.newline), is_plain and self.newline in (None, "", "\n")
+
+    def _note_newlines(self, newlines: set[str]) -> None:
+        self._newlines |= newlines
+
+    def _sees_to_lines(self) -> bool:
+        raw, position = self._raw, self._raw.position
+        if position + 3 * _TEXT_CHUNK > self._seen_to:
+            if not (raw.is_seekable and raw.is_read) or raw.may_ask:
+                return False
+            wanted = min(raw.rest() + 1, _LINES_SEEN_TO)
+            found = raw.native._at_hand(wanted, position)
+            if found < min(wanted, 3 * _TEXT_CHUNK):
+                return False
+            self._seen_to = position + found
+            if found == wanted < _LINES_SEEN_TO:
+                # That is all, with the end.
+                raw.stops_at = self._seen_to
+                return True
+        # One piece that begins before there, and one more that ends the line.
+        raw.stops_at = self._seen_to - 2 * _TEXT_CHUNK
+        return True
+
+    def _telling_readline(self) -> Callable[[], str]:
+        readline: Callable[[], str] = self._file.readline
         return readline
+
+    async def _return_telling(self, place: int) -> None:
+        self._return_to = place
+        await self._return()
+
+    async def _return(self) -> None:
+        """Go back to where a read began that was given up, or has failed."""
+        await self._fly("seek", self._return_to or 0, lambda _: None)
+        self._return_to = None
 
     async def _next_line(self) -> str:
         return await self._read("readline", -1)
@@ -158,11 +210,10 @@ class TextFile(File[str]):
         turn = await super()._enter()
         if self._return_to is not None:
             try:
-                await self._fly("seek", self._return_to, lambda _: None)
+                await self._return()
             except BaseException:
                 self._turns.leave(turn)
                 raise
-            self._return_to = None
         return turn
 
     def _go_back_now(self) -> None:
@@ -219,7 +270,7 @@ class TextFile(File[str]):
             return await self._read_in_thread(method, size)
         position = self._raw.position
         if position + need > self._seen_to:
-            if not self._raw.native._is_at_hand(need, position):
+            if self._raw.native._at_hand(need, position) < need:
                 self._warmth = self._raw.perform(self._warming(need, position))
                 await self._warmth
                 self._warmth = None

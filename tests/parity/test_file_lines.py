@@ -91,9 +91,68 @@ async def test_lines_of_bytes_up_to_a_hint_are_those_of_open(
             assert await ours.tell() == len(content)
 
 
+SIZES = [0, 1, 700, 30_000]
+
+
+def _text(chance: random.Random, size: int, words: list[str]) -> str:
+    return "".join(chance.choices(words, k=size)) + chance.choice(["", "end", "\r", "ü"])
+
+
+@prepared
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-8-sig", "utf-16", "cp1252"])
+async def test_all_lines_of_text_are_those_of_open(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None, newline: Any, encoding: str
+) -> None:
+    path = tmp_path / "lines"
+    words = ["\n", "a\n", "grüße\n", "x" * 70 + "\n"]
+    for seed in range(6):
+        chance = random.Random(seed)
+        # With carriage returns among them or without.
+        more = words + (["carriage\r", "both\r\n"] if seed % 2 else [])
+        size = chance.choice(SIZES) if seed else 30_000
+        path.write_bytes(_text(chance, size, more).encode(encoding))
+        with path.open(newline=newline, encoding=encoding) as theirs:
+            async with cloverleaf.open(path, newline=newline, encoding=encoding) as ours:
+                if prepare is not None:
+                    prepare(ours)
+                for skipped in (0, 1, 0):
+                    for _ in range(skipped):
+                        assert await ours.readline() == theirs.readline()
+                    assert await ours.readlines() == theirs.readlines()
+                    assert await ours.tell() == theirs.tell()
+                    assert ours.newlines == theirs.newlines
+                    with path.open("ab") as grown:
+                        grown.write("more\n".encode(encoding.removesuffix("-sig")))
+                    assert await ours.readlines() == theirs.readlines()
+                    assert await ours.tell() == theirs.tell()
+                    place = chance.choice([0, theirs.tell()])
+                    assert await ours.seek(place) == theirs.seek(place)
+                    assert ours.newlines == theirs.newlines
+
+
+@prepared
+async def test_the_stack_goes_on_where_its_lines_are_not_at_hand(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None
+) -> None:
+    """A line that is longer than a piece is left to it, and so is what is behind that."""
+    path = tmp_path / "lines"
+    lines = ["line\n"] * 60_000 + ["x" * 600_000 + "\n"] + ["ü\n"] * 60_000
+    path.write_text("".join(lines), "utf-8")
+    for mode, encoding in (("r", "utf-8"), ("rb", None)):
+        async with cloverleaf.open(path, mode, encoding=encoding) as file:
+            if prepare is not None:
+                prepare(file)
+            found = await file.readlines()
+            expected: list[Any] = lines if encoding else [line.encode() for line in lines]
+            assert found == expected
+            assert await file.tell() == path.stat().st_size
+            assert await file.readlines() == []
+
+
 @prepared
 @pytest.mark.parametrize("hint", [-1, 10**6])
-@pytest.mark.parametrize("before", [0, 50, 900, 5000])
+@pytest.mark.parametrize("before", [0, 50, 900, 5000, 60_000])
 async def test_a_line_that_cannot_be_decoded_leaves_the_file_where_open_has_it(
     loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None, hint: int, before: int
 ) -> None:
@@ -167,7 +226,8 @@ async def test_every_line_of_text_is_seen_to_before_it_is_read(
             return count
 
         file._raw._readinto_now = watched  # type: ignore[method-assign]
-        assert len(await file.readlines()) == 50_200
+        await file.readline()  # what the stack has read ahead has it read the rest, too
+        assert len(await file.readlines()) == 50_199
     assert beyond
     assert not any(beyond)
 

@@ -24,9 +24,9 @@ class Cold:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._native, name)
-        if not name.startswith("_try_") and name != "_is_at_hand":
+        if not name.startswith("_try_") and name != "_at_hand":
             return found
-        answer = {"_try_write": 0, "_is_at_hand": False}.get(name)
+        answer = {"_try_write": 0, "_at_hand": 0}.get(name)
         return lambda *args: answer if self._chance.random() < 0.6 else found(*args)
 
 

@@ -30,6 +30,7 @@ mod freelist;
 mod growing;
 mod guarded;
 mod known;
+mod letters;
 mod made;
 mod memory;
 mod method;
@@ -80,6 +81,7 @@ pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
 pub(crate) use known::Known;
+pub(crate) use letters::{find_letter, letters_in, letters_of};
 pub(crate) use made::{
     bytes_from, file_name_from, float_from, int_from, new_dict, new_list, signed_from, text_from,
     tuple_from,

@@ -97,19 +97,19 @@ pub(super) fn readinto(
     })
 }
 
-/// Whether so many bytes from the offset on, or all up to the end of the file, are in the page cache.
-pub(super) fn is_at_hand(fd: BorrowedFd<'_>, size: usize, offset: u64) -> bool {
+/// How many of so many bytes from the offset on are in the page cache: all of them also if the file ends before.
+pub(super) fn at_hand(fd: BorrowedFd<'_>, size: usize, offset: u64) -> usize {
     let mut scratch = [const { MaybeUninit::<u8>::uninit() }; 16 * 1024];
     let mut seen = 0;
     while seen < size {
         let len = scratch.len().min(size - seen);
         match read_at_once(fd, &mut scratch[..len], offset + seen as u64) {
-            None => return false,
+            None => return seen,
             Some(0) => break,
             Some(count) => seen += count,
         }
     }
-    true
+    size
 }
 
 /// Opens a regular file that exists and whose path the kernel has at hand; None if that needs a wait, or fails.

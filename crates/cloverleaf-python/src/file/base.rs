@@ -299,9 +299,22 @@ impl FileBase {
         })
     }
 
-    /// Whether so many bytes from the offset on, or all up to the end of the file, can be read without a wait.
-    fn _is_at_hand(&self, size: usize, offset: u64) -> PyResult<bool> {
-        Ok(!self.shared.is_direct && at_once::is_at_hand(self.fd()?.as_fd(), size, offset))
+    /// How many of so many bytes from the offset on can be read without a wait: all of them also if the file ends before.
+    fn _at_hand<'py>(
+        &self,
+        py: Python<'py>,
+        size: usize,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyInt>> {
+        spared(py, || {
+            let fd = self.fd()?;
+            let count = if self.shared.is_direct {
+                0
+            } else {
+                at_once::at_hand(fd.as_fd(), size, offset)
+            };
+            int_from(py, count as u64)
+        })
     }
 
     fn _reading(slf: &Bound<'_, Self>, size: usize, offset: Option<u64>) -> PyResult<Request> {
