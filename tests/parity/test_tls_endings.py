@@ -303,6 +303,47 @@ async def test_what_came_before_a_broken_record_is_not_lost(loop: Loop) -> None:
         assert bytes(ours.data) == b"sound"
 
 
+@pytest.mark.only("cloverleaf")
+async def test_whole_records_before_a_broken_one_are_not_lost(loop: Loop) -> None:
+    """On asyncio they are, if all come in one piece."""
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        await peer.send(b"first")
+        assert await ours.received(5) == b"first"
+        peer.tls.write(b"x" * 16384)
+        peer.tls.write(b"sound")
+        sound = peer.outgoing.read()
+        peer.tls.write(b"broken")
+        broken = bytearray(peer.outgoing.read())
+        broken[-1] ^= 1
+        peer.tls.write(b"never read")
+        await loop.sock_sendall(peer.sock, sound + broken + peer.outgoing.read())
+        assert isinstance(await ours.lost, ssl.SSLError)
+        assert bytes(ours.data) == b"x" * 16384 + b"sound"
+
+
+@pytest.mark.parametrize("beginning", [b"GET /", b"\x17\x03\x03\xff\xff", b"\x17\x03\x01\x40\x00"])
+async def test_the_beginning_of_no_record_is_refused_before_its_end(
+    loop: Loop, beginning: bytes
+) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        await peer.send(b"first")
+        assert await ours.received(5) == b"first"
+        for start in range(0, len(beginning), 3):
+            await loop.sock_sendall(peer.sock, beginning[start : start + 3])
+            await turns(3)
+        assert isinstance(await ours.lost, ssl.SSLError)
+
+
+async def test_a_goodbye_among_records_is_the_end(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        await peer.send(b"first")
+        assert await ours.received(5) == b"first"
+        peer.tls.write(b"x" * 20_000)
+        await loop.sock_sendall(peer.sock, peer.announce_end())
+        assert await ours.lost is None
+        assert bytes(ours.data) == b"x" * 20_000
+
+
 async def test_data_after_our_goodbye_is_an_error(loop: Loop) -> None:
     async with tls_linked(loop, Recorder) as (ours, peer):
         ours.transport.close()

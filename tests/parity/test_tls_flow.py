@@ -62,6 +62,26 @@ async def test_a_record_comes_byte_by_byte(loop: Loop) -> None:
         assert await ours.received(10) == b"slowslower"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_records_may_be_cut_in_or_behind_their_headers(
+    loop: Loop, version: ssl.TLSVersion
+) -> None:
+    context = client_context()
+    context.maximum_version = version
+    async with tls_linked(loop, Recorder, context) as (ours, peer):
+        for cut in range(-2, 8):
+            first, second = BIG[cut + 2 : cut + 20_000], BIG[cut + 7 : cut + 70_000]
+            peer.tls.write(first)
+            records = peer.outgoing.read()
+            place = len(records) + cut
+            peer.tls.write(second)
+            records += peer.outgoing.read()
+            await loop.sock_sendall(peer.sock, records[:place])
+            await turns(3)
+            await loop.sock_sendall(peer.sock, records[place:])
+            assert await ours.received(len(first + second)) == first + second
+
+
 async def test_writing_is_paused_and_resumed_through_both_layers(loop: Loop) -> None:
     async with tls_ends(loop) as ends:
         ends.server.transport.pause_reading()

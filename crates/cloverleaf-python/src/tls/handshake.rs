@@ -55,14 +55,18 @@ fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult
 pub(super) fn advance(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let attempt = this.records()?.do_handshake(py);
+    let records = this.records()?;
+    let attempt = records.do_handshake(py);
     if this.state() != State::Handshake {
         // A callback of the context has aborted the connection.
         return Ok(());
     }
     match attempt {
         Ok(Step::Again) => outgoing::flush(slf),
-        Ok(Step::Done(())) => complete(slf),
+        Ok(Step::Done(())) => {
+            records.note_shaken(py)?;
+            complete(slf)
+        }
         Err(error) => fail(slf, error),
     }
 }

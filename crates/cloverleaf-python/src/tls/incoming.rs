@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::class::TlsTransport;
 use super::connection::Connection;
+use super::records::Records;
 use super::state::{State, Told};
 use super::{flow, handshake, outgoing, shutdown};
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
@@ -20,12 +21,11 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
         // The connection is lost, and what still comes of it is nobody's.
         return Ok(none(slf.py()));
     };
-    records.feed(data)?;
     let state = this.with(|connection| {
         connection.in_event = true;
         connection.state
     });
-    let result = react(slf, state);
+    let result = react(slf, state, &records, data);
     let is_deferred = this.with(|connection| {
         connection.in_event = false;
         std::mem::take(&mut connection.is_deferred)
@@ -41,7 +41,16 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
 }
 
 /// Looks at what the peer has sent, according to the state.
-fn react(slf: &Bound<'_, PyAny>, state: State) -> PyResult<()> {
+fn react(
+    slf: &Bound<'_, PyAny>,
+    state: State,
+    records: &Records,
+    data: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if state == State::Wrapped {
+        return read_with(slf, Some(data)).map(drop);
+    }
+    records.feed(data)?;
     match state {
         State::Handshake => handshake::advance(slf),
         State::Wrapped => read(slf).map(drop),
@@ -65,7 +74,12 @@ pub(super) enum Rest {
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn read(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
-    let rest = hand_on(slf).and_then(|rest| {
+    read_with(slf, None)
+}
+
+/// The same, when these bytes of the peer's have just come, too.
+fn read_with(slf: &Bound<'_, PyAny>, arrived: Option<&Bound<'_, PyAny>>) -> PyResult<Rest> {
+    let rest = hand_on(slf, arrived).and_then(|rest| {
         if !TlsTransport::of(slf)?.with(Connection::is_settled_by_its_event) {
             outgoing::write_backlog(slf)?;
             flow::control_reading(slf)?;
@@ -124,16 +138,27 @@ fn taker(this: &TlsTransport, py: Python<'_>) -> Option<Taker> {
     })
 }
 
-fn hand_on(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
+fn hand_on(slf: &Bound<'_, PyAny>, mut arrived: Option<&Bound<'_, PyAny>>) -> PyResult<Rest> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
     loop {
         let mut is_done = true;
-        match taker(this, py) {
+        let taker = taker(this, py);
+        let arrived = match (&taker, arrived.take()) {
+            (Some(Taker::Protocol(_)), arrived) => arrived,
+            (_, Some(data)) => {
+                this.records()?.feed(data)?;
+                None
+            }
+            (_, None) => None,
+        };
+        match taker {
+            Some(Taker::Protocol(protocol)) => {
+                read_bytes(slf, this, &protocol.bind(py), arrived)?;
+            }
             Some(Taker::Buffered(protocol)) => {
                 is_done = !read_into_protocol(slf, this, &protocol.bind(py))?;
             }
-            Some(Taker::Protocol(protocol)) => read_bytes(slf, this, &protocol.bind(py))?,
             Some(Taker::Nobody) => {
                 let read = this.records()?.read_all(py)?;
                 if let Some(error) = read.failure {
@@ -153,9 +178,13 @@ fn read_bytes(
     slf: &Bound<'_, PyAny>,
     this: &TlsTransport,
     protocol: &Bound<'_, PyAny>,
+    arrived: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let py = slf.py();
-    let read = this.records()?.read_all(py)?;
+    let records = this.records()?;
+    let read = match arrived {
+        Some(data) => records.read_arrived(data)?,
+        None => records.read_all(slf.py())?,
+    };
     if let Some(data) = read.data {
         streams::deliver(protocol, &data)?;
     }

@@ -7,6 +7,7 @@ mod backlog;
 mod class;
 mod connection;
 mod flow;
+mod framing;
 mod handshake;
 mod incoming;
 mod info;

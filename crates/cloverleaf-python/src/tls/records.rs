@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice, PyType};
 
+use super::framing::Framing;
 use super::turns::{Turns, crossed};
 use crate::ffi::{
-    Once, Owned, Reach, Visitor, call_with, instance_dict, int_from, new_dict, tuple_from,
+    AttachedCell, Once, Owned, Reach, Visitor, call_with, instance_dict, int_from, new_dict,
+    tuple_from,
 };
 use crate::original::Original;
 
@@ -22,9 +24,6 @@ pub(super) const OVERHEAD_BYTES: usize = 64;
 
 /// How many bytes of records may wait for the end of an event.
 pub(super) const DEFERRED_BYTES: usize = 64 * 1024;
-
-/// The length of a record's header; its last two bytes say how long the rest is.
-const HEADER_BYTES: usize = 5;
 
 /// What an attempt has come to.
 #[derive(Debug)]
@@ -69,8 +68,10 @@ pub(super) struct Records {
     pub(super) fed: AtomicUsize,
     /// The object may have the beginning of a record.
     pub(super) is_partial: AtomicBool,
-    /// What has come is one whole record.
-    is_one: AtomicBool,
+    /// What has come ends with one whole record, and holds no other.
+    pub(super) is_one: AtomicBool,
+    /// Where the bytes that come next lie, if all that came before has been read.
+    pub(super) framing: AttachedCell<Framing>,
     /// About how many bytes of records have been made since they were taken last.
     made: AtomicUsize,
 }
@@ -138,6 +139,7 @@ impl Records {
             fed: AtomicUsize::new(0),
             is_partial: AtomicBool::new(true),
             is_one: AtomicBool::new(false),
+            framing: AttachedCell::new(Framing::Unknown),
             made: AtomicUsize::new(0),
             unwrap: object.getattr(intern!(py, "unwrap"))?.into(),
             feed: incoming.getattr(intern!(py, "write"))?.into(),
@@ -159,37 +161,60 @@ impl Records {
         self.object.bind(py).to_owned()
     }
 
-    /// Takes what the peer has sent in.
+    /// Takes what the peer has sent in, to be read later.
     ///
     /// # Errors
     /// `TypeError` if it is not bytes-like, `MemoryError`.
     pub(super) fn feed(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = data.py();
-        self.turns
-            .take(py, || call_with(self.feed.bind(py), [data]))?;
-        let is_first = self.fed.load(Ordering::Relaxed) == 0;
-        let starts_anew = is_first && !self.is_partial.load(Ordering::Relaxed);
-        let (len, is_one) = match data.cast_exact::<PyBytes>() {
-            Ok(bytes) => (bytes.as_bytes().len(), is_one_record(bytes.as_bytes())),
-            Err(_) => (self.pending(&self.incoming, py)?, false),
+        self.pass_in(data)?;
+        let len = match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes().len(),
+            Err(_) => self.pending(&self.incoming, py)?,
         };
-        self.fed.fetch_add(len, Ordering::Relaxed);
-        self.is_one.store(starts_anew && is_one, Ordering::Relaxed);
+        self.note_fed(len, false);
         Ok(())
     }
 
-    /// Notes that all that came has been read, the last of it as a whole record or as the beginning of one.
-    pub(super) fn note_drained(&self, is_partial: bool) {
+    /// Gives bytes of the peer's to OpenSSL.
+    pub(super) fn pass_in(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        self.turns
+            .take(py, || call_with(self.feed.bind(py), [data]))
+            .map(drop)
+    }
+
+    /// Notes that so many bytes have come and are to be read: the end of one record, or who knows what.
+    pub(super) fn note_fed(&self, len: usize, is_one: bool) {
+        self.fed.fetch_add(len, Ordering::Relaxed);
+        self.is_one.store(is_one, Ordering::Relaxed);
+    }
+
+    /// The object has shaken hands, and has looked at nothing behind that: a record begins there.
+    ///
+    /// # Errors
+    /// `RuntimeError` if threads have [crossed](Written::Crossed).
+    pub(super) fn note_shaken(&self, py: Python<'_>) -> PyResult<()> {
+        let behind = self.pending(&self.incoming, py)?;
+        self.note_drained(py, Framing::BOUNDARY);
+        self.fed.store(behind, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes that all that came has been read, and where what comes next lies.
+    pub(super) fn note_drained(&self, py: Python<'_>, framing: Framing) {
         self.fed.store(0, Ordering::Relaxed);
+        let is_partial = framing != Framing::BOUNDARY;
         self.is_partial.store(is_partial, Ordering::Relaxed);
         self.is_one.store(false, Ordering::Relaxed);
+        *self.framing.get(py) = framing;
     }
 
     /// Whether all that came has been read, after a record was.
     pub(super) fn is_drained(&self, py: Python<'_>) -> PyResult<bool> {
         let is_drained = self.is_one.load(Ordering::Relaxed) || self.unread(py)? == 0;
         if is_drained {
-            self.note_drained(false);
+            self.note_drained(py, Framing::BOUNDARY);
         }
         Ok(is_drained)
     }
@@ -301,15 +326,6 @@ impl Records {
             visitor.object(object);
         }
     }
-}
-
-/// Whether these bytes, at the beginning of a record, are that record and nothing else.
-fn is_one_record(bytes: &[u8]) -> bool {
-    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
-        return false;
-    };
-    let rest = u16::from_be_bytes([header[3], header[4]]);
-    bytes.len() == HEADER_BYTES + usize::from(rest)
 }
 
 /// What does the work in an `ssl.SSLObject`, if its `read` and `write` do nothing but call it.
