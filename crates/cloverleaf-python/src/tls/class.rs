@@ -1,10 +1,10 @@
 //! `SSLTransportBase`: what a TLS transport holds, and how it is made.
 //!
-//! What changes lies in one [`Connection`] behind a lock that is held for a few instructions, and never while Python
-//! runs or a Python object is dropped.
+//! What changes lies in one [`Connection`], which is reached for a few instructions, and never while Python runs or a
+//! Python object is dropped.
 
 use std::ffi::CStr;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -16,8 +16,8 @@ use super::state::State;
 use super::{flow, handshake, incoming, info, outgoing, shutdown};
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Owned, Reach, Visitor, attach_methods, attach_property, float_from,
-    new_dict,
+    AttachedCell, Native, NativeClass, Owned, Reach, Visitor, attach_methods, attach_property,
+    float_from, new_dict,
 };
 use crate::handle;
 use crate::job::Job;
@@ -36,7 +36,7 @@ pub(crate) struct TlsTransport {
     pub(super) extra: Owned,
     pub(super) handshake_timeout: Owned,
     pub(super) shutdown_timeout: Owned,
-    connection: Mutex<Connection>,
+    connection: AttachedCell<Connection>,
 }
 
 static CLASS: NativeClass = NativeClass::new();
@@ -60,11 +60,9 @@ impl Native for TlsTransport {
         ] {
             visitor.object(object);
         }
-        let connection = match self.connection.try_lock() {
-            Ok(connection) => connection,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // In use, so not garbage; what is not shown is kept.
-            Err(TryLockError::WouldBlock) => return,
+        // In use, it is not garbage; what is not shown is kept.
+        let Some(connection) = self.connection.seen_by(visitor) else {
+            return;
         };
         let held = [
             &connection.inner,
@@ -81,9 +79,10 @@ impl Native for TlsTransport {
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
+        let py = holder.py();
         // The rest has no way back to this transport but by objects that the collector clears themselves.
-        let held = self.with(|connection| {
+        let held = self.with(py, |connection| {
             (
                 connection.inner.take(),
                 connection.protocol.take(),
@@ -110,26 +109,22 @@ impl TlsTransport {
 
     /// Looks at, or changes, the connection. No Python code may run in `access`.
     #[inline]
-    pub(super) fn with<R>(&self, access: impl FnOnce(&mut Connection) -> R) -> R {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        access(&mut connection)
+    pub(super) fn with<R>(&self, py: Python<'_>, access: impl FnOnce(&mut Connection) -> R) -> R {
+        access(&mut self.connection.get(py))
     }
 
     /// How far the connection has come.
     #[inline]
-    pub(super) fn state(&self) -> State {
-        self.with(|connection| connection.state)
+    pub(super) fn state(&self, py: Python<'_>) -> State {
+        self.with(py, |connection| connection.state)
     }
 
     /// What makes and reads the records.
     ///
     /// # Errors
     /// `RuntimeError` once the connection is lost, which no caller comes to.
-    pub(super) fn records(&self) -> PyResult<Arc<Records>> {
-        self.with(|connection| connection.records.clone())
+    pub(super) fn records(&self, py: Python<'_>) -> PyResult<Arc<Records>> {
+        self.with(py, |connection| connection.records.clone())
             .ok_or_else(|| PyRuntimeError::new_err("the TLS connection is lost"))
     }
 
@@ -138,7 +133,7 @@ impl TlsTransport {
     /// # Errors
     /// None in practice.
     pub(super) fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
-        self.with(|connection| connection.records.clone())
+        self.with(py, |connection| connection.records.clone())
             .map_or(Ok(0), |records| records.unsent(py))
     }
 
@@ -147,19 +142,21 @@ impl TlsTransport {
     /// # Errors
     /// None in practice.
     pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
-        self.with(|connection| connection.records.clone())
+        self.with(py, |connection| connection.records.clone())
             .map_or(Ok(0), |records| records.unread(py))
     }
 
     /// The transport that carries the records, while there is one.
     pub(super) fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.with(|connection| connection.inner.as_ref().map(|inner| inner.clone_ref(py)))
-            .map(|inner| inner.into_bound(py))
+        self.with(py, |connection| {
+            connection.inner.as_ref().map(|inner| inner.clone_ref(py))
+        })
+        .map(|inner| inner.into_bound(py))
     }
 
     /// The program's protocol, until the connection is lost.
     pub(super) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.with(|connection| {
+        self.with(py, |connection| {
             connection
                 .protocol
                 .as_ref()
@@ -280,7 +277,7 @@ pub(crate) fn new_transport<'py>(
             extra: extra.into(),
             handshake_timeout,
             shutdown_timeout,
-            connection: Mutex::new(connection),
+            connection: AttachedCell::new(connection),
         },
     )
 }

@@ -14,7 +14,7 @@ use crate::transport::{self, boolean, marks_of, none};
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn control_writing(slf: &Bound<'_, PyAny>, unsent: usize) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
-    let turn = this.with(|connection| {
+    let turn = this.with(slf.py(), |connection| {
         let waiting = connection.backlog.len() + unsent;
         let turn = connection
             .outgoing_marks
@@ -54,7 +54,7 @@ pub(super) fn control_reading(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     };
     let waiting = this.unread(py)?;
-    let turn = this.with(|connection| {
+    let turn = this.with(py, |connection| {
         let turn = connection
             .incoming_marks
             .turn(waiting, connection.inner_reading_paused);
@@ -73,7 +73,7 @@ pub(super) fn control_reading(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// `transport.pause_reading`.
 fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    TlsTransport::of(slf)?.with(|connection| connection.reading_paused = true);
+    TlsTransport::of(slf)?.with(slf.py(), |connection| connection.reading_paused = true);
     Ok(none(slf.py()))
 }
 
@@ -81,7 +81,9 @@ fn pause_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.with(|connection| std::mem::take(&mut connection.reading_paused)) {
+    if this.with(py, |connection| {
+        std::mem::take(&mut connection.reading_paused)
+    }) {
         let go_on = slf.getattr(intern!(py, "_continue_reading"))?;
         this.soon(&go_on, &PyTuple::empty(py))?;
     }
@@ -89,43 +91,48 @@ fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 fn is_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let is_paused = TlsTransport::of(slf)?.with(|connection| connection.reading_paused);
+    let is_paused = TlsTransport::of(slf)?.with(slf.py(), |connection| connection.reading_paused);
     Ok(boolean(slf.py(), !is_paused))
 }
 
 pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let is_paused = TlsTransport::of(slf)?.with(|connection| connection.writing_paused);
+    let is_paused = TlsTransport::of(slf)?.with(slf.py(), |connection| connection.writing_paused);
     Ok(boolean(slf.py(), is_paused))
 }
 
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_write_buffer_limits", OUTGOING_MARKS.high)?;
     let this = TlsTransport::of(slf)?;
-    this.with(|connection| connection.outgoing_marks = Marks { low, high });
+    this.with(slf.py(), |connection| {
+        connection.outgoing_marks = Marks { low, high }
+    });
     control_writing(slf, this.unsent(slf.py())?)?;
     Ok(none(slf.py()))
 }
 
 fn set_read_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_read_buffer_limits", INCOMING_MARKS.high)?;
-    TlsTransport::of(slf)?.with(|connection| connection.incoming_marks = Marks { low, high });
+    TlsTransport::of(slf)?.with(slf.py(), |connection| {
+        connection.incoming_marks = Marks { low, high }
+    });
     control_reading(slf)?;
     Ok(none(slf.py()))
 }
 
 fn get_write_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let marks = TlsTransport::of(slf)?.with(|connection| connection.outgoing_marks);
+    let marks = TlsTransport::of(slf)?.with(slf.py(), |connection| connection.outgoing_marks);
     Ok((marks.low, marks.high).into_pyobject(slf.py())?.into())
 }
 
 fn get_read_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    let marks = TlsTransport::of(slf)?.with(|connection| connection.incoming_marks);
+    let marks = TlsTransport::of(slf)?.with(slf.py(), |connection| connection.incoming_marks);
     Ok((marks.low, marks.high).into_pyobject(slf.py())?.into())
 }
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
-    let size = this.with(|connection| connection.backlog.len()) + this.unsent(slf.py())?;
+    let size =
+        this.with(slf.py(), |connection| connection.backlog.len()) + this.unsent(slf.py())?;
     int_from(slf.py(), size as u64).map(Into::into)
 }
 

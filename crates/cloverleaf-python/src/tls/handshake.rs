@@ -18,13 +18,14 @@ static CERTIFICATE_ERROR: Once<Py<PyType>> = Once::new();
 fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.with(|connection| connection.records.is_none()) {
+    if this.with(py, |connection| connection.records.is_none()) {
         // The connection was lost before it began: whoever upgraded it had closed it already.
         return Ok(none(py));
     }
     let kept = Owned::from(inner.clone());
-    let (old, is_closed) =
-        this.with(|connection| (connection.inner.replace(kept), connection.is_closed));
+    let (old, is_closed) = this.with(py, |connection| {
+        (connection.inner.replace(kept), connection.is_closed)
+    });
     drop(old);
     if is_closed {
         shutdown::abort(slf, None)?;
@@ -38,11 +39,11 @@ fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult
             .bind(py)
             .reach0(intern!(py, "time"))?
             .extract()?;
-        this.with(|connection| connection.began = Some(began));
+        this.with(py, |connection| connection.began = Some(began));
     }
-    this.with(|connection| connection.state = State::Handshake);
+    this.with(py, |connection| connection.state = State::Handshake);
     let timer = this.after(slf, &this.handshake_timeout, "_on_handshake_timeout")?;
-    let old = this.with(|connection| connection.handshake_timer.replace(timer));
+    let old = this.with(py, |connection| connection.handshake_timer.replace(timer));
     drop(old);
     advance(slf)?;
     Ok(none(py))
@@ -55,9 +56,9 @@ fn connection_made(slf: &Bound<'_, PyAny>, inner: &Bound<'_, PyAny>) -> PyResult
 pub(super) fn advance(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let records = this.records()?;
+    let records = this.records(py)?;
     let attempt = records.do_handshake(py);
-    if this.state() != State::Handshake {
+    if this.state(py) != State::Handshake {
         // A callback of the context has aborted the connection.
         return Ok(());
     }
@@ -82,7 +83,7 @@ pub(super) fn fail(slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
     }
     let this = TlsTransport::of(slf)?;
     cancel_timer(this, py)?;
-    this.with(|connection| connection.state = State::Unwrapped);
+    this.with(py, |connection| connection.state = State::Unwrapped);
     let certificate_error = CERTIFICATE_ERROR.import(py, "ssl", "CertificateError")?;
     let message = if error.is_instance(py, certificate_error) {
         "SSL handshake failed on verifying the certificate"
@@ -97,7 +98,7 @@ fn complete(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
     cancel_timer(this, py)?;
-    let began = this.with(|connection| {
+    let began = this.with(py, |connection| {
         connection.state = State::Wrapped;
         connection.began.take()
     });
@@ -113,7 +114,7 @@ fn complete(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     this.extra
         .bind(py)
-        .set_item(intern!(py, "ssl_object"), this.records()?.object(py))?;
+        .set_item(intern!(py, "ssl_object"), this.records(py)?.object(py))?;
     if let Err(error) = tell_made(slf, this) {
         // asyncio's words: there, the inner transport reports it.
         let message = "Fatal error: protocol.buffer_updated() call failed.";
@@ -125,7 +126,7 @@ fn complete(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 fn tell_made(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
     let py = slf.py();
-    let is_news = this.with(|connection| {
+    let is_news = this.with(py, |connection| {
         let is_news = connection.told == Told::Nothing;
         if is_news {
             connection.told = Told::Made;
@@ -147,7 +148,7 @@ fn tell_made(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
 pub(super) fn wake(slf: &Bound<'_, PyAny>, error: Option<&PyErr>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let (waiter, is_accepted) = this.with(|connection| {
+    let (waiter, is_accepted) = this.with(py, |connection| {
         let is_accepted = std::mem::take(&mut connection.is_accepted);
         (connection.waiter.take(), is_accepted)
     });
@@ -179,14 +180,14 @@ fn report_accepted(slf: &Bound<'_, PyAny>, this: &TlsTransport, error: &PyErr) -
 }
 
 fn cancel_timer(this: &TlsTransport, py: Python<'_>) -> PyResult<()> {
-    let timer = this.with(|connection| connection.handshake_timer.take());
+    let timer = this.with(py, |connection| connection.handshake_timer.take());
     shutdown::cancel(py, timer)
 }
 
 fn on_handshake_timeout(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.state() == State::Handshake {
+    if this.state(py) == State::Handshake {
         let message = format!(
             "SSL handshake is taking longer than {} seconds: aborting the connection",
             this.handshake_timeout.bind(py).str()?

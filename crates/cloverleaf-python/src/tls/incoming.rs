@@ -17,16 +17,17 @@ use crate::{report, streams};
 
 fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
-    let Some(records) = this.with(|connection| connection.records.clone()) else {
+    let begun = this.with(slf.py(), |connection| {
+        let records = connection.records.clone()?;
+        connection.in_event = true;
+        Some((records, connection.state))
+    });
+    let Some((records, state)) = begun else {
         // The connection is lost, and what still comes of it is nobody's.
         return Ok(none(slf.py()));
     };
-    let state = this.with(|connection| {
-        connection.in_event = true;
-        connection.state
-    });
     let result = react(slf, state, &records, data);
-    let is_deferred = this.with(|connection| {
+    let is_deferred = this.with(slf.py(), |connection| {
         connection.in_event = false;
         std::mem::take(&mut connection.is_deferred)
     });
@@ -47,13 +48,12 @@ fn react(
     records: &Records,
     data: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    if state == State::Wrapped {
-        return read_with(slf, Some(data)).map(drop);
+    if state != State::Wrapped {
+        records.feed(data)?;
     }
-    records.feed(data)?;
     match state {
         State::Handshake => handshake::advance(slf),
-        State::Wrapped => read(slf).map(drop),
+        State::Wrapped => read_with(slf, records, Some(data)).map(drop),
         State::Flushing => shutdown::flush(slf),
         State::Shutdown => shutdown::say_goodbye(slf),
         State::Unwrapped => Ok(()),
@@ -74,13 +74,21 @@ pub(super) enum Rest {
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn read(slf: &Bound<'_, PyAny>) -> PyResult<Rest> {
-    read_with(slf, None)
+    let this = TlsTransport::of(slf)?;
+    match this.with(slf.py(), |connection| connection.records.clone()) {
+        Some(records) => read_with(slf, &records, None),
+        None => Ok(Rest::Nothing),
+    }
 }
 
 /// The same, when these bytes of the peer's have just come, too.
-fn read_with(slf: &Bound<'_, PyAny>, arrived: Option<&Bound<'_, PyAny>>) -> PyResult<Rest> {
-    let rest = hand_on(slf, arrived).and_then(|rest| {
-        if !TlsTransport::of(slf)?.with(Connection::is_settled_by_its_event) {
+fn read_with(
+    slf: &Bound<'_, PyAny>,
+    records: &Records,
+    arrived: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Rest> {
+    let rest = hand_on(slf, records, arrived).and_then(|rest| {
+        if !TlsTransport::of(slf)?.with(slf.py(), Connection::is_settled_by_its_event) {
             outgoing::write_backlog(slf)?;
             flow::control_reading(slf)?;
         }
@@ -118,7 +126,7 @@ enum Taker {
 }
 
 fn taker(this: &TlsTransport, py: Python<'_>) -> Option<Taker> {
-    this.with(|connection| {
+    this.with(py, |connection| {
         let is_open = matches!(connection.state, State::Wrapped | State::Flushing);
         if !is_open || connection.has_goodbye {
             return None;
@@ -138,7 +146,11 @@ fn taker(this: &TlsTransport, py: Python<'_>) -> Option<Taker> {
     })
 }
 
-fn hand_on(slf: &Bound<'_, PyAny>, mut arrived: Option<&Bound<'_, PyAny>>) -> PyResult<Rest> {
+fn hand_on(
+    slf: &Bound<'_, PyAny>,
+    records: &Records,
+    mut arrived: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Rest> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
     loop {
@@ -147,20 +159,20 @@ fn hand_on(slf: &Bound<'_, PyAny>, mut arrived: Option<&Bound<'_, PyAny>>) -> Py
         let arrived = match (&taker, arrived.take()) {
             (Some(Taker::Protocol(_)), arrived) => arrived,
             (_, Some(data)) => {
-                this.records()?.feed(data)?;
+                records.feed(data)?;
                 None
             }
             (_, None) => None,
         };
         match taker {
             Some(Taker::Protocol(protocol)) => {
-                read_bytes(slf, this, &protocol.bind(py), arrived)?;
+                read_bytes(slf, records, &protocol.bind(py), arrived)?;
             }
             Some(Taker::Buffered(protocol)) => {
-                is_done = !read_into_protocol(slf, this, &protocol.bind(py))?;
+                is_done = !read_into_protocol(slf, records, &protocol.bind(py))?;
             }
             Some(Taker::Nobody) => {
-                let read = this.records()?.read_all(py)?;
+                let read = records.read_all(py)?;
                 if let Some(error) = read.failure {
                     return Err(error);
                 }
@@ -176,11 +188,10 @@ fn hand_on(slf: &Bound<'_, PyAny>, mut arrived: Option<&Bound<'_, PyAny>>) -> Py
 
 fn read_bytes(
     slf: &Bound<'_, PyAny>,
-    this: &TlsTransport,
+    records: &Records,
     protocol: &Bound<'_, PyAny>,
     arrived: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let records = this.records()?;
     let read = match arrived {
         Some(data) => records.read_arrived(data)?,
         None => records.read_all(slf.py())?,
@@ -200,13 +211,13 @@ fn read_bytes(
 /// Fills the protocol's buffer once; `true` if there may be more than found room.
 fn read_into_protocol(
     slf: &Bound<'_, PyAny>,
-    this: &TlsTransport,
+    records: &Records,
     protocol: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
     let py = slf.py();
-    let hint = this.unread(py)?;
+    let hint = records.unread(py)?;
     let buffer = protocol.reach(intern!(py, "get_buffer"), (hint,))?;
-    let filled = this.records()?.read_into(&buffer)?;
+    let filled = records.read_into(&buffer)?;
     drop(buffer);
     if filled.count > 0 {
         protocol.reach(intern!(py, "buffer_updated"), (filled.count,))?;
@@ -219,7 +230,7 @@ fn read_into_protocol(
 
 /// The peer has said goodbye.
 fn end(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    TlsTransport::of(slf)?.with(|connection| connection.has_goodbye = true);
+    TlsTransport::of(slf)?.with(slf.py(), |connection| connection.has_goodbye = true);
     tell_eof(slf)?;
     shutdown::start(slf)
 }
@@ -231,7 +242,7 @@ fn end(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 pub(super) fn tell_eof(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let is_news = this.with(|connection| {
+    let is_news = this.with(py, |connection| {
         let is_news = connection.told == Told::Made;
         if is_news {
             connection.told = Told::Eof;
@@ -258,12 +269,12 @@ pub(super) fn tell_eof(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn eof_received(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    this.with(|connection| connection.has_eof = true);
+    this.with(py, |connection| connection.has_eof = true);
     report::note(&this.event_loop.bind(py), slf, "debug", "%r received EOF")?;
-    match this.state() {
+    match this.state(py) {
         State::Handshake => handshake::fail(slf, PyConnectionResetError::new_err(()))?,
         State::Wrapped => {
-            this.with(|connection| connection.state = State::Flushing);
+            this.with(py, |connection| connection.state = State::Flushing);
             shutdown::flush(slf)?;
         }
         State::Flushing => shutdown::flush(slf)?,
@@ -271,12 +282,12 @@ fn eof_received(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         State::Unwrapped => {}
     }
     // What is unread or unsent keeps the inner transport open for a while.
-    Ok(boolean(py, this.state() == State::Flushing))
+    Ok(boolean(py, this.state(py) == State::Flushing))
 }
 
 /// Goes on where reading was paused.
 fn continue_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    match TlsTransport::of(slf)?.state() {
+    match TlsTransport::of(slf)?.state(slf.py()) {
         State::Wrapped => read(slf).map(drop)?,
         State::Flushing => shutdown::flush(slf)?,
         State::Shutdown => shutdown::say_goodbye(slf)?,

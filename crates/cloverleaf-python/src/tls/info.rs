@@ -62,7 +62,7 @@ fn known<'py>(
 fn set_protocol(slf: &Bound<'_, PyAny>, protocol: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let is_buffered = is_buffered(protocol)?;
     let new = Owned::from(protocol.clone());
-    let old = TlsTransport::of(slf)?.with(|connection| {
+    let old = TlsTransport::of(slf)?.with(slf.py(), |connection| {
         connection.is_buffered = is_buffered;
         connection.protocol.replace(new)
     });

@@ -43,7 +43,7 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
 /// `transport.writelines`: all pieces together, in as few records as hold them.
 fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
-    if let Some(times) = TlsTransport::of(slf)?.with(Connection::refuse_write) {
+    if let Some(times) = TlsTransport::of(slf)?.with(py, Connection::refuse_write) {
         // As asyncio, without a look at the pieces.
         warn_if_often(py, times)?;
         return Ok(none(py));
@@ -90,7 +90,7 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     if bytes.is_empty() {
         return Ok(());
     }
-    let way = this.with(|connection| {
+    let way = this.with(slf.py(), |connection| {
         if let Some(times) = connection.refuse_write() {
             return Ok(Way::Lost(times));
         }
@@ -157,13 +157,15 @@ fn send_now(
                 }
             }
             hand_over(slf, this)?;
-            if !this.with(|connection| connection.is_free()) {
+            if !this.with(slf.py(), |connection| connection.is_free()) {
                 break;
             }
         }
         if sent < len {
             let bytes = Bytes::of(&view)?;
-            this.with(|connection| connection.backlog.push(&bytes[sent..]));
+            this.with(slf.py(), |connection| {
+                connection.backlog.push(&bytes[sent..]);
+            });
         }
     }
     if has_crossed {
@@ -192,18 +194,22 @@ fn go_on(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 }
 
 /// Until it is dropped, this thread alone makes records of what waits.
-struct Draining<'a> {
+struct Draining<'a, 'py> {
+    py: Python<'py>,
     this: &'a TlsTransport,
     /// Nothing waited any more, and another thread may have begun since.
     is_over: bool,
 }
 
-impl<'a> Draining<'a> {
+impl<'a, 'py> Draining<'a, 'py> {
     /// Begins; `None` if another thread is at it, which takes what waits by now, too.
-    fn begin(this: &'a TlsTransport) -> Option<Self> {
-        let others = this.with(|connection| mem::replace(&mut connection.is_draining, true));
+    fn begin(py: Python<'py>, this: &'a TlsTransport) -> Option<Self> {
+        let others = this.with(py, |connection| {
+            mem::replace(&mut connection.is_draining, true)
+        });
         // Made only then: one that is dropped ends what another thread has begun.
         (!others).then(|| Self {
+            py,
             this,
             is_over: false,
         })
@@ -213,8 +219,9 @@ impl<'a> Draining<'a> {
     ///
     /// # Errors
     /// `MemoryError`; then it is over, too.
-    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let piece = self.this.with(|connection| {
+    fn next(&mut self) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let py = self.py;
+        let piece = self.this.with(py, |connection| {
             let is_free = connection.is_free();
             let front = connection.backlog.front().filter(|_| is_free);
             let piece = front.map(|front| bytes_from(py, front)).transpose();
@@ -226,10 +233,11 @@ impl<'a> Draining<'a> {
     }
 }
 
-impl Drop for Draining<'_> {
+impl Drop for Draining<'_, '_> {
     fn drop(&mut self) {
         if !self.is_over {
-            self.this.with(|connection| connection.is_draining = false);
+            self.this
+                .with(self.py, |connection| connection.is_draining = false);
         }
     }
 }
@@ -243,7 +251,7 @@ pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
     let has_drained = drain(slf, this)?;
     let is_last = has_drained
-        && this.with(|connection| {
+        && this.with(slf.py(), |connection| {
             connection.state == State::Flushing && connection.backlog.is_empty()
         });
     // Whoever began the shutdown found bytes that waited, and has left it to their end.
@@ -258,13 +266,15 @@ pub(super) fn write_backlog(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 ///
 /// OpenSSL lets other threads run, so another one may come here meanwhile: no bytes may become records twice.
 fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
-    let Some(mut draining) = Draining::begin(this) else {
+    let Some(mut draining) = Draining::begin(slf.py(), this) else {
         return Ok(false);
     };
     let mut has_drained = false;
-    while let Some(piece) = draining.next(slf.py())? {
-        match this.records()?.write(&piece)? {
-            Written::Bytes(count) => this.with(|connection| connection.backlog.consume(count)),
+    while let Some(piece) = draining.next()? {
+        match this.records(slf.py())?.write(&piece)? {
+            Written::Bytes(count) => {
+                this.with(slf.py(), |connection| connection.backlog.consume(count));
+            }
             Written::Again => break,
             Written::Crossed => {
                 drop(draining);
@@ -273,7 +283,7 @@ fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
             }
         }
         has_drained = true;
-        if this.records()?.made() >= DEFERRED_BYTES {
+        if this.records(slf.py())?.made() >= DEFERRED_BYTES {
             hand_over(slf, this)?;
         }
     }
@@ -284,7 +294,7 @@ fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
 
 /// Sends the records that there are: at once, or at the end of the event that is being served.
 fn settle(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
-    let is_deferred = this.with(|connection| {
+    let is_deferred = this.with(slf.py(), |connection| {
         let made = connection
             .records
             .as_ref()
@@ -315,7 +325,7 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// What the inner transport raises.
 pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
     let py = slf.py();
-    let (inner, records) = this.with(|connection| {
+    let (inner, records) = this.with(py, |connection| {
         let is_free = !connection.inner_writing_paused;
         let inner = connection.inner.as_ref().filter(|_| is_free);
         let inner = inner.map(|inner| inner.clone_ref(py).into_bound(py));
@@ -336,14 +346,18 @@ pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult
 
 /// The inner transport has too much to send already.
 fn pause_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    TlsTransport::of(slf)?.with(|connection| connection.inner_writing_paused = true);
+    TlsTransport::of(slf)?.with(slf.py(), |connection| {
+        connection.inner_writing_paused = true;
+    });
     Ok(none(slf.py()))
 }
 
 /// The inner transport has room again.
 fn resume_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
-    this.with(|connection| connection.inner_writing_paused = false);
+    this.with(slf.py(), |connection| {
+        connection.inner_writing_paused = false;
+    });
     drain_and_flush(slf)?;
     Ok(none(slf.py()))
 }
@@ -354,7 +368,7 @@ fn drain_and_flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Err(error) = drain(slf, this) {
         shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
     }
-    if this.state() == State::Flushing {
+    if this.state(slf.py()) == State::Flushing {
         shutdown::flush(slf)?;
     }
     Ok(())

@@ -31,7 +31,7 @@ pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -
         return Err(error);
     }
     let this = TlsTransport::of(slf)?;
-    if this.with(|connection| std::mem::take(&mut connection.is_deferred)) {
+    if this.with(py, |connection| std::mem::take(&mut connection.is_deferred)) {
         outgoing::hand_over(slf, this)?;
     }
     let inner = this.inner(py);
@@ -72,10 +72,10 @@ fn force_close(transport: &Bound<'_, PyAny>, reason: Option<&PyErr>) -> PyResult
 pub(super) fn abort(slf: &Bound<'_, PyAny>, reason: Option<&PyErr>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.with(|connection| std::mem::take(&mut connection.is_deferred)) {
+    if this.with(py, |connection| std::mem::take(&mut connection.is_deferred)) {
         outgoing::hand_over(slf, this)?;
     }
-    this.with(|connection| {
+    this.with(py, |connection| {
         connection.is_closed = true;
         connection.state = State::Unwrapped;
     });
@@ -91,11 +91,11 @@ pub(super) fn abort(slf: &Bound<'_, PyAny>, reason: Option<&PyErr>) -> PyResult<
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
-    match this.state() {
+    match this.state(slf.py()) {
         State::Flushing | State::Shutdown | State::Unwrapped => Ok(()),
         State::Handshake => abort(slf, None),
         State::Wrapped => {
-            this.with(|connection| {
+            this.with(slf.py(), |connection| {
                 connection.is_closed = true;
                 connection.state = State::Flushing;
             });
@@ -107,11 +107,13 @@ pub(super) fn start(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// From now on the shutdown may take so long and no longer.
 fn limit_time(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
-    if this.with(|connection| connection.shutdown_timer.is_some()) {
+    if this.with(slf.py(), |connection| connection.shutdown_timer.is_some()) {
         return Ok(());
     }
     let timer = this.after(slf, &this.shutdown_timeout, "_on_shutdown_timeout")?;
-    let old = this.with(|connection| connection.shutdown_timer.replace(timer));
+    let old = this.with(slf.py(), |connection| {
+        connection.shutdown_timer.replace(timer)
+    });
     drop(old);
     Ok(())
 }
@@ -126,13 +128,13 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         // The protocol goes on reading when it likes.
         return Ok(());
     }
-    if this.state() != State::Flushing {
+    if this.state(slf.py()) != State::Flushing {
         return Ok(());
     }
-    if !this.with(|connection| connection.backlog.is_empty()) {
+    if !this.with(slf.py(), |connection| connection.backlog.is_empty()) {
         return limit_time(slf, this);
     }
-    this.with(|connection| connection.state = State::Shutdown);
+    this.with(slf.py(), |connection| connection.state = State::Shutdown);
     say_goodbye(slf)
 }
 
@@ -143,8 +145,8 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 pub(super) fn say_goodbye(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if !this.with(|connection| connection.has_eof) {
-        match this.records()?.unwrap(py) {
+    if !this.with(py, |connection| connection.has_eof) {
+        match this.records(py)?.unwrap(py) {
             Ok(Step::Done(())) => {}
             Ok(Step::Again) => return outgoing::flush(slf),
             Err(error) => {
@@ -157,7 +159,7 @@ pub(super) fn say_goodbye(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     incoming::tell_eof(slf)?;
     end_timer(this, py)?;
     // The goodbyes are said: whatever else comes is not looked at.
-    this.with(|connection| connection.state = State::Unwrapped);
+    this.with(py, |connection| connection.state = State::Unwrapped);
     match this.inner(py) {
         Some(inner) => this.soon(&inner.getattr(intern!(py, "close"))?, &PyTuple::empty(py)),
         None => Ok(()),
@@ -165,7 +167,7 @@ pub(super) fn say_goodbye(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 fn end_timer(this: &TlsTransport, py: Python<'_>) -> PyResult<()> {
-    let timer = this.with(|connection| connection.shutdown_timer.take());
+    let timer = this.with(py, |connection| connection.shutdown_timer.take());
     cancel(py, timer)
 }
 
@@ -183,7 +185,7 @@ pub(super) fn cancel(py: Python<'_>, timer: Option<Owned>) -> PyResult<()> {
 fn on_shutdown_timeout(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.state().is_ending()
+    if this.state(py).is_ending()
         && let Some(inner) = this.inner(py)
     {
         let error = PyTimeoutError::new_err("SSL shutdown timed out");
@@ -196,7 +198,7 @@ fn on_shutdown_timeout(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let (protocol, held, timers, must_hear) = this.with(|connection| {
+    let (protocol, held, timers, must_hear) = this.with(py, |connection| {
         connection.backlog.clear();
         connection.lost_writes += 1;
         connection.is_closed = true;
@@ -233,7 +235,9 @@ fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResul
 /// Lets go of the context and the session too, if the connection is lost and the program has closed the transport
 /// more than once: a protocol that keeps its transport then keeps nothing else alive, as on asyncio.
 fn forsake(py: Python<'_>, this: &TlsTransport) -> PyResult<()> {
-    if this.with(|connection| connection.is_forsaken && connection.records.is_none()) {
+    if this.with(py, |connection| {
+        connection.is_forsaken && connection.records.is_none()
+    }) {
         this.extra.bind(py).reach0(intern!(py, "clear"))?;
     }
     Ok(())
@@ -242,7 +246,7 @@ fn forsake(py: Python<'_>, this: &TlsTransport) -> PyResult<()> {
 /// `transport.close`.
 fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
-    let is_first = this.with(|connection| {
+    let is_first = this.with(slf.py(), |connection| {
         let is_first = !connection.is_closed;
         connection.is_closed = true;
         connection.discards |= is_first;
@@ -272,7 +276,7 @@ fn py_force_close(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult
 fn is_closing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.with(|connection| connection.is_closed) {
+    if this.with(py, |connection| connection.is_closed) {
         return Ok(boolean(py, true));
     }
     match this.inner(py) {
@@ -286,7 +290,9 @@ pub(super) fn finalize(slf: &Bound<'_, PyAny>) {
     let Ok(this) = TlsTransport::of(slf) else {
         return;
     };
-    if this.with(|connection| std::mem::replace(&mut connection.is_closed, true)) {
+    if this.with(slf.py(), |connection| {
+        std::mem::replace(&mut connection.is_closed, true)
+    }) {
         return;
     }
     if let Err(error) = report::warn_unclosed(slf) {
