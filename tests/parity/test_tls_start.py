@@ -68,6 +68,34 @@ async def test_tls_in_tls(loop: Loop) -> None:
         assert ends.client.calls.count("connection_lost") == 1
 
 
+class Answering(Recorder):
+    """Answers each piece of data with pieces around the sizes at which TLS cuts them."""
+
+    SIZES = (1, 16384, 16385, 3, 40_000, 131_072, 70_000, 5, 300_000, 32_768, 1)
+    BYTES = bytes(range(251)) * 2000
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        for start, size in enumerate(self.SIZES):
+            self.transport.write(self.BYTES[start : start + size])
+        self.transport.writelines([self.BYTES[:20_000], b"", self.BYTES[7:50_000]])
+
+    @classmethod
+    def answer(cls) -> bytes:
+        pieces = [cls.BYTES[start : start + size] for start, size in enumerate(cls.SIZES)]
+        return b"".join(pieces) + cls.BYTES[:20_000] + cls.BYTES[7:50_000]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_answers_of_any_size_keep_their_order(loop: Loop, depth: int) -> None:
+    async with tls_ends(loop, server=Answering) as ends:
+        for _ in range(1, depth):
+            await upgrade(loop, ends.client, ends.server)
+        for _ in range(3):
+            ends.client.transport.write(b"?")
+            assert await ends.client.received(len(Answering.answer())) == Answering.answer()
+
+
 async def test_tls_in_tls_in_tls_can_be_aborted(loop: Loop) -> None:
     async with tls_ends(loop) as ends:
         await upgrade(loop, ends.client, ends.server)

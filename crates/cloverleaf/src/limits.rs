@@ -299,6 +299,10 @@ pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 /// A copy of this much costs about as much as keeping track of who owns it.
 pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
 
+/// The same for one of several pieces that are written together, which would be copied before they are offered to the
+/// kernel, not only if it does not take them.
+pub const SHARED_PIECE_BYTES: usize = 16 * 1024;
+
 /// Bytes up to which waiting writes are copied together into one piece.
 ///
 /// Copying this much costs about as much as one allocation and one more entry in a gathered send.

@@ -17,6 +17,7 @@ mod records;
 mod shutdown;
 mod state;
 mod turns;
+mod writing;
 
 pub(crate) use class::{Options, add_to, new_transport};
 pub(crate) use connection::Waiter;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyCFunction, PyList, PyMemoryView};
 
 use super::class::TlsTransport;
 use super::connection::Connection;
@@ -17,7 +17,7 @@ use super::state::State;
 use super::{flow, shutdown};
 use crate::ffi::{Bytes, Method, Owned, Reach, bytes_from, call_method, raw_noargs, raw_onename};
 use crate::report;
-use crate::transport::{boolean, none};
+use crate::transport::{boolean, is_stream, none};
 
 /// How much is made into records before the inner transport is asked whether it still has room.
 const PART_BYTES: usize = 128 * 1024;
@@ -136,7 +136,7 @@ fn send_now(
 ) -> PyResult<Sent> {
     let mut sent = 0;
     if len <= PART_BYTES {
-        match records.write(data)? {
+        match records.write(data, len)? {
             Written::Bytes(count) => sent = count,
             Written::Again => {}
             Written::Crossed => return Ok(Sent::Nothing),
@@ -147,7 +147,7 @@ fn send_now(
         let view = bytes_view(data)?;
         while sent < len {
             let end = len.min(sent + PART_BYTES);
-            match records.write(&part(&view, sent, end)?)? {
+            match records.write(&part(&view, sent, end)?, end - sent)? {
                 Written::Bytes(count) => sent += count,
                 Written::Again => break,
                 Written::Crossed if sent == 0 => return Ok(Sent::Nothing),
@@ -271,7 +271,10 @@ fn drain(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<bool> {
     };
     let mut has_drained = false;
     while let Some(piece) = draining.next()? {
-        match this.records(slf.py())?.write(&piece)? {
+        match this
+            .records(slf.py())?
+            .write(&piece, piece.as_bytes().len())?
+        {
             Written::Bytes(count) => {
                 this.with(slf.py(), |connection| connection.backlog.consume(count));
             }
@@ -334,14 +337,40 @@ pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult
     let (Some(inner), Some(records)) = (inner, records) else {
         return Ok(false);
     };
-    let Some(records) = records.take(py)? else {
+    let Some((pieces, last)) = records.take(py)? else {
         go_on_later(slf, this)?;
         return Ok(false);
     };
-    if !records.as_bytes().is_empty() {
-        call_method(&inner, intern!(py, "write"), [&records])?;
+    if !pieces.is_empty() {
+        give_pieces(&inner, pieces, &last)?;
+    } else if !last.as_bytes().is_empty() {
+        call_method(&inner, intern!(py, "write"), [last.as_any()])?;
     }
     Ok(true)
+}
+
+/// Hands several records over together: in one call to the kernel, if there is nothing but it below.
+fn give_pieces(
+    inner: &Bound<'_, PyAny>,
+    pieces: Vec<Owned>,
+    last: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let py = inner.py();
+    let mut pieces: Vec<_> = pieces
+        .into_iter()
+        .map(|piece| piece.into_bound(py))
+        .collect();
+    pieces.push(last.as_any().clone());
+    let all = PyList::new(py, pieces)?;
+    let write = inner.getattr(intern!(py, "write"))?;
+    if is_stream(inner) && write.is_exact_instance_of::<PyCFunction>() {
+        call_method(inner, intern!(py, "writelines"), [all.as_any()])?;
+    } else {
+        // asyncio calls nothing but `write`, which may be another one's, or replaced.
+        let whole = PyBytes::new(py, b"").reach(intern!(py, "join"), (all,))?;
+        write.invoke((whole,))?;
+    }
+    Ok(())
 }
 
 /// The inner transport has too much to send already.

@@ -52,13 +52,13 @@ pub(super) struct Records {
     pub(super) turns: Turns,
     object: Owned,
     incoming: Owned,
-    outgoing: Owned,
+    pub(super) outgoing: Owned,
     do_handshake: Owned,
     pub(super) read: Owned,
-    write: Owned,
+    pub(super) write: Owned,
     unwrap: Owned,
     feed: Owned,
-    take: Owned,
+    pub(super) take: Owned,
     /// `RECORD_BYTES` as Python has it, as the one argument of a call: `_ssl` takes its arguments in a tuple, and one
     /// would be made for each.
     pub(super) most: Owned,
@@ -73,7 +73,9 @@ pub(super) struct Records {
     /// Where the bytes that come next lie, if all that came before has been read.
     pub(super) framing: AttachedCell<Framing>,
     /// About how many bytes of records have been made since they were taken last.
-    made: AtomicUsize,
+    pub(super) made: AtomicUsize,
+    /// Records that were made and are not in `outgoing` any more: they go before those that are.
+    pub(super) aside: AttachedCell<Vec<Owned>>,
 }
 
 static ORIGINAL: Once<Original> = Once::new();
@@ -141,6 +143,7 @@ impl Records {
             is_one: AtomicBool::new(false),
             framing: AttachedCell::new(Framing::Unknown),
             made: AtomicUsize::new(0),
+            aside: AttachedCell::new(Vec::new()),
             unwrap: object.getattr(intern!(py, "unwrap"))?.into(),
             feed: incoming.getattr(intern!(py, "write"))?.into(),
             take: outgoing.getattr(intern!(py, "read"))?.into(),
@@ -235,34 +238,6 @@ impl Records {
         self.pending(&self.incoming, py)
     }
 
-    /// How many bytes there are for the peer; about how many, while they cannot be waited for.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub(super) fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
-        self.look_at(&self.outgoing, py)?
-            .map_or_else(|| Ok(self.made()), |pending| pending.extract())
-    }
-
-    /// About how many bytes of records [`write`](Self::write) has made since they were taken.
-    pub(super) fn made(&self) -> usize {
-        self.made.load(Ordering::Relaxed)
-    }
-
-    /// Takes all bytes that there are for the peer; `None` while they cannot be waited for.
-    ///
-    /// # Errors
-    /// `MemoryError`.
-    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let taken = self.turns.try_take(py, || {
-            self.made.store(0, Ordering::Relaxed);
-            self.take.bind(py).invoke0()
-        })?;
-        taken
-            .map(|taken| Ok(taken.cast_into::<PyBytes>()?))
-            .transpose()
-    }
-
     /// Goes on with the handshake.
     ///
     /// # Errors
@@ -279,32 +254,15 @@ impl Records {
         attempt(py, &self.turns, &self.unwrap)
     }
 
-    /// Makes records of bytes.
-    ///
-    /// # Errors
-    /// `ssl.SSLError`.
-    pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Written> {
-        let py = data.py();
-        let written = self
-            .turns
-            .try_take(py, || call_with(self.write.bind(py), [data]));
-        let Some(written) = written.transpose() else {
-            return Ok(Written::Crossed);
-        };
-        let count: usize = match step(py, written)? {
-            Step::Done(count) => count.bind(py).extract()?,
-            Step::Again => return Ok(Written::Again),
-        };
-        let made = count + (count / RECORD_BYTES + 1) * OVERHEAD_BYTES;
-        self.made.fetch_add(made, Ordering::Relaxed);
-        Ok(Written::Bytes(count))
-    }
-
     fn pending(&self, bio: &Owned, py: Python<'_>) -> PyResult<usize> {
         self.look_at(bio, py)?.ok_or_else(crossed)?.extract()
     }
 
-    fn look_at<'py>(&self, bio: &Owned, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub(super) fn look_at<'py>(
+        &self,
+        bio: &Owned,
+        py: Python<'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.turns
             .try_take(py, || bio.bind(py).getattr(intern!(py, "pending")))
     }

@@ -218,8 +218,14 @@ impl Stream {
         self.kind
     }
 
-    /// Writes all pieces, in one call to the kernel if they are not held.
-    pub(super) fn write_pieces(&mut self, pieces: &[Bytes<'_>], moment: Moment) -> Outcome {
+    /// Writes all pieces, in one call to the kernel if they are not held; `kept` is the same ones, where they can be kept
+    /// where they are.
+    pub(super) fn write_pieces(
+        &mut self,
+        pieces: &[Bytes<'_>],
+        kept: Vec<Option<KeptBytes>>,
+        moment: Moment,
+    ) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
@@ -230,8 +236,11 @@ impl Stream {
         let len = pieces.iter().map(|piece| piece.len()).sum();
         let waits = !self.queue.is_empty();
         let is_held = !waits && self.may_hold(len, moment);
-        for piece in pieces {
-            self.queue.push_slice(piece);
+        for (piece, kept) in pieces.iter().zip(kept) {
+            match kept {
+                Some(kept) => self.queue.push_shared(Box::new(kept), 0),
+                None => self.queue.push_slice(piece),
+            }
         }
         if is_held {
             self.is_held = true;

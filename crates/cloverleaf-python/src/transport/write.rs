@@ -198,7 +198,14 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     let len = bytes.iter().map(|piece| piece.len()).sum();
     let moment = held::moment(this, py, len)?;
     let moment = send_others_before(slf, this, len, moment)?;
-    let outcome = this.with(|stream| stream.write_pieces(&bytes, moment));
+    // What is large stays where it is, and goes to the kernel from there.
+    let keep = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
+        (bytes.len() >= limits::SHARED_PIECE_BYTES)
+            .then(|| KeptBytes::of(piece))
+            .flatten()
+    };
+    let kept = pieces.iter().zip(&bytes).map(keep).collect();
+    let outcome = this.with(|stream| stream.write_pieces(&bytes, kept, moment));
     drop(bytes);
     settle(slf, this, outcome)?;
     Ok(super::info::none(py))
