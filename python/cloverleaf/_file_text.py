@@ -33,7 +33,10 @@ _READS_WRITE_FIRST = sys.version_info >= (3, 13)
 class TextFile(File[str]):
     """A file of text."""
 
-    __slots__ = ("_landed", "_left", "_newlines", "_return_to", "_seen_to", "_warmth", "newline")
+    __slots__ = (
+        *("_landed", "_left", "_newlines", "_return_to", "_seen_from", "_seen_to", "_warmth"),
+        "newline",
+    )
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -41,8 +44,8 @@ class TextFile(File[str]):
         raw.reads_block = True
         # When and how it writes before a read differs between versions of Python.
         raw.blocks = raw.is_read
-        #: Up to where the file was last found in memory.
-        self._seen_to = 0
+        #: From where and up to where the file was last found in memory.
+        self._seen_from = self._seen_to = 0
         #: What the read waits for that brings it there.
         self._warmth: asyncio.Future[Any] | None = None
         #: Where a read began that was given up while a thread was at it.
@@ -116,7 +119,7 @@ class TextFile(File[str]):
         """Return the next line, with its end, or at most `size` of it; empty at the end."""
         turn = self._take() or await self._enter()
         try:
-            if self._raw.position + _TEXT_CHUNK > self._seen_to:
+            if not self._seen_from <= self._raw.position <= self._seen_to - _TEXT_CHUNK:
                 return await self._read("readline", size)
             line: str = self._file.readline(size)
             return line
@@ -126,7 +129,7 @@ class TextFile(File[str]):
     async def __anext__(self) -> str:
         turn = self._take() or await self._enter()
         try:
-            if self._raw.position + _TEXT_CHUNK > self._seen_to:
+            if not self._seen_from <= self._raw.position <= self._seen_to - _TEXT_CHUNK:
                 line = await self._read("readline", -1)
             else:
                 line = self._file.readline()
@@ -146,14 +149,14 @@ class TextFile(File[str]):
 
     def _sees_to_lines(self) -> bool:
         raw, position = self._raw, self._raw.position
-        if position + 3 * _TEXT_CHUNK > self._seen_to:
+        if not self._seen_from <= position <= self._seen_to - 3 * _TEXT_CHUNK:
             if not (raw.is_seekable and raw.is_read) or raw.may_ask:
                 return False
             wanted = min(raw.rest() + 1, _LINES_SEEN_TO)
             found = raw.native._at_hand(wanted, position)
             if found < min(wanted, 3 * _TEXT_CHUNK):
                 return False
-            self._seen_to = position + found
+            self._note_seen(position, found)
             if found == wanted < _LINES_SEEN_TO:
                 # That is all, with the end.
                 raw.stops_at = self._seen_to
@@ -161,6 +164,11 @@ class TextFile(File[str]):
         # One piece that begins before there, and one more that ends the line.
         raw.stops_at = self._seen_to - 2 * _TEXT_CHUNK
         return True
+
+    def _note_seen(self, position: int, size: int) -> None:
+        if not self._seen_from <= position <= self._seen_to:
+            self._seen_from = position
+        self._seen_to = position + size
 
     def _telling_readline(self) -> Callable[[], str]:
         readline: Callable[[], str] = self._file.readline
@@ -269,12 +277,12 @@ class TextFile(File[str]):
         if need > AT_ONCE_BYTES:
             return await self._read_in_thread(method, size)
         position = self._raw.position
-        if position + need > self._seen_to:
+        if not self._seen_from <= position <= self._seen_to - need:
             if self._raw.native._at_hand(need, position) < need:
                 self._warmth = self._raw.perform(self._warming(need, position))
                 await self._warmth
                 self._warmth = None
-            self._seen_to = position + need
+            self._note_seen(position, need)
         return str(getattr(self._file, method)(size))
 
     async def _read_in_thread(self, method: str, size: int) -> str:

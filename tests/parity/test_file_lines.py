@@ -244,3 +244,38 @@ async def test_others_run_while_many_lines_are_read(
         await turns(10)
         assert not task.done()
         assert len(await task) == 100_000
+
+
+class Watched:
+    """Stands before a file's native half and notes from where on was looked what is at hand."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self.looked: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+    def _at_hand(self, size: int, position: int) -> int:
+        self.looked.append(position)
+        return int(self._native._at_hand(size, position))
+
+
+@pytest.mark.parametrize("method", ["readline", "__anext__", "readlines", "read"])
+async def test_text_that_went_back_is_looked_for_where_it_was_not_seen_yet(
+    loop: Loop, tmp_path: Path, method: str
+) -> None:
+    """What lies before a place that was read may not be in memory though that is."""
+    path = tmp_path / "lines"
+    path.write_text("line\n" * 200_000)
+    arguments = {"readlines": (1000,), "read": (1000,)}.get(method, ())
+    async with cloverleaf.open(path) as file:
+        watched: Any = Watched(file._raw.native)
+        file._raw.native = watched
+        for place, far in ((0, 900_000), (100_000, 800_000), (800_000, 900_000)):
+            await file.seek(far)
+            await getattr(file, method)(*arguments)
+            watched.looked.clear()
+            await file.seek(place)
+            await getattr(file, method)(*arguments)
+            assert place in watched.looked
