@@ -137,6 +137,7 @@ const fn is_beyond(later: u32, number: u32) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     use super::*;
@@ -199,10 +200,12 @@ mod tests {
         let rests = Arc::new(Rests::new());
         let present = rests.begin();
         rests.make_known();
+        let is_over = Arc::new(AtomicBool::new(false));
         let comes_late = {
-            let rests = Arc::clone(&rests);
+            let (rests, is_over) = (Arc::clone(&rests), Arc::clone(&is_over));
             thread::spawn(move || {
-                while rests.waiting.load(Ordering::SeqCst) == 0 {
+                // On a busy machine the wait may be over before this thread has begun.
+                while rests.waiting.load(Ordering::SeqCst) == 0 && !is_over.load(Ordering::SeqCst) {
                     thread::yield_now();
                 }
                 let began = Clock::monotonic().now();
@@ -214,6 +217,7 @@ mod tests {
             })
         };
         rests.wait_beyond(present);
+        is_over.store(true, Ordering::SeqCst);
         assert!(rests.is_in_vain());
         comes_late.join().expect("no panic");
     }
