@@ -310,14 +310,19 @@ class File(Closing, Generic[_S]):
             await self._do(self._file.seek, place)
             self._raw.back_to = None
 
-    async def _add_pieces(self, lines: list[_S], place: int) -> bool:
-        """Add the lines of what is at hand, if the stack stands at this place with nothing ahead.
+    def _comes_back_to(self, place: int) -> bool:
+        """Whether the stack, which stands there, is the same as now after a seek to there.
 
-        Tells whether those are all.
+        Else it would read other pieces then, which what cannot be decoded shows.
         """
+        position: int = self._raw.position  # nothing is read ahead
+        return position == place
+
+    async def _add_pieces(self, lines: list[_S], place: int) -> bool:
+        """Add the lines of what is at hand from the stack's place on; tell if those are all."""
         raw = self._raw
         text, is_plain = self._piece_text()
-        if not is_plain or raw._access or raw.position != place or raw._fetched is not None:
+        if not is_plain or raw._access or raw._fetched is not None:
             return False
         if raw.may_ask or raw.is_unbuffered:
             return False

@@ -20,6 +20,7 @@ class _Liner(Protocol[_S]):
     _file: Any
 
     async def _place(self) -> int | None: ...
+    def _comes_back_to(self, place: int) -> bool: ...
     async def _add_pieces(self, lines: list[_S], place: int) -> bool: ...
     def _sees_to_lines(self) -> bool: ...
     def _telling_readline(self) -> Callable[[], _S] | None: ...
@@ -35,16 +36,17 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
     """Return the lines up to the end, or until so much was read in all, if that is more than 0."""
     began_at = await file._place()
     begun: list[_S] = []
-    if most <= 0 and began_at is not None and await file._add_pieces(begun, began_at):
-        return begun
     readline = file._telling_readline()
-    if readline is not None and most <= 0 and began_at is not None:
-        # Text that is iterated cannot tell its place before its end. But it can go back to where
-        # it began, which is all that somebody who gives up needs.
-        if (lines := await _Lines(file, began_at, -1, None, begun).read()) is not None:
-            return lines
-        begun = []
-        await file._return_telling(began_at)
+    if most <= 0 and began_at is not None and file._comes_back_to(began_at):
+        if await file._add_pieces(begun, began_at):
+            return begun
+        if readline is not None:
+            # Text that is iterated cannot tell its place before its end. But it can go back to
+            # where it began, which is all that somebody who gives up needs.
+            if (lines := await _Lines(file, began_at, -1, None, begun).read()) is not None:
+                return lines
+            begun = []
+            await file._return_telling(began_at)
     rest = most if most > 0 else -1
     found = await _Lines(file, began_at, rest, readline, begun, tells=True).read()
     return found or []

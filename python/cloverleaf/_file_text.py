@@ -95,6 +95,8 @@ class TextFile(File[str]):
         try:
             await self._do(lambda: self._file.reconfigure(**settings))
             self.newline = settings.get("newline", self.newline)
+            if "newline" in settings or settings.get("encoding") or settings.get("errors"):
+                self._newlines.clear()  # there is another decoder
         finally:
             self._turns.leave(turn)
 
@@ -138,6 +140,11 @@ class TextFile(File[str]):
         if line:
             return line
         raise StopAsyncIteration
+
+    def _comes_back_to(self, place: int) -> bool:
+        # `tell` does not always know the state of a decoder; at 0 there is none.
+        has_no_state = place == 0 or ends_lines_as_ascii(self._file.encoding)
+        return has_no_state and super()._comes_back_to(place)
 
     def _piece_text(self) -> tuple[tuple[str, str | None] | None, bool]:
         encoding = self._file.encoding
@@ -197,10 +204,15 @@ class TextFile(File[str]):
         # To tell would write what is unwritten, and what comes of a read then would be another's.
         if self._is_dirty and self._raw._access and not _READS_WRITE_FIRST:
             return None
+        met: str | tuple[str, ...] | None = self._file.newlines
         try:
             return await super()._place()
         except (OverflowError, UnicodeError):
             return None  # as of iso2022_kr, whose decoder's state is too large a number
+        finally:
+            if met is not None and self._file.newlines != met:
+                # To tell has the decoder begin anew within the first piece: it forgets them.
+                self._newlines.update((met,) if isinstance(met, str) else met)
 
     def _take_back(self, lines: list[str], began_at: int | None) -> None:
         if self._raw.is_seekable:

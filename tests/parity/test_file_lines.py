@@ -279,3 +279,57 @@ async def test_text_that_went_back_is_looked_for_where_it_was_not_seen_yet(
             await file.seek(place)
             await getattr(file, method)(*arguments)
             assert place in watched.looked
+
+
+@prepared
+@pytest.mark.parametrize(("encoding", "skipped"), [("utf-8", 0), ("utf-8", 1), ("utf-16", 0)])
+async def test_what_cannot_be_decoded_is_in_the_pieces_of_open(
+    loop: Loop,
+    tmp_path: Path,
+    prepare: Callable[[Any], None] | None,
+    encoding: str,
+    skipped: int,
+) -> None:
+    """Also behind lines that were read before, and again behind the error."""
+    path = tmp_path / "lines"
+    # As utf-16 it has no BOM, without which the decoder never begins.
+    broken = b"\xff" if encoding == "utf-8" else b""
+    path.write_bytes(b"heading\n" + b"line\n" * 3000 + broken + b"line\n" * 3000)
+
+    def shown(error: UnicodeError) -> Any:
+        return error.args if isinstance(error, UnicodeDecodeError) else type(error)
+
+    with path.open(encoding=encoding) as theirs:
+        async with cloverleaf.open(path, encoding=encoding) as ours:
+            if prepare is not None:
+                prepare(ours)
+            for _ in range(skipped):
+                assert await ours.readline() == theirs.readline()
+            for _ in range(3):
+                try:
+                    expected: Any = theirs.readlines()
+                except UnicodeError as error:
+                    expected = shown(error)
+                try:
+                    found: Any = await ours.readlines()
+                except UnicodeError as error:
+                    found = shown(error)
+                assert found == expected
+
+
+@prepared
+async def test_line_ends_that_were_met_stay_met(
+    loop: Loop, tmp_path: Path, prepare: Callable[[Any], None] | None
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\ntwo\r\nthree\r\n")
+    with path.open(encoding="utf-8") as theirs:
+        async with cloverleaf.open(path, encoding="utf-8") as ours:
+            if prepare is not None:
+                prepare(ours)
+            assert await ours.readline() == theirs.readline()
+            assert await ours.readlines() == theirs.readlines()
+            assert ours.newlines == theirs.newlines
+            await ours.reconfigure(encoding="latin-1")
+            theirs.reconfigure(encoding="latin-1")
+            assert ours.newlines is theirs.newlines is None
