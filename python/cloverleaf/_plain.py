@@ -113,6 +113,8 @@ def _search_path(name: Any, env: Any) -> str | None:
     """
     if type(name) is not str or "/" in name:
         return None
+    if env is not None and type(env.get("PATH", "")) not in (str, bytes):
+        return None  # which a name cannot be looked for in
     look_up: Any = os.get_exec_path
     is_own = type(look_up) is FunctionType and look_up.__globals__ is vars(os)
     if not is_own or type(os.environ) is not _ENVIRON:

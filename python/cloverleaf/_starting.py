@@ -173,8 +173,9 @@ class _Start:
             executables = [os.path.join(os.fsencode(folder), path) for folder in folders]
         if gids is not None and len(gids) > _MOST_GROUPS:
             raise ValueError("too many groups")
-        if not (isinstance(restore_signals, int) and isinstance(start_new_session, int)):
-            raise TypeError("not every release takes what is merely true or false")
+        for truth in restore_signals, start_new_session:
+            if not isinstance(truth, int) or truth not in (0, 1):
+                raise TypeError("not every release takes what is merely true or false")
         self.program = Program(
             arguments,
             executables,

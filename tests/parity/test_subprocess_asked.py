@@ -143,6 +143,7 @@ BAD: list[dict[str, Any]] = [
     {"env": {1: "A"}},
     {"env": {"PATH": "/bin", b"PATH": b"/bin"}},
     {"env": {"PATH": "/no/such/folder"}},
+    {"env": {"PATH": Path("/bin")}},
     {"env": {b"PATH": b"/no/such/folder"}},
     {"env": [("A", "B")]},
     {"stdin": 777},
@@ -152,6 +153,7 @@ BAD: list[dict[str, Any]] = [
     {"stdin": 1 << 40},
     {"stdin": object()},
     {"start_new_session": "yes", "cwd": "/no/such/folder"},
+    {"start_new_session": 1 << 40},
 ]
 
 
