@@ -429,3 +429,33 @@ async def test_what_comes_while_the_backlog_becomes_records_is_sent_behind_it(lo
         ends.server.transport.resume_reading()
         assert await ends.server.received(len(sent) + 4) == sent + b"tail"
         assert tail == []
+
+
+@pytest.mark.only("cloverleaf")  # asyncio makes records of the same bytes twice
+@pytest.mark.parametrize("size", [16_385, 100_000, 400_000])
+@pytest.mark.parametrize("closes", [False, True])
+async def test_what_comes_while_a_message_becomes_records_is_sent_behind_it(
+    loop: Loop, size: int, closes: bool
+) -> None:
+    context = client_context()
+    tail: list[bytes] = []
+
+    def on_record(_: object, direction: str, *__: object) -> None:
+        if direction == "write" and tail:
+            ends.client.transport.write(tail.pop())
+            if closes:
+                ends.client.transport.close()
+
+    context._msg_callback = on_record  # type: ignore[attr-defined]
+    async with tls_ends(loop, client_ssl=context) as ends:
+        for first in (b"", b"first"):
+            ends.client.transport.write(first)
+            tail.append(b"tail")
+            ends.client.transport.write(BIG[:size])
+            assert tail == []
+            whole = first + BIG[:size] + b"tail"
+            assert await ends.server.received(len(whole)) == whole
+            if closes:
+                await ends.server.lost
+                break
+    assert ends.client.calls[-1] == ends.server.calls[-1] == "connection_lost"

@@ -96,6 +96,21 @@ async def test_answers_of_any_size_keep_their_order(loop: Loop, depth: int) -> N
             assert await ends.client.received(len(Answering.answer())) == Answering.answer()
 
 
+async def test_a_write_in_the_place_of_that_below_is_called_whatever_it_is(loop: Loop) -> None:
+    async with both_ends(loop) as ends:
+        below = ends.client.transport
+        await upgrade(loop, ends.client, ends.server)
+        for size in (100, 16_384, 100_000):
+            written: list[bytes] = []
+            below.write = written.append  # type: ignore[method-assign, assignment]
+            ends.client.transport.write(bytes(size))
+            del below.write
+            assert sum(map(len, written)) > size
+            for records in written:
+                below.write(records)
+            assert await ends.server.received(size) == bytes(size)
+
+
 async def test_tls_in_tls_in_tls_can_be_aborted(loop: Loop) -> None:
     async with tls_ends(loop) as ends:
         await upgrade(loop, ends.client, ends.server)

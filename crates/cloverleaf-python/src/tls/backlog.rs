@@ -41,6 +41,15 @@ impl Backlog {
             .extend(rest.chunks(PIECE_BYTES).map(<[u8]>::to_vec));
     }
 
+    /// Adds bytes before those that wait, of which none have gone.
+    pub(super) fn push_front(&mut self, data: &[u8]) {
+        debug_assert_eq!(self.gone, 0, "a piece is begun");
+        self.len += data.len();
+        for piece in data.chunks(PIECE_BYTES).rev() {
+            self.pieces.push_front(piece.to_vec());
+        }
+    }
+
     /// The first bytes that wait.
     pub(super) fn front(&self) -> Option<&[u8]> {
         self.pieces.front().map(|piece| &piece[self.gone..])

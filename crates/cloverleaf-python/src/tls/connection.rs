@@ -63,7 +63,7 @@ pub(super) struct Connection {
     /// Records wait for the end of that.
     pub(super) is_deferred: bool,
     pub(super) backlog: Backlog,
-    /// A thread makes records of the backlog, and of all that comes there meanwhile.
+    /// A thread makes records of the backlog, or of a write that takes several: what is written meanwhile waits behind.
     pub(super) is_draining: bool,
     pub(super) outgoing_marks: Marks,
     pub(super) incoming_marks: Marks,

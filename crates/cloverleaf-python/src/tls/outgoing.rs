@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyCFunction, PyList, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyCFunction, PyMemoryView};
 
 use super::class::TlsTransport;
 use super::connection::Connection;
-use super::records::{DEFERRED_BYTES, Records, Written, bytes_view, part};
+use super::records::{DEFERRED_BYTES, RECORD_BYTES, Records, Written, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
 use crate::ffi::{Bytes, Method, Owned, Reach, bytes_from, call_method, raw_noargs, raw_onename};
 use crate::report;
-use crate::transport::{boolean, is_stream, none};
+use crate::transport::{boolean, is_stream, none, write_pieces};
 
 /// How much is made into records before the inner transport is asked whether it still has room.
 const PART_BYTES: usize = 128 * 1024;
@@ -94,7 +94,9 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(times) = connection.refuse_write() {
             return Ok(Way::Lost(times));
         }
-        let is_free = connection.backlog.is_empty() && !connection.inner_writing_paused;
+        let is_free = connection.backlog.is_empty()
+            && !connection.inner_writing_paused
+            && !connection.is_draining;
         if let Some(records) = &connection.records {
             records.turns.look()?;
             if is_free && connection.state == State::Wrapped {
@@ -134,6 +136,37 @@ fn send_now(
     records: &Records,
     (data, len): (&Bound<'_, PyAny>, usize),
 ) -> PyResult<Sent> {
+    if len <= RECORD_BYTES {
+        return send_parts(slf, this, records, (data, len));
+    }
+    let py = slf.py();
+    // Between two records others may run: threads, finalizers that the collector calls, handlers of signals. What they
+    // write goes behind this, and before the end if they close.
+    let Some(draining) = Draining::begin(py, this) else {
+        let bytes = Bytes::of(data)?;
+        this.with(py, |connection| connection.backlog.push(&bytes));
+        return write_backlog(slf).map(|()| Sent::All);
+    };
+    let sent = send_parts(slf, this, records, (data, len));
+    drop(draining);
+    let must_go_on = this.with(py, |connection| {
+        connection.state == State::Flushing
+            || (connection.is_free() && !connection.backlog.is_empty())
+    });
+    let goes_on = if must_go_on {
+        go_on_later(slf, this)
+    } else {
+        Ok(())
+    };
+    sent.and_then(|sent| goes_on.map(|()| sent))
+}
+
+fn send_parts(
+    slf: &Bound<'_, PyAny>,
+    this: &TlsTransport,
+    records: &Records,
+    (data, len): (&Bound<'_, PyAny>, usize),
+) -> PyResult<Sent> {
     let mut sent = 0;
     if len <= PART_BYTES {
         match records.write(data, len)? {
@@ -163,8 +196,11 @@ fn send_now(
         }
         if sent < len {
             let bytes = Bytes::of(&view)?;
-            this.with(slf.py(), |connection| {
-                connection.backlog.push(&bytes[sent..]);
+            let rest = &bytes[sent..];
+            this.with(slf.py(), |connection| match len {
+                ..=RECORD_BYTES => connection.backlog.push(rest),
+                // Nothing of what waits by now has gone: this is the one that drains.
+                _ => connection.backlog.push_front(rest),
             });
         }
     }
@@ -337,16 +373,29 @@ pub(super) fn hand_over(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult
     let (Some(inner), Some(records)) = (inner, records) else {
         return Ok(false);
     };
+    // Asked before records are taken: until the inner transport has them, no others may be.
+    let gathers = records.has_aside(py) && has_own_write(&inner)?;
     let Some((pieces, last)) = records.take(py)? else {
         go_on_later(slf, this)?;
         return Ok(false);
     };
     if !pieces.is_empty() {
-        give_pieces(&inner, pieces, &last)?;
+        give_pieces(&inner, pieces, &last, gathers)?;
     } else if !last.as_bytes().is_empty() {
         call_method(&inner, intern!(py, "write"), [last.as_any()])?;
     }
     Ok(true)
+}
+
+/// Whether this is a transport of ours whose `write` nobody has replaced, be it by another object's method.
+fn has_own_write(inner: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = inner.py();
+    if !is_stream(inner) {
+        return Ok(false);
+    }
+    let write = inner.getattr(intern!(py, "write"))?;
+    Ok(write.is_exact_instance_of::<PyCFunction>()
+        && write.getattr(intern!(py, "__self__"))?.is(inner))
 }
 
 /// Hands several records over together: in one call to the kernel, if there is nothing but it below.
@@ -354,6 +403,7 @@ fn give_pieces(
     inner: &Bound<'_, PyAny>,
     pieces: Vec<Owned>,
     last: &Bound<'_, PyBytes>,
+    gathers: bool,
 ) -> PyResult<()> {
     let py = inner.py();
     let mut pieces: Vec<_> = pieces
@@ -361,16 +411,14 @@ fn give_pieces(
         .map(|piece| piece.into_bound(py))
         .collect();
     pieces.push(last.as_any().clone());
-    let all = PyList::new(py, pieces)?;
-    let write = inner.getattr(intern!(py, "write"))?;
-    if is_stream(inner) && write.is_exact_instance_of::<PyCFunction>() {
-        call_method(inner, intern!(py, "writelines"), [all.as_any()])?;
-    } else {
-        // asyncio calls nothing but `write`, which may be another one's, or replaced.
-        let whole = PyBytes::new(py, b"").reach(intern!(py, "join"), (all,))?;
-        write.invoke((whole,))?;
+    if gathers {
+        return write_pieces(inner, &pieces);
     }
-    Ok(())
+    // asyncio calls nothing but `write`, which may be another one's, or replaced.
+    let pieces: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
+    let whole = bytes_from(py, &pieces.concat())?;
+    call_method(inner, intern!(py, "write"), [whole.as_any()]).map(drop)
 }
 
 /// The inner transport has too much to send already.

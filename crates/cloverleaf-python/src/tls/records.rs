@@ -64,7 +64,8 @@ pub(super) struct Records {
     pub(super) most: Owned,
     /// `read` and `write` are those in C, so nobody else sees what they are called with.
     pub(super) is_direct: bool,
-    /// Bytes that have come since all that came had been read; never less than there are.
+    /// Bytes that have come since all that came had been read; never less than there are, but for the beginning of a
+    /// record, see `framing`.
     pub(super) fed: AtomicUsize,
     /// The object may have the beginning of a record.
     pub(super) is_partial: AtomicBool,

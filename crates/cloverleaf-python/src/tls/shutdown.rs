@@ -131,7 +131,10 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if this.state(slf.py()) != State::Flushing {
         return Ok(());
     }
-    if !this.with(slf.py(), |connection| connection.backlog.is_empty()) {
+    // A write may be on its way below, in the midst of which a finalizer or another thread closes.
+    if this.with(slf.py(), |connection| {
+        connection.is_draining || !connection.backlog.is_empty()
+    }) {
         return limit_time(slf, this);
     }
     this.with(slf.py(), |connection| connection.state = State::Shutdown);

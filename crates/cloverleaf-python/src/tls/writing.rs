@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 use super::records::{
     OVERHEAD_BYTES, RECORD_BYTES, Records, Step, Written, bytes_view, part, step,
 };
+use crate::error::ends_the_run;
 use crate::ffi::{Owned, Reach, call_with};
 
 impl Records {
@@ -36,6 +37,11 @@ impl Records {
     /// About how many bytes of records [`write`](Self::write) has made since they were taken.
     pub(super) fn made(&self) -> usize {
         self.made.load(Ordering::Relaxed)
+    }
+
+    /// Whether records were put aside.
+    pub(super) fn has_aside(&self, py: Python<'_>) -> bool {
+        !self.aside.get(py).is_empty()
     }
 
     /// Takes all bytes that there are for the peer: what was put aside, and what goes behind it. `None` while they cannot
@@ -73,20 +79,44 @@ impl Records {
         let py = data.py();
         let view = bytes_view(data)?;
         let mut count = 0;
+        let mut interrupt = None;
+        self.put_aside(py)?;
         while count < len {
-            let piece = part(&view, count, len.min(count + RECORD_BYTES))?;
-            match self.write_whole(&piece)? {
-                Written::Bytes(written) => count += written,
+            let end = len.min(count + RECORD_BYTES);
+            match self.write_whole(&part(&view, count, end)?) {
+                Ok(Written::Bytes(written)) => count += written,
                 // Whoever called tries the rest again, and hears the same.
-                Written::Again | Written::Crossed if count > 0 => break,
-                nothing => return Ok(nothing),
+                Ok(Written::Again | Written::Crossed) if count > 0 => break,
+                Ok(nothing) => return Ok(nothing),
+                // `_ssl` lets the handlers of signals run behind each record. The program may go on after what they
+                // raise, and then the peer has all of these bytes, not the first of them.
+                Err(error) if ends_the_run(py, &error) && self.has_made(py)? => {
+                    count = end;
+                    interrupt.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
             }
             if count < len {
-                let record = Owned::from(self.take.bind(py).invoke0()?);
-                self.aside.get(py).push(record);
+                self.put_aside(py)?;
             }
         }
-        Ok(Written::Bytes(count))
+        interrupt.map_or(Ok(Written::Bytes(count)), Err)
+    }
+
+    /// Takes what there is out of OpenSSL's hands.
+    fn put_aside(&self, py: Python<'_>) -> PyResult<()> {
+        let records = Owned::from(self.take.bind(py).invoke0()?);
+        if len_of(py, &records) > 0 {
+            self.aside.get(py).push(records);
+        }
+        Ok(())
+    }
+
+    /// Whether there is a record since others were put aside.
+    #[cold]
+    fn has_made(&self, py: Python<'_>) -> PyResult<bool> {
+        let pending = self.outgoing.bind(py).getattr(intern!(py, "pending"))?;
+        Ok(pending.extract::<usize>()? > 0)
     }
 
     fn write_whole(&self, data: &Bound<'_, PyAny>) -> PyResult<Written> {

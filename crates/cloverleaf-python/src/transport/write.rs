@@ -192,11 +192,32 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     let kind = this.with(|stream| stream.kind);
     let pieces = pieces::collect(kind, given)?;
     let bytes = pieces::bytes_of(kind, &pieces)?;
+    gather(slf, this, &pieces, bytes)?;
+    Ok(super::info::none(py))
+}
+
+/// Writes pieces, each a `bytes`, as one call of `write` would all of them. Before they are on their way or wait, no
+/// Python code runs and no object is made that the collector knows, unless what is held for others is refused.
+///
+/// # Errors
+/// Those of `write`.
+pub(crate) fn write_pieces(slf: &Bound<'_, PyAny>, given: &[Bound<'_, PyAny>]) -> PyResult<()> {
+    let this = StreamTransport::of(slf)?;
+    let kind = this.with(|stream| may_write(stream).map(|()| stream.kind))?;
+    gather(slf, this, given, pieces::bytes_of(kind, given)?)
+}
+
+fn gather(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    pieces: &[Bound<'_, PyAny>],
+    bytes: Vec<Bytes<'_>>,
+) -> PyResult<()> {
     if bytes.iter().all(|piece| piece.is_empty()) {
-        return Ok(super::info::none(py));
+        return Ok(());
     }
     let len = bytes.iter().map(|piece| piece.len()).sum();
-    let moment = held::moment(this, py, len)?;
+    let moment = held::moment(this, slf.py(), len)?;
     let moment = send_others_before(slf, this, len, moment)?;
     // What is large stays where it is, and goes to the kernel from there.
     let keep = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
@@ -207,8 +228,7 @@ fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owne
     let kept = pieces.iter().zip(&bytes).map(keep).collect();
     let outcome = this.with(|stream| stream.write_pieces(&bytes, kept, moment));
     drop(bytes);
-    settle(slf, this, outcome)?;
-    Ok(super::info::none(py))
+    settle(slf, this, outcome)
 }
 
 /// What is left to do when the queue has moved on.
