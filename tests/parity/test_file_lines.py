@@ -267,13 +267,15 @@ async def test_text_that_went_back_is_looked_for_where_it_was_not_seen_yet(
 ) -> None:
     """What lies before a place that was read may not be in memory though that is."""
     path = tmp_path / "lines"
-    path.write_text("line\n" * 200_000)
+    path.write_text("line\n" * 3_200_000)
     arguments = {"readlines": (1000,), "read": (1000,)}.get(method, ())
+    far_apart = 5_000_000  # more than is ever looked at together
     async with cloverleaf.open(path) as file:
         watched: Any = Watched(file._raw.native)
         file._raw.native = watched
-        for place, far in ((0, 900_000), (100_000, 800_000), (800_000, 900_000)):
-            await file.seek(far)
+        for before, behind in ((0, 3), (1, 2), (0, 2)):
+            place = before * far_apart
+            await file.seek(behind * far_apart)
             await getattr(file, method)(*arguments)
             watched.looked.clear()
             await file.seek(place)
