@@ -256,10 +256,12 @@ _PAIRS = """
 import asyncio, os, socket, ssl, sys, threading
 class Sink(asyncio.Protocol):
     got = b""
+    def connection_made(self, transport):
+        self.transport = transport
     def data_received(self, data):
         self.got += data
 
-class Client(asyncio.Protocol):
+class Client(Sink):
     def __init__(self):
         self.lost = asyncio.get_running_loop().create_future()
     def connection_lost(self, reason):
@@ -354,24 +356,35 @@ async def main():
             hooks.pop()()
     inner.write = hooked
 
+    for transport, sink in ((first, here), (second, there)):
+        sink.transport.write(b"greeting")  # behind the tickets of its session
+        while transport.get_protocol().got != b"greeting":
+            await asyncio.sleep(0)
+
     reached = threading.Event()
-    def write_first():
+    def read_second():
         reached.set()
         first.write(b"crossed")
-    def cross():
-        armed[threading.get_ident()] = write_first
-        second.write(b"crossing")
-    crossing = threading.Thread(target=cross, daemon=True)
     def begin_to_cross():
-        crossing.start()
+        armed[loops] = read_second
+        loop.call_soon_threadsafe(there.transport.write, b"is read")
         assert reached.wait(60)
     hooks.append(begin_to_cross)
-    armed[threading.get_ident()] = lambda: second.write(PARTS)
-    sys.setswitchinterval(100)  # the other thread has come to wait when this one goes on
-    first.write(b"mine")
+    def write_parts():
+        armed[threading.get_ident()] = lambda: second.write(PARTS)
+        first.write(b"mine")
+    loops = threading.get_ident()
+    sys.setswitchinterval(100)  # the loop's thread has come to wait when the other goes on
+    await loop.run_in_executor(None, write_parts)
     sys.setswitchinterval(0.005)
-    crossing.join(60)
-    assert not crossing.is_alive()
+
+    def write_meanwhile():
+        meanwhile = threading.Thread(target=second.write, args=(b"behind",), daemon=True)
+        meanwhile.start()
+        meanwhile.join(60)
+        assert not meanwhile.is_alive()
+    hooks.append(write_meanwhile)
+    second.write(PARTS)
 
     held, released = threading.Event(), threading.Event()
     def hold():
@@ -383,16 +396,16 @@ async def main():
     assert held.wait(60)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    lost = second.get_protocol().lost
+    client = second.get_protocol()
     second.close()
     released.set()
-    reason = await lost
+    reason = await client.lost
     sending.join(60)
     first.write(b".")
     while not here.got.endswith(b"."):
         await asyncio.sleep(0)
-    assert there.got.replace(b"crossing", b"", 1) == PARTS + b"tail", len(there.got)
-    print(reason, here.got)
+    assert there.got == PARTS * 2 + b"behindtail", len(there.got)
+    print(reason, here.got, client.got)
 
 loop = new_event_loop()
 loop.run_until_complete(asyncio.wait_for(main(), 60))
@@ -408,7 +421,7 @@ def test_threads_that_cross_in_the_midst_of_a_write_lose_nothing(
     program: Program, tmp_path: Path
 ) -> None:
     ended = program(_CROSSED_LATE, "-W", "ignore", env=as_environment(tmp_path))
-    assert ended.out == "None b'minecrossed.'\n", ended.err
+    assert ended.out == "None b'minecrossed.' b'greetingis read'\n", ended.err
 
 
 def test_a_tls_transport_that_threads_write_to_at_once_harms_nobody(
