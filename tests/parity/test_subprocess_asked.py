@@ -15,10 +15,10 @@ from unittest import mock
 
 import pytest
 
-from .harness.leaks import children, descriptors
+from .harness.leaks import descriptors
 from .harness.turns import until
 from .harness.types import Loop
-from .test_subprocess_like_popen import TELL, compare, raised
+from .test_subprocess_like_popen import TELL, compare, fails_alike
 from .test_subprocess_plain import TRUE, popen_of
 
 NULL = os.open(os.devnull, os.O_RDWR)
@@ -108,23 +108,6 @@ async def test_a_closed_file_is_refused(loop: Loop, tmp_path: Path) -> None:
         file = (tmp_path / "log").open(mode)
         file.close()
         await fails_alike((TRUE,), {"stdin": PIPE, "stdout": file})
-
-
-async def fails_alike(command: Any, keywords: dict[str, Any], *, shell: bool = False) -> None:
-    """See to it that a start fails as that of a ``Popen`` does, and leaves nothing."""
-    wanted = raised(subprocess.Popen, command, bufsize=0, shell=shell, **keywords)
-    before = descriptors()
-    start: Any = asyncio.create_subprocess_shell if shell else asyncio.create_subprocess_exec
-    words = (command,) if shell else command
-    with pytest.raises(type(wanted)) as caught:
-        await start(*words, **keywords)
-    found = caught.value
-    assert type(found) is type(wanted)
-    assert (found.args, str(found)) == (wanted.args, str(wanted))
-    assert getattr(found, "filename", None) == getattr(wanted, "filename", None)
-    del caught, found
-    assert not children()
-    assert descriptors() == before
 
 
 BAD: list[dict[str, Any]] = [

@@ -156,6 +156,23 @@ def raised(call: Any, *args: Any, **keywords: Any) -> BaseException:
     return caught.value
 
 
+async def fails_alike(command: Any, keywords: dict[str, Any], *, shell: bool = False) -> None:
+    """See to it that a start fails as that of a ``Popen`` does, and leaves nothing."""
+    wanted = raised(subprocess.Popen, command, bufsize=0, shell=shell, **keywords)
+    before = descriptors()
+    start: Any = asyncio.create_subprocess_shell if shell else asyncio.create_subprocess_exec
+    words = (command,) if shell else command
+    with pytest.raises(type(wanted)) as caught:
+        await start(*words, **keywords)
+    found = caught.value
+    assert type(found) is type(wanted)
+    assert (found.args, str(found)) == (wanted.args, str(wanted))
+    assert getattr(found, "filename", None) == getattr(wanted, "filename", None)
+    del caught, found
+    assert not children()
+    assert descriptors() == before
+
+
 BAD = [
     (("/no/such/program",), {}),
     (("no-such-program",), {}),
@@ -210,18 +227,7 @@ BAD = [
 async def test_failures_are_popens(
     loop: Loop, command: tuple[Any, ...], keywords: dict[str, Any]
 ) -> None:
-    wanted = raised(subprocess.Popen, command, bufsize=0, **keywords)
-    before = descriptors()
-    with pytest.raises(type(wanted)) as caught:
-        await asyncio.create_subprocess_exec(*command, **keywords)
-    found = caught.value
-    assert type(found) is type(wanted)
-    assert found.args == wanted.args
-    assert str(found) == str(wanted)
-    assert getattr(found, "filename", None) == getattr(wanted, "filename", None)
-    del caught, found
-    assert not children()
-    assert descriptors() == before
+    await fails_alike(command, keywords)
 
 
 async def test_the_first_telling_failure_on_the_path_is_reported(

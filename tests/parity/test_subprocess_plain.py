@@ -23,7 +23,7 @@ import pytest
 from .harness.leaks import children, descriptors
 from .harness.turns import until
 from .harness.types import Loop, NewLoop
-from .test_subprocess_like_popen import TELL, compare, raised, seen
+from .test_subprocess_like_popen import TELL, compare, fails_alike, seen
 
 TRUE = "/bin/true"
 PIPES: list[dict[str, Any]] = [
@@ -185,17 +185,7 @@ async def test_arguments_come_as_they_are(loop: Loop, tmp_path: Path) -> None:
 async def test_it_fails_as_popen_does(
     loop: Loop, command: tuple[Any, ...], pipes: dict[str, Any]
 ) -> None:
-    wanted = raised(subprocess.Popen, command, bufsize=0, **pipes)
-    before = descriptors()
-    with pytest.raises(type(wanted)) as caught:
-        await asyncio.create_subprocess_exec(*command, **pipes)
-    found = caught.value
-    assert type(found) is type(wanted)
-    assert (found.args, str(found)) == (wanted.args, str(wanted))
-    assert getattr(found, "filename", None) == getattr(wanted, "filename", None)
-    del caught, found
-    assert not children()
-    assert descriptors() == before
+    await fails_alike(command, pipes)
 
 
 @pytest.mark.parametrize(
