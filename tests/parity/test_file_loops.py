@@ -16,6 +16,7 @@ import pytest
 import cloverleaf
 
 from .harness.complaints import Complaints
+from .harness.pipes import descriptors
 from .harness.program import Program
 from .harness.turns import turns
 from .harness.types import Loop, NewLoop
@@ -29,16 +30,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     return path
-
-
-@contextlib.contextmanager
-def slow_pipe() -> Any:
-    """Yield both ends of a pipe, and close what is left open of them."""
-    reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        with contextlib.suppress(OSError):
-            os.close(fd)
 
 
 # -- loops -------------------------------------------------------------------------------------
@@ -301,7 +292,7 @@ async def test_connect_read_pipe_refuses_a_regular_file(loop: Loop, path: Path) 
 
 
 async def test_a_pipe_is_read_as_it_comes(loop: Loop) -> None:
-    with slow_pipe() as (reading, writing):
+    with descriptors() as (reading, writing):
         async with cloverleaf.open(reading, "rb", closefd=False) as file:
             assert not file.seekable()
             line = asyncio.ensure_future(file.readline())
@@ -323,7 +314,7 @@ async def test_a_pipe_is_read_as_it_comes(loop: Loop) -> None:
 @pytest.mark.parametrize("mode", ["rb", "r"])
 async def test_a_cancelled_read_of_a_pipe_loses_nothing(loop: Loop, mode: str) -> None:
     content = b"".join(b"line %d\n" % n for n in range(300))
-    with slow_pipe() as (reading, writing):
+    with descriptors() as (reading, writing):
         async with cloverleaf.open(reading, mode, closefd=False) as file:
             seen = []
             for at in range(0, len(content), 7):
@@ -342,7 +333,7 @@ async def test_a_cancelled_read_of_a_pipe_loses_nothing(loop: Loop, mode: str) -
 
 async def test_a_pipe_is_written_while_it_is_read(loop: Loop) -> None:
     content = os.urandom(1 << 20)
-    with slow_pipe() as (reading, writing):
+    with descriptors() as (reading, writing):
         reader = await cloverleaf.open(reading, "rb")
         writer = await cloverleaf.open(writing, "wb")
         received = asyncio.ensure_future(reader.read())

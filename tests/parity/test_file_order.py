@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import random
@@ -17,6 +16,7 @@ import cloverleaf
 from cloverleaf._file_flight import perform
 
 from .harness.awaited import chill
+from .harness.pipes import descriptors
 from .harness.turns import turns, until
 from .harness.types import Loop
 
@@ -29,16 +29,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
     return path
-
-
-@contextlib.contextmanager
-def slow_pipe() -> Any:
-    """Yield both ends of a pipe, and close what is left open of them."""
-    reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        with contextlib.suppress(OSError):
-            os.close(fd)
 
 
 # -- order -------------------------------------------------------------------------------------
@@ -247,7 +237,7 @@ async def test_a_cancelled_close_closes_all_the_same(loop: Loop, path: Path) -> 
 
 async def test_a_close_that_is_cancelled_before_its_turn_closes(loop: Loop) -> None:
     for count in range(4):
-        with slow_pipe() as (reading, writing):
+        with descriptors() as (reading, writing):
             file = await cloverleaf.open(reading, "rb")
             read = asyncio.ensure_future(file.read(1))
             await turns(count)

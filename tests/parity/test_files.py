@@ -33,16 +33,6 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def slow_pipe() -> Any:
-    """Yield both ends of a pipe, and close what is left open of them."""
-    reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        with contextlib.suppress(OSError):
-            os.close(fd)
-
-
 # -- opening and closing -----------------------------------------------------------------------
 
 

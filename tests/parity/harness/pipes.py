@@ -7,8 +7,8 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from io import FileIO
 from typing import TypeVar
 
@@ -22,6 +22,16 @@ def pipe() -> tuple[FileIO, FileIO]:
     """Return the reading and the writing end of a new pipe."""
     reading, writing = os.pipe()
     return FileIO(reading, "rb"), FileIO(writing, "wb")
+
+
+@contextmanager
+def descriptors() -> Iterator[tuple[int, int]]:
+    """Yield the descriptors of both ends of a pipe, and close what is left open of them."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with suppress(OSError):
+            os.close(fd)
 
 
 def is_drained(reading: int) -> bool:
