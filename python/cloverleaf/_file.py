@@ -380,7 +380,7 @@ class File(Closing, Generic[_S]):
 
     def _keeps_bytes(self) -> bool:
         """Whether something of a stream waits for the next read, or a thread may still bring it."""
-        return bool(self._raw._fetched) or self._raw._reading is not None
+        return self._raw.may_bring_bytes() or bool(self._raw._fetched)
 
     def _is_left(self, error: BaseException) -> bool:
         """Whether it ended an operation that waited, and has not failed."""

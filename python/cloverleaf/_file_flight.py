@@ -268,6 +268,16 @@ class Flight:
             if self._flight is None:
                 self._reading = None
 
+    def may_bring_bytes(self) -> bool:
+        """Whether a read of a stream that was given up may still bring something."""
+        reading = self._reading
+        if reading is not None and self._flight is None and reading[1] == os.getpid():
+            # It has failed, or its loop was closed. What it has brought all the same is landed.
+            if not reading[0]():
+                return True
+            self._reading = None
+        return self._reading is not None
+
     def _has_written(self, request: _cloverleaf.Request, land: Callable[[Any], object]) -> bool:
         """Whether a request has ended that changes the file; what came of it is landed if known."""
         raise NotImplementedError

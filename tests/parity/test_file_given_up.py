@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pty
 import random
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -250,6 +251,19 @@ async def test_detach_refuses_to_lose_what_a_read_has_left(
         pipe.close()
         with file.detach() as below:
             assert below.read() == b"three"
+
+
+async def test_a_read_that_was_given_up_and_failed_leaves_nothing_behind(loop: Loop) -> None:
+    master, slave = pty.openpty()
+    file: Any = await cloverleaf.open(master, "rb", 0)
+    read = asyncio.ensure_future(file.read(10))
+    await turns(3)
+    read.cancel()
+    await asyncio.wait([read])
+    os.close(slave)  # reading fails with EIO now
+    await until(lambda: file._raw._flight is None)
+    with file.detach() as below, pytest.raises(OSError, match="Input/output error"):
+        below.read(1)
 
 
 @pytest.mark.parametrize("buffering", [0, -1])
