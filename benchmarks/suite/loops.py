@@ -31,7 +31,8 @@ class Candidate:
 OURS = "cloverleaf"
 
 #: No loop, but a row of the table: for servers the plain epoll echo server of the load generator,
-#: for callbacks a bare queue, the extension module `cloverleaf_floor`.
+#: for work with both ends what it has for that, and for callbacks a bare queue, the extension
+#: module `cloverleaf_floor`.
 FLOOR = "floor"
 FLOOR_MODULE = "cloverleaf_floor"
 

@@ -99,6 +99,8 @@ class Session:
 
     def _work(self, loop: str, workload: LoopWorkload) -> Conversation:
         cores = self._bench.cores.all if workload.threads else self._bench.cores.loops
+        if loop == FLOOR and isinstance(workload.floor, tuple):
+            return self._generator([*workload.floor], cores)
         child = self._start(self._python(loop, workload), cores)
         answer(child, PATIENCE)
         return child
@@ -126,13 +128,18 @@ class Session:
         return child
 
     def _drive(self, traffic: Traffic, address: str, how: Sequence[str] = ()) -> Conversation:
+        return self._generator(traffic.arguments(address), self._bench.cores.load, how)
+
+    def _generator(
+        self, words: list[str], cores: frozenset[int], how: Sequence[str] = ()
+    ) -> Conversation:
+        """The load generator, ready for its first window."""
         warmup = ["--warmup", str(self._bench.warmup_ms)]
-        command = [*how, str(self._bench.load), *traffic.arguments(address), *warmup]
-        driver = self._start(command, self._bench.cores.load)
-        greeting = driver.hear(PATIENCE)
+        child = self._start([*how, str(self._bench.load), *words, *warmup], cores)
+        greeting = child.hear(PATIENCE)
         if greeting != "ready":
             raise LoopFailedError(f"the load generator said {greeting!r}")
-        return driver
+        return child
 
     def _where(self, workload: ServerWorkload) -> str:
         """Where to listen, in the load generator's words; the socket's directory goes with us."""

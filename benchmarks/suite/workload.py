@@ -78,6 +78,11 @@ class ServerWorkload:
     floor: bool = True
 
 
+#: What does a `LoopWorkload` with nothing but what every loop must do: the bare queue of
+#: `cloverleaf-floor`, or the load generator with these words.
+Floor = Literal["queue"] | tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class LoopWorkload:
     """Work inside the loop's process."""
@@ -92,8 +97,7 @@ class LoopWorkload:
     threads: bool = False
     #: Whether the work is done by children, whose CPU time is then what counts.
     children: bool = False
-    #: Whether the bare queue of `cloverleaf-floor` can do it, as the floor.
-    floor: bool = False
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,12 @@ def with_context(loop: asyncio.AbstractEventLoop, _: LoopFactory) -> Run:
 
 def batch(name: str, title: str, prepare: Prepare) -> LoopWorkload:
     """A workload of `BATCH` callbacks a turn."""
-    return LoopWorkload(name, title, "callback", prepare, batch=BATCH, floor=True)
+    return LoopWorkload(name, title, "callback", prepare, batch=BATCH, floor="queue")
 
 
 WORKLOADS = (
     LoopWorkload(
-        "call-soon-chain", "call_soon, each from the one before", "callback", chain, floor=True
+        "call-soon-chain", "call_soon, each from the one before", "callback", chain, floor="queue"
     ),
     batch("call-soon-batch", "call_soon, 1,000 a turn", plain),
     batch("call-soon-argument", "call_soon with an argument, 1,000 a turn", with_argument),

@@ -78,5 +78,6 @@ WORKLOADS = (
         "Connect, echo 64 B, close; both ends on the loop",
         "connection",
         both_ends,
+        floor=("calls", "--size", str(len(MESSAGE))),
     ),
 )

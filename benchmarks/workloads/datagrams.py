@@ -81,12 +81,19 @@ def conversation(burst: int) -> Prepare:
 
 
 WORKLOADS = (
-    LoopWorkload("udp-ping-pong", "UDP ping-pong, 64 B, both ends", "datagram", conversation(1)),
+    LoopWorkload(
+        "udp-ping-pong",
+        "UDP ping-pong, 64 B, both ends",
+        "datagram",
+        conversation(1),
+        floor=("datagrams", "--burst", "1", "--size", str(len(MESSAGE))),
+    ),
     LoopWorkload(
         "udp-burst",
         "UDP bursts of 64, 64 B, both ends",
         "datagram",
         conversation(BURST),
         batch=BURST,
+        floor=("datagrams", "--burst", str(BURST), "--size", str(len(MESSAGE))),
     ),
 )

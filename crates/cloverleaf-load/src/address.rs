@@ -8,6 +8,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SocketFlags, accept_with, sockopt};
+
 use crate::error::Error;
 
 /// The address of a stream socket.
@@ -56,12 +59,14 @@ impl Address {
         Ok(socket)
     }
 
-    /// A listener that does not block, and the address that it really has.
+    /// A listener that does not block, and the address that it really has. Its connections inherit
+    /// that they send without delay.
     pub(crate) fn listen(&self) -> io::Result<(Listener, Self)> {
         match self {
             Self::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
+                sockopt::set_tcp_nodelay(&listener, true)?;
                 let bound = Self::Tcp(listener.local_addr()?);
                 Ok((Listener::Tcp(listener), bound))
             }
@@ -138,12 +143,18 @@ pub(crate) enum Listener {
 impl Listener {
     /// The next connection, ready for use; an error of kind `WouldBlock` when there is none.
     pub(crate) fn accept(&self) -> io::Result<Socket> {
-        let socket = match self {
-            Self::Tcp(listener) => Socket::Tcp(listener.accept()?.0),
-            Self::Unix(listener) => Socket::Unix(listener.accept()?.0),
-        };
-        socket.prepare()?;
-        Ok(socket)
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = accept_with(self, flags)?;
+        Ok(match self {
+            Self::Tcp(_) => Socket::Tcp(socket.into()),
+            Self::Unix(_) => Socket::Unix(socket.into()),
+        })
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub(crate) fn has_more(&self) -> io::Result<bool> {
+        let mut asked = [PollFd::new(self, PollFlags::IN)];
+        Ok(poll(&mut asked, Some(&Timespec::default()))? > 0)
     }
 }
 

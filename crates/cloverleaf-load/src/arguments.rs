@@ -13,14 +13,21 @@ usage: cloverleaf-load serve ADDRESS
        cloverleaf-load websocket ADDRESS [--connections N] [--depth N] [--size BYTES]
        cloverleaf-load churn ADDRESS [--connections N] [--size BYTES] [--most N]
        cloverleaf-load read  PATH COUNT
+       cloverleaf-load calls [--size BYTES]
+       cloverleaf-load datagrams [--burst N] [--size BYTES]
 ADDRESS is tcp:IP:PORT or unix:PATH; every driver takes --warmup MILLISECONDS (100).
   serve   an echo server on plain epoll; prints the address that it listens on
+  calls   the floor of short connections, both ends: connects, echoes one message, closes, and again
+  datagrams  the floor of UDP, both ends: --burst datagrams there and back, and again
   read    reads 4 KiB at random offsets of a cached file, one after the other, and prints JSON
   echo    keeps --depth messages of --size bytes in flight on each connection, checks every byte
   http    the same with GET requests of --path, each answered 200 with --body
   websocket  the same as echo, each message in a binary frame, after a handshake
   churn   connects, exchanges one message, closes, and again; at most --most times per window
-A driver prints `ready`, then reads windows in milliseconds and answers each with a line of JSON.";
+A driver, and a floor that has both ends, prints `ready`, then reads windows in milliseconds and answers each with a line of JSON.";
+
+/// For how long there is load before the first window.
+const WARMUP: Duration = Duration::from_millis(100);
 
 /// What to do.
 #[derive(Debug)]
@@ -31,6 +38,22 @@ pub(crate) enum Command {
     Read(String, u64),
     /// Be the floor.
     Serve(Address),
+    /// Be the floor of short connections, both ends.
+    Calls {
+        /// The size of a message.
+        size: usize,
+        /// How long to work before the first window.
+        warmup: Duration,
+    },
+    /// Be the floor of datagrams, both ends.
+    Datagrams {
+        /// How many go there and back at a time.
+        burst: usize,
+        /// The size of each.
+        size: usize,
+        /// How long to work before the first window.
+        warmup: Duration,
+    },
     /// Drive connections that last.
     Exchange(Load),
     /// Drive connections that carry one message each.
@@ -81,6 +104,9 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
     if matches!(verb.as_str(), "-h" | "--help" | "help") {
         return Ok(Command::Help);
     }
+    if matches!(verb.as_str(), "calls" | "datagrams") {
+        return parse_both_ends(&verb, words);
+    }
     let address = words
         .next()
         .ok_or_else(|| Error::Usage("an address is missing".into()))?;
@@ -94,7 +120,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
         connections: 1,
         depth: 1,
         size: 1024,
-        warmup: Duration::from_millis(100),
+        warmup: WARMUP,
         most: usize::MAX,
         dialogue: match verb.as_str() {
             "http" => Dialogue::Http {
@@ -114,6 +140,28 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, 
         "churn" => Ok(Command::Churn(load)),
         _ => Err(Error::Usage(format!("no such command: {verb:?}"))),
     }
+}
+
+/// Reads the options of a floor that has both ends.
+fn parse_both_ends(verb: &str, mut words: impl Iterator<Item = String>) -> Result<Command, Error> {
+    let (mut burst, mut size, mut warmup) = (1, 64, WARMUP);
+    while let Some(option) = words.next() {
+        let value = words.next().unwrap_or_default();
+        match (option.as_str(), verb) {
+            ("--burst", "datagrams") => burst = number(&option, &value)?,
+            ("--size", _) => size = number(&option, &value)?,
+            ("--warmup", _) => warmup = Duration::from_millis(number(&option, &value)? as u64),
+            _ => return Err(Error::Usage(format!("no such option here: {option:?}"))),
+        }
+    }
+    Ok(match verb {
+        "calls" => Command::Calls { size, warmup },
+        _ => Command::Datagrams {
+            burst,
+            size,
+            warmup,
+        },
+    })
 }
 
 fn set(
@@ -170,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn options_of_a_floor_with_both_ends_are_taken() {
+        let Ok(Command::Datagrams { burst, size, .. }) = parse_line("datagrams --burst 64") else {
+            panic!("not datagrams")
+        };
+        assert_eq!((burst, size), (64, 64));
+        let Ok(Command::Calls { size, warmup }) = parse_line("calls --size 9 --warmup 7") else {
+            panic!("not calls")
+        };
+        assert_eq!((size, warmup), (9, Duration::from_millis(7)));
+    }
+
+    #[test]
     fn what_there_is_not_is_refused_by_name() {
         for (line, named) in [
             ("echo tcp:127.0.0.1:7 --path /", "--path"),
@@ -177,6 +237,8 @@ mod tests {
             ("websocket tcp:127.0.0.1:7 --lines", "--lines"),
             ("echo tcp:127.0.0.1:7 --size 0", "--size"),
             ("echo tcp:127.0.0.1:7 --size", "--size"),
+            ("calls --burst 2", "--burst"),
+            ("datagrams --burst", "--burst"),
             ("shout tcp:127.0.0.1:7", "shout"),
             ("echo", "address"),
         ] {

@@ -56,6 +56,29 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What a window of work in this process came to.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// How many operations were done.
+    pub(crate) operations: usize,
+    /// What they used of this process's core.
+    pub(crate) cpu: Duration,
+    /// From the first to the last.
+    pub(crate) wall: Duration,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{{\"operations\": {}, \"cpu_ns\": {}, \"wall_ns\": {}}}",
+            self.operations,
+            nanoseconds(self.cpu),
+            nanoseconds(self.wall),
+        )
+    }
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
