@@ -16,6 +16,10 @@ from ._tls import TLSOptions, refuse_timeouts_without_tls, refuse_tls_socket, tl
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
+#: Whether a connection's callbacks share a context. Asked once: to compare tuples takes as long as
+#: to call a method.
+SHARES_CONTEXT = sys.version_info >= (3, 15)
+
 
 class Adopting(SocketOperations):
     """`connect_accepted_socket`, and the last step of every `create_…_connection`."""
@@ -64,7 +68,7 @@ class Adopting(SocketOperations):
             if not isinstance(sock, Connecting):
                 sock.setblocking(False)
             # From Python 3.15 on, the connection's callbacks share a context.
-            context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
+            context = contextvars.copy_context() if SHARES_CONTEXT else None
             protocol = protocol_factory()
             met = self.create_future()
             transport: asyncio.Transport

@@ -10,7 +10,7 @@ from asyncio.log import logger
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from ._accepted import Adopting
+from ._accepted import SHARES_CONTEXT, Adopting
 from ._cloverleaf import Connecting as NativeConnection
 from ._later import SOCKET
 from ._race import first_connected
@@ -62,7 +62,7 @@ class Connecting(Adopting):
                 and all_errors is False
                 and self._connects_natively()
             ):
-                met = await self._meet(protocol_factory, host, port, family, proto, flags)
+                met = await self._meet(protocol_factory, host, port, (family, proto, flags))
                 if met is not None:
                     return met
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
@@ -104,7 +104,7 @@ class Connecting(Adopting):
                 and interleave is None
                 and self._connects_natively()
             ):
-                met = await self._meet(protocol_factory, host, port, family, proto, flags)
+                met = await self._meet(protocol_factory, host, port, (family, proto, flags))
                 if met is not None:
                     return met
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
@@ -152,7 +152,7 @@ class Connecting(Adopting):
         protocol_factory: Callable[[], _P],
         host: Any,
         port: Any,
-        *hints: int,
+        hints: tuple[int, int, int],
     ) -> tuple[asyncio.Transport, _P] | None:
         """Connect to a host that is given by its number, without TLS; None if it is a name.
 
@@ -163,16 +163,19 @@ class Connecting(Adopting):
         if connection is None:
             return None
         try:
-            await connection.future
+            future = connection.future
+            # A connection within the machine is mostly there at once.
+            if future is not None:
+                await future
             # From Python 3.15 on, the connection's callbacks share a context.
-            context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
+            context = contextvars.copy_context() if SHARES_CONTEXT else None
             protocol = protocol_factory()
             met = self.create_future()
             transport = self._make_stream_transport(connection, protocol, met, None, context)
         except BaseException:
             connection.close()
             # The error's traceback refers to this frame, and its future to the error.
-            connection = None
+            connection = future = None
             raise
         try:
             await met
@@ -193,7 +196,7 @@ class Connecting(Adopting):
         connection: NativeConnection | None = None
         try:
             connection = self._connect_literal(host, port, *hints)
-            if connection is not None:
+            if connection is not None and connection.future is not None:
                 await connection.future
         except BaseException as error:
             if connection is not None:
@@ -274,7 +277,8 @@ class Connecting(Adopting):
             if local is None and self._connects_natively():
                 sock = self._connect(family, kind, proto, remote)
                 if sock is not None:
-                    await sock.future
+                    if sock.future is not None:
+                        await sock.future
                     return sock
             sock = socket.socket(family, kind, proto)
             sock.setblocking(False)

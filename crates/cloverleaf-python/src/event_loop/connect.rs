@@ -27,8 +27,8 @@ pub(crate) struct Connecting {
     /// As it was given: it is part of an error's text.
     address: Py<PyAny>,
     remote: SocketAddr,
-    /// Done when the connection is there.
-    future: Py<PyAny>,
+    /// Done when the connection is there; None if it was there at once.
+    future: Option<Py<PyAny>>,
     attempt: Mutex<Option<Attempt>>,
 }
 
@@ -164,11 +164,16 @@ fn connect<'py>(
     } else {
         Interest::WRITE
     };
+    let future = if registered.is_none() {
+        None
+    } else {
+        Some(create_future(slf.as_any())?.into_bound(py).unbind())
+    };
     let connecting = Connecting {
         event_loop: slf.clone().into_any().unbind(),
         address: address.unbind(),
         remote,
-        future: create_future(slf.as_any())?.into_bound(py).unbind(),
+        future,
         attempt: Mutex::new(None),
     };
     let connecting = Bound::new(py, connecting)?;
@@ -186,9 +191,6 @@ fn connect<'py>(
     if let Err(error) = told {
         drop(connecting.get().take(py)?);
         return Err(os_error(py, &error));
-    }
-    if registered.is_none() {
-        future::set_result(connecting.get().future.bind(py), py.None().bind(py))?;
     }
     Ok(connecting)
 }
@@ -255,7 +257,9 @@ impl Connecting {
 fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
     let py = object.py();
     let this = object.cast::<Connecting>()?.get();
-    let future = this.future.bind(py);
+    let Some(future) = this.future.as_ref().map(|future| future.bind(py)) else {
+        return Ok(());
+    };
     if future::is_done(future)? {
         // It waits for its transport, which hears of whatever happens meanwhile.
         return Ok(());
@@ -285,10 +289,10 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
 
 #[pymethods]
 impl Connecting {
-    /// A future that is done when the connection is there.
+    /// A future that is done when the connection is there; None if it was there at once.
     #[getter]
-    fn future(&self, py: Python<'_>) -> Py<PyAny> {
-        self.future.clone_ref(py)
+    fn future(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.future.as_ref().map(|future| future.clone_ref(py))
     }
 
     /// Gives the attempt up; nothing happens if a transport has taken it over.
@@ -306,6 +310,8 @@ impl Connecting {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.address)?;
-        visit.call(&self.future)
+        self.future
+            .as_ref()
+            .map_or(Ok(()), |future| visit.call(future))
     }
 }
