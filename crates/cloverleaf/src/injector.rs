@@ -8,6 +8,9 @@
 //! Whoever wakes the loop may hold something that it needs to go on, as a thread that runs Python does. So it is told
 //! whether the loop has found single jobs of late, for each of which somebody waits most likely, or bursts. In the first
 //! case it may as well give the loop its processor, if they share one (`rests.rs`).
+//!
+//! A thread that does not run Python may have the lock when another one forks, and is not there in the child to let go of
+//! it. Nobody in the child waits for that lock: to it, the loop is closed.
 
 use std::fmt;
 use std::task::Waker;
@@ -24,7 +27,7 @@ use std::sync::{
 };
 
 use crate::rests::Rests;
-use crate::sys::processor;
+use crate::sys::{forks, processor};
 
 /// So many jobs, with what they are about, are no more in a processor's nearest cache: from here on, they are packed.
 pub(crate) const MANY: usize = 64;
@@ -119,6 +122,8 @@ pub struct Injector<J> {
     pending: AtomicBool,
     rests: Rests,
     waker: Waker,
+    /// How often the process had forked when it was made.
+    forks: u32,
 }
 
 impl<J> fmt::Debug for Injector<J> {
@@ -144,7 +149,13 @@ impl<J> Injector<J> {
             pending: AtomicBool::new(false),
             rests: Rests::new(),
             waker,
+            forks: forks(),
         }
+    }
+
+    /// Whether this is a forked child of the process that made it, where nobody will run the jobs.
+    pub fn is_forked(&self) -> bool {
+        self.forks != forks()
     }
 
     /// Hands over a job, from any thread, and wakes the loop if it sleeps.
@@ -164,10 +175,9 @@ impl<J> Injector<J> {
     /// # Errors
     /// Gives the job back if the loop was closed.
     pub fn inject_packing(&self, job: J, pack: impl FnOnce(&mut J)) -> Result<Option<Sleeper>, J> {
-        let mut inbox = self.lock();
-        if inbox.closed {
+        let Some(mut inbox) = self.lock().filter(|inbox| !inbox.closed) else {
             return Err(job);
-        }
+        };
         if inbox.jobs.len() >= MANY
             && let Some(last) = inbox.jobs.last_mut()
         {
@@ -218,7 +228,7 @@ impl<J> Injector<J> {
 
     /// Ends the loop's present or next sleep, without a job.
     pub fn wake(&self) {
-        self.lock().asleep = false;
+        self.after_sleep();
         self.waker.wake_by_ref();
     }
 
@@ -230,7 +240,9 @@ impl<J> Injector<J> {
 
     /// Declares that the loop is about to sleep. `false` means that jobs wait and it must not.
     pub fn before_sleep(&self) -> bool {
-        let mut inbox = self.lock();
+        let Some(mut inbox) = self.lock() else {
+            return true;
+        };
         inbox.asleep = inbox.jobs.is_empty();
         if inbox.asleep {
             inbox.rest = self.rests.begin();
@@ -241,7 +253,9 @@ impl<J> Injector<J> {
 
     /// Declares that the loop is awake, so that nobody needs to wake it.
     pub fn after_sleep(&self) {
-        self.lock().asleep = false;
+        if let Some(mut inbox) = self.lock() {
+            inbox.asleep = false;
+        }
     }
 
     /// Moves the waiting jobs behind those in `jobs`, in the order in which they were injected.
@@ -249,7 +263,9 @@ impl<J> Injector<J> {
         if !self.has_pending() {
             return;
         }
-        let mut inbox = self.lock();
+        let Some(mut inbox) = self.lock() else {
+            return;
+        };
         self.pending.store(false, Ordering::Release);
         let found = inbox.jobs.len();
         inbox.rhythm.found(found);
@@ -259,7 +275,9 @@ impl<J> Injector<J> {
 
     /// Refuses jobs from now on and takes those that wait; their owner drops them outside of the lock.
     pub fn close(&self) -> Vec<J> {
-        let mut inbox = self.lock();
+        let Some(mut inbox) = self.lock() else {
+            return Vec::new();
+        };
         inbox.closed = true;
         self.pending.store(false, Ordering::Release);
         std::mem::take(&mut inbox.jobs)
@@ -267,22 +285,30 @@ impl<J> Injector<J> {
 
     /// Whether the loop was closed.
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.lock().is_none_or(|inbox| inbox.closed)
     }
 
+    /// The queue; none in a forked child if a thread of the parent had it.
     #[cfg(not(loom))]
-    fn lock(&self) -> MutexGuard<'_, Inbox<J>> {
-        // Nothing under the lock can panic half-way through a change.
-        self.inbox
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    #[inline]
+    fn lock(&self) -> Option<MutexGuard<'_, Inbox<J>>> {
+        if self.is_forked() {
+            // Refused, it is nobody's error: whoever has it is not in this process.
+            self.inbox.try_lock().ok()
+        } else {
+            // Nothing under the lock can panic half-way through a change.
+            let inbox = self.inbox.lock();
+            Some(inbox.unwrap_or_else(std::sync::PoisonError::into_inner))
+        }
     }
 
     #[cfg(loom)]
-    fn lock(&self) -> MutexGuard<'_, Inbox<J>> {
-        self.inbox
-            .lock()
-            .expect("invariant: no holder of the lock panics")
+    fn lock(&self) -> Option<MutexGuard<'_, Inbox<J>>> {
+        Some(
+            self.inbox
+                .lock()
+                .expect("invariant: no holder of the lock panics"),
+        )
     }
 }
 
@@ -434,5 +460,21 @@ mod tests {
         injector.inject(1).expect("open");
         assert_eq!(injector.close(), [1]);
         assert_eq!(injector.inject(2), Err(2));
+    }
+
+    #[test]
+    fn a_forked_child_does_not_wait_for_a_lock_that_nobody_gives_back() {
+        let (mut injector, wakes) = counted();
+        injector.inject(1).expect("open");
+        injector.forks = forks().wrapping_sub(1);
+        let held = injector.inbox.lock().expect("no panic");
+        assert!(injector.is_closed());
+        assert_eq!(injector.inject(2), Err(2));
+        injector.wake();
+        injector.drain_into(&mut Vec::new());
+        assert_eq!(injector.close(), []);
+        drop(held);
+        assert_eq!(injector.close(), [1], "where nobody had it, all goes");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }
 }
