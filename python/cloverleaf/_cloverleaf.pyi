@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVarTuple, Unpack, final
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "API",
     "Clients",
     "Connecting",
     "DatagramTransportBase",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 _Ts = TypeVarTuple("_Ts")
+
+# A capsule, `types.CapsuleType` since Python 3.13.
+API: object
 
 _AddressInfo = tuple[Any, socket.SocketKind, int, str, Any]
 

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use cloverleaf::{Completion, Interest, TimerKey, Token};
 use pyo3::prelude::*;
 
-use crate::ffi::{BareCall, Owned};
+use crate::ffi::{BareCall, Owned, Posted};
 
 /// What the loop does next.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) enum Job {
     Call(BareCall),
     /// Tell a source that it is ready.
     Io(Token, Interest),
+    /// Do what another extension asks for.
+    Posted(Posted),
     /// Do something that is not a user's callback; boxed, so that every other job is small.
     Internal(Box<Internal>),
 }

@@ -422,7 +422,7 @@ impl LoopState {
             match job {
                 Job::Callback(handle) => visitor.object(handle),
                 Job::Call(call) => call.traverse(visitor),
-                Job::Io(..) | Job::Internal(_) => {}
+                Job::Io(..) | Job::Posted(_) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);

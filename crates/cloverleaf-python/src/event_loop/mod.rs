@@ -7,6 +7,7 @@ mod blocking;
 mod connect;
 mod endpoints;
 mod futures;
+mod link;
 mod offered;
 mod onlookers;
 mod perform;

@@ -4,7 +4,9 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::{FINAL, Loop, accept, connect, endpoints, resolve, schedule, sockets, tasks, watch};
+use super::{
+    FINAL, Loop, accept, connect, endpoints, link, resolve, schedule, sockets, tasks, watch,
+};
 
 /// The class whose methods are called without a detour.
 ///
@@ -49,6 +51,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connect::Connecting>()?;
     attach_all(&py.get_type::<Loop>())?;
     endpoints::add_to(module)?;
+    link::add_to(module)?;
     watch::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
 use super::sleep::wait;
-use super::{Loop, ahead, perform, watch};
+use super::{Loop, ahead, link, perform, watch};
 use crate::error::{ends_the_run, os_error};
 use crate::ffi::{BareCall, Owned, Reach, Stay, caught, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
@@ -27,6 +27,8 @@ struct Run<'a, 'py> {
     slf: &'a Bound<'py, Loop>,
     /// The age of the first timer that is made in this run.
     first_age: u64,
+    /// What this thread ran when it began.
+    ran_before: usize,
     _ownership: Ownership<'a>,
 }
 
@@ -41,6 +43,7 @@ impl<'a, 'py> Run<'a, 'py> {
         let mut run = Self {
             slf,
             first_age: 0,
+            ran_before: this.begin_here(),
             _ownership: ownership,
         };
         run.first_age = this.state().with(|state| {
@@ -56,6 +59,7 @@ impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let this = self.slf.get();
         this.forget_itself(self.slf);
+        link::end_here(self.ran_before);
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
         // Not borrowed: a run ends between two jobs.
@@ -252,6 +256,13 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job, stay: &mut Stay<'_>) ->
         Job::Io(token, interest) => {
             stay.leave();
             serve(slf, this, token, interest)
+        }
+        Job::Posted(posted) => {
+            stay.leave();
+            if this.onlookers.any() {
+                return run_as_callback(slf, this, c"posted", |py| posted.run(py));
+            }
+            run_own(slf, || posted.run(slf.py()))
         }
         Job::Internal(internal) => {
             stay.leave();

@@ -49,7 +49,7 @@ mod raw {
 }
 
 /// Ends the unwinding of a thread, if it comes by here.
-struct Hang;
+pub(super) struct Hang;
 
 impl Drop for Hang {
     fn drop(&mut self) {

@@ -35,6 +35,7 @@ mod made;
 mod memory;
 mod method;
 mod object;
+mod offer;
 mod option;
 mod plain;
 mod private;
@@ -93,6 +94,7 @@ pub(crate) use method::{
     raw_onename,
 };
 pub(crate) use object::{Owned, Slot};
+pub(crate) use offer::{Offered, Posted, capsule_of};
 pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use plain::plain_socket_fd;
