@@ -8,6 +8,7 @@ import gc
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 import cloverleaf
 from parity.harness.crowds import COUNT, Member, clients
+from parity.harness.extension import module
 from parity.harness.turns import turn, until
 from parity.harness.types import Loop, NewLoop
 
@@ -294,3 +296,56 @@ def test_connections_that_end_with_data_unread_leave_nothing(loop: Loop) -> None
             await serve()
 
     assert_no_growth(lambda: loop.run_until_complete(work()), 20 * COUNT)
+
+
+def test_rust_futures_leave_nothing(loop: Loop) -> None:
+    probe = module("probe")
+
+    async def body() -> None:
+        value = object()
+        await asyncio.gather(*(probe.value(value) for _ in range(200)))
+        await asyncio.gather(*(probe.awaits(probe.value(value)) for _ in range(200)))
+        await asyncio.gather(*(probe.wakes_itself(2, int) for _ in range(200)))
+        await asyncio.gather(*probe.burst(200, 2))
+        await asyncio.gather(*(probe.pending() for _ in range(200)), return_exceptions=True)
+        gate = probe.Gate()
+        waiting = [gate.wait() for _ in range(200)]
+        await asyncio.sleep(0)
+        for awaitable in waiting:
+            awaitable.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for _ in range(200):
+            answer, _awaitable = probe.make_promise()
+            answer.cancel()
+        await asyncio.sleep(0)
+
+    assert_no_growth(lambda: loop.run_until_complete(body()), 1400)
+
+
+def test_rust_futures_keep_no_values(loop: Loop) -> None:
+    class Value:
+        pass
+
+    probe = module("probe")
+
+    async def body() -> list[weakref.ref[Value]]:
+        values = [Value() for _ in range(6)]
+        assert await probe.value(values[0]) is values[0]
+        answer, awaitable = probe.make_promise()
+        answer.complete(values[1])
+        assert await awaitable is values[1]
+        probe.value(values[2])  # nobody awaits it
+        probe.value(values[3]).cancel()
+        answer, awaitable = probe.make_promise()
+        awaitable.cancel()
+        answer.complete(values[4])
+        await probe.awaits(probe.value(values[5]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return [weakref.ref(value) for value in values]
+
+    references = loop.run_until_complete(body())
+    turn(loop)
+    probe.Gate()  # PyO3 drops what was dropped where it could not be
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 6

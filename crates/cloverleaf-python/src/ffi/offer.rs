@@ -21,7 +21,7 @@ use super::memory::caught;
 const NAME: &CStr = c"cloverleaf.api.1";
 const VERSION: u32 = 1;
 
-/// What is done with the data of a [`Posted`], either of them, and once.
+/// What is done with the data of a [`Posted`], either of them, and once. Neither lets a panic or an exception of C++ out.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Work {
