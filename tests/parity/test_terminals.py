@@ -86,3 +86,39 @@ async def test_the_keyboard_of_a_terminal_can_be_read(
     writing.abort()
     reading.close()
     await asyncio.wait([reader.lost, writer.lost])
+
+
+async def test_what_waits_for_a_terminal_that_nobody_has_open_is_kept(
+    loop: Loop, terminal: tuple[FileIO, int]
+) -> None:
+    ours, slave = terminal
+    name = os.ttyname(slave)
+    os.close(slave)
+    protocol = Recorder(loop)
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, ours)
+    transport.write(b"typed ahead" * 30_000)
+    await turns(10)
+    assert not transport.is_closing()
+    assert transport.get_write_buffer_size() > 0
+    slave = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    length = 0
+    while length < 330_000:
+        length += len(await loop.run_in_executor(None, os.read, slave, 100_000))
+    os.close(slave)
+    assert length == 330_000
+    transport.close()
+    assert await protocol.lost is None
+
+
+async def test_what_waits_for_a_terminal_that_hangs_up_fails_to_be_written(
+    loop: Loop, terminal: tuple[FileIO, int]
+) -> None:
+    ours, slave = terminal
+    protocol = Recorder(loop)
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, FileIO(slave, "wb"))
+    transport.write(b"shown" * 60_000)
+    assert transport.get_write_buffer_size() > 0
+    ours.close()
+    error = await protocol.lost
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EIO

@@ -123,8 +123,14 @@ impl Readable {
         if stream.is_unpolled() {
             return Self::Unpolled;
         }
-        if let Kind::WritePipe { .. } = stream.kind {
-            return Self::ReaderGone;
+        if let Kind::WritePipe { hears_reader } = stream.kind {
+            // A terminal hangs up when nobody has its other side open, which somebody may open again. What waits is
+            // kept until a write fails.
+            return if hears_reader {
+                Self::ReaderGone
+            } else {
+                Self::Nothing
+            };
         }
         match (&stream.read_context, &stream.protocol) {
             (Some(context), Some(protocol))
