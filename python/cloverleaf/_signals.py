@@ -195,8 +195,21 @@ class Signals(Running):
         for number in numbers:
             handler = self._signal_handlers.get(number)
             if handler is not None:  # else it was removed after the signal had come
-                callback, args, context = handler
-                self.call_soon(callback, *args, context=context)
+                self._schedule_handler(*handler)
+
+    def _schedule_handler(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+    ) -> None:
+        try:
+            self.call_soon(callback, *args, context=context)
+        except Exception as error:
+            # In debug mode `call_soon` refuses what cannot be called. The signals that came with
+            # this one were read with it, and would be lost.
+            message = f"Exception in callback {callback!r}()"
+            self.call_exception_handler({"message": message, "exception": error})
 
 
 def _check_signal(sig: int) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -277,6 +278,24 @@ def test_exceptions_of_a_signal_handler_reach_the_handler(
     turns_until(loop, lambda: contexts)
     assert isinstance(contexts[0]["exception"], LookupError)
     loop.remove_signal_handler(USR1)
+
+
+def test_a_handler_that_cannot_be_called_keeps_back_no_other_signal(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    seen: list[str] = []
+    not_callable: Any = 42
+    loop.set_debug(True)
+    loop.add_signal_handler(USR1, not_callable)
+    loop.add_signal_handler(USR2, seen.append, "USR2")
+    signal.raise_signal(USR1)
+    signal.raise_signal(USR2)  # both are read together
+    turns_until(loop, lambda: seen and contexts)
+    assert seen == ["USR2"]
+    assert [context["message"] for context in contexts] == ["Exception in callback 42()"]
+    assert isinstance(contexts[0]["exception"], TypeError)
+    loop.remove_signal_handler(USR1)
+    loop.remove_signal_handler(USR2)
 
 
 @contextmanager
