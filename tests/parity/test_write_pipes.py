@@ -71,6 +71,20 @@ async def test_a_buffer_changed_after_write_is_sent_as_it_was(loop: Loop) -> Non
         assert (await loop.run_in_executor(None, read_all, reading))[-4:] == b"late"
 
 
+@pytest.mark.only("cloverleaf")  # asyncio's pipes resume only when nothing waits any more
+async def test_a_paused_protocol_resumes_at_low_water_as_a_sockets_does(loop: Loop) -> None:
+    async with write_end(loop) as (ours, reading):
+        room = fcntl.fcntl(reading, fcntl.F_GETPIPE_SZ)
+        ours.transport.set_write_buffer_limits(50_000, 40_000)
+        ours.transport.write(bytes(room + 60_000))
+        assert ours.calls[-1] == "pause_writing"
+        assert len(reading.read(room // 2) or b"") == room // 2
+        while "resume_writing" not in ours.calls:
+            await turns(1)
+        assert 0 < ours.transport.get_write_buffer_size() <= 40_000
+        ours.transport.abort()
+
+
 async def test_it_is_a_write_transport_and_tells_its_pipe(loop: Loop) -> None:
     async with write_end(loop) as (ours, _):
         transport = ours.transport
