@@ -13,7 +13,7 @@ from ._later import imported
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
-    from . import files
+    from . import files, metrics
     from ._file_open import open  # noqa: A004  # it is ours
     from ._policy import EventLoopPolicy
     from ._server import Server
@@ -27,6 +27,7 @@ __all__ = [
     "__version__",
     "files",
     "install",
+    "metrics",
     "new_event_loop",
     "open",
     "run",
@@ -75,8 +76,8 @@ def install() -> None:
 
 def __getattr__(name: str) -> Any:
     """What most programs do not ask for is found when it is asked for."""
-    if name == "files":
-        return imported("files")
+    if name in ("files", "metrics"):
+        return imported(name)
     if name in _LATER:
         found = globals()[name] = getattr(imported(_LATER[name]), name)
         return found

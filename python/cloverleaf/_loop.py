@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ._sendfile import Sendfile
     from ._start_tls import StartTLS
     from ._unix import UnixSockets
+    from .metrics import Measuring
 
-    class _Parts(UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Executing):
+    class _Parts(UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Measuring, Executing):
         """All that a loop consists of once all of it has been asked for."""
 else:
     _Parts = Executing
@@ -69,3 +70,4 @@ Part(EventLoop, "_sendfile", "Sendfile", ("sock_sendfile", "sendfile"))
 Part(EventLoop, "_start_tls", "StartTLS", ("start_tls",))
 Part(EventLoop, "_pipes", "Pipes", ("connect_read_pipe", "connect_write_pipe"))
 Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell"))
+Part(EventLoop, "metrics", "Measuring", ("metrics",))

@@ -149,7 +149,10 @@ impl Listener {
                 return Ok(());
             }
             match accept(listener) {
-                Accepted::Connection(fd, peer) => self.connect(py, fd, peer)?,
+                Accepted::Connection(fd, peer) => {
+                    self.count_one(py)?;
+                    self.connect(py, fd, peer)?;
+                }
                 Accepted::WouldBlock => return Ok(()),
                 // Who waited has gone again; the next one may be there.
                 Accepted::Transient(_) => {}
@@ -159,6 +162,12 @@ impl Listener {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn count_one(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = Loop::of(self.event_loop.bind(py))?;
+        event_loop.stats().traffic.accepted.add(1);
         Ok(())
     }
 

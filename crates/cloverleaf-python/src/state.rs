@@ -51,6 +51,8 @@ pub(crate) struct LoopState {
     polling: Polling,
     /// When it lets other threads run Python next, if it does not sleep before.
     pub(crate) others: GiveWay,
+    /// The kernel or others were turned to in this turn; see [`look_up`](Self::look_up).
+    has_looked: bool,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -81,6 +83,7 @@ impl LoopState {
             corked: Vec::new(),
             polling: Polling::new(),
             others: GiveWay::default(),
+            has_looked: false,
             discarded: Vec::new(),
             last_receive: 0,
         })
@@ -234,6 +237,8 @@ impl LoopState {
         if in_flight == 0 && self.polling.is_needless(&self.scheduler) {
             return Ok(());
         }
+        self.scheduler.stats().polls.add(1);
+        self.look_up();
         self.reactor.wait(Some(Duration::ZERO))?;
         self.polling.note_answer(self.reactor.has_events());
         Ok(())
@@ -246,6 +251,38 @@ impl LoopState {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.expect_events();
         self.reactor.wait(timeout)
+    }
+
+    /// The same, and counts it as a sleep.
+    ///
+    /// # Errors
+    /// See [`Driver::wait`].
+    pub(crate) fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.look_up();
+        self.scheduler.begin_sleep();
+        let waited = self.wait(timeout);
+        self.scheduler.end_sleep();
+        waited
+    }
+
+    /// Notes that a turn begins, now that all is collected.
+    #[inline]
+    pub(crate) fn note_turn(&mut self) {
+        self.scheduler.begin_turn();
+        if std::mem::take(&mut self.has_looked) {
+            self.note_waiting();
+        }
+    }
+
+    /// Has what the loop has before it noted when the turn begins: every turn would pay more than a hundredth for it.
+    pub(crate) const fn look_up(&mut self) {
+        self.has_looked = true;
+    }
+
+    /// Notes what the loop has before it now.
+    pub(crate) fn note_waiting(&self) {
+        self.scheduler.note_waiting(self.reactor.len());
+        self.scheduler.stats().transports.set(self.transports.len());
     }
 
     /// Turns what has happened into jobs behind those already ready: other threads' jobs, events, due timers.
@@ -272,6 +309,7 @@ impl LoopState {
             ..
         } = self;
         reactor.swap_events(events);
+        scheduler.stats().events.add_len(events.len());
         for token in reported.drain(..) {
             let is_reported = events.iter().any(
                 |event| matches!(event, Event::Ready(of, heard) if *of == token && heard.contains(Interest::READ)),

@@ -13,6 +13,7 @@
 //! it. Nobody in the child waits for that lock: to it, the loop is closed.
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::Waker;
 
 #[cfg(loom)]
@@ -27,6 +28,7 @@ use std::sync::{
 };
 
 use crate::rests::Rests;
+use crate::stats::Stats;
 use crate::sys::{forks, processor};
 
 /// So many jobs, with what they are about, are no more in a processor's nearest cache: from here on, they are packed.
@@ -122,6 +124,7 @@ pub struct Injector<J> {
     pending: AtomicBool,
     rests: Rests,
     waker: Waker,
+    stats: Arc<Stats>,
     /// How often the process had forked when it was made.
     forks: u32,
 }
@@ -149,8 +152,14 @@ impl<J> Injector<J> {
             pending: AtomicBool::new(false),
             rests: Rests::new(),
             waker,
+            stats: Arc::default(),
             forks: forks(),
         }
+    }
+
+    /// What the loop has done, to which the queue adds what has come through it.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Whether this is a forked child of the process that made it, where nobody will run the jobs.
@@ -253,8 +262,11 @@ impl<J> Injector<J> {
 
     /// Declares that the loop is awake, so that nobody needs to wake it.
     pub fn after_sleep(&self) {
-        if let Some(mut inbox) = self.lock() {
-            inbox.asleep = false;
+        if let Some(mut inbox) = self.lock()
+            && !std::mem::take(&mut inbox.asleep)
+        {
+            // Somebody has woken it. Whoever has the lock is the one writer.
+            self.stats.wakeups.add(1);
         }
     }
 
@@ -271,6 +283,7 @@ impl<J> Injector<J> {
         inbox.rhythm.found(found);
         // Moving a job runs no foreign code, so the lock may be held, and the vector keeps its room.
         jobs.extend(inbox.jobs.drain(..));
+        self.stats.injected.add_len(found);
     }
 
     /// Refuses jobs from now on and takes those that wait; their owner drops them outside of the lock.
@@ -314,7 +327,6 @@ impl<J> Injector<J> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 

@@ -167,6 +167,11 @@ impl<D: Driver, S> Reactor<D, S> {
         !self.events.is_empty()
     }
 
+    /// How much that is; some of it may be for sources that have gone.
+    pub fn events_len(&self) -> usize {
+        self.events.len()
+    }
+
     /// The events of the last waits whose sources are still there, in the order in which the kernel gave them.
     pub fn take_events(&mut self) -> impl Iterator<Item = Event> {
         let registry = &self.registry;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time};
 use crate::injector::{Injector, MANY};
+use crate::stats::Stats;
 use crate::timers::{TimerKey, Timers};
 
 /// Jobs of any type, in the order in which they run.
@@ -19,17 +20,23 @@ pub struct Scheduler<J> {
     timers: Timers<J>,
     injector: Arc<Injector<J>>,
     clock: Clock,
+    stats: Arc<Stats>,
+    /// When the clock was read for the sleep that is about to begin.
+    asked: Option<Time>,
     stopping: bool,
 }
 
 impl<J> Scheduler<J> {
     /// Nothing to do, on this clock; other threads end the loop's sleep by `waker`.
     pub fn new(clock: Clock, waker: Waker) -> Self {
+        let injector = Arc::new(Injector::new(waker));
         Self {
             ready: VecDeque::new(),
             timers: Timers::new(),
-            injector: Arc::new(Injector::new(waker)),
+            stats: Arc::clone(injector.stats()),
+            injector,
             clock,
+            asked: None,
             stopping: false,
         }
     }
@@ -37,6 +44,11 @@ impl<J> Scheduler<J> {
     /// The queue by which other threads reach this scheduler.
     pub fn injector(&self) -> &Arc<Injector<J>> {
         &self.injector
+    }
+
+    /// What the loop has done, which this part adds to for its own part.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// The clock of the timers.
@@ -115,8 +127,24 @@ impl<J> Scheduler<J> {
         if self.stopping || !self.ready.is_empty() || self.injector.has_pending() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.timers.next_deadline()?;
-        Some(deadline.saturating_since(self.clock.now()))
+        let Some(deadline) = self.timers.next_deadline() else {
+            self.asked = None;
+            return None;
+        };
+        let now = self.clock.now();
+        self.asked = Some(now);
+        Some(deadline.saturating_since(now))
+    }
+
+    /// Notes that the loop sleeps now, for no longer than [`sleep_limit`](Self::sleep_limit) has said last.
+    pub fn begin_sleep(&mut self) {
+        let now = self.asked.take().unwrap_or_else(|| self.clock.now());
+        self.stats.begin_sleep(now);
+    }
+
+    /// Notes that it has slept; if it needs more than that to go on, [`Stats::go_on`] follows.
+    pub fn end_sleep(&self) {
+        self.stats.end_sleep(self.clock.now());
     }
 
     /// Takes what other threads have injected.
@@ -136,7 +164,22 @@ impl<J> Scheduler<J> {
     }
 
     fn take_due(&mut self) {
-        self.timers.take_due(self.clock.now(), &mut self.ready);
+        let now = self.clock.now();
+        let stats = &self.stats;
+        let note = |deadline| stats.fired(deadline, now);
+        self.timers.take_due(now, &mut self.ready, note);
+    }
+
+    /// Notes that a turn begins, when all is collected.
+    #[inline]
+    pub fn begin_turn(&self) {
+        self.stats.begin_turn(self.ready.len());
+    }
+
+    /// Notes how many timers and sources there are now.
+    pub fn note_waiting(&self, sources: usize) {
+        self.stats.timers.set(self.timers.len());
+        self.stats.sources.set(sources);
     }
 
     /// The next job of a run phase. The phase takes as many as were [ready](Self::ready_len) when it began.

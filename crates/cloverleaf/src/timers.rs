@@ -137,31 +137,37 @@ impl<J> Timers<J> {
 
     /// Takes the earliest timer whose deadline is not after `now`.
     pub fn pop_due(&mut self, now: Time) -> Option<J> {
+        self.pop_with_deadline(now).map(|(_, payload)| payload)
+    }
+
+    fn pop_with_deadline(&mut self, now: Time) -> Option<(Time, J)> {
         if self.next_deadline()? > now {
             return None;
         }
         let Reverse(entry) = self.heap.pop()?;
-        self.vacate(entry.slot, entry.age)
+        let payload = self.vacate(entry.slot, entry.age)?;
+        Some((entry.deadline, payload))
     }
 
-    /// Takes all timers whose deadline is not after `now`, in their order.
+    /// Takes all timers whose deadline is not after `now`, in their order, and tells `heard` the deadline of each.
     ///
     /// A few are taken from the heap one by one. When so many have come that a look at every entry costs no more than
     /// they did, the others are picked out in one pass and sorted, which for a whole heap is several times quicker.
-    pub fn take_due(&mut self, now: Time, due: &mut impl Extend<J>) {
+    pub fn take_due(&mut self, now: Time, due: &mut impl Extend<J>, mut heard: impl FnMut(Time)) {
         let one_by_one = self.heap.len() / DUE_OF_HEAP + DUE_ONE_BY_ONE;
         for _ in 0..one_by_one {
-            let Some(payload) = self.pop_due(now) else {
+            let Some((deadline, payload)) = self.pop_with_deadline(now) else {
                 return;
             };
+            heard(deadline);
             due.extend(Some(payload));
         }
         if self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            self.pick_due(now, due);
+            self.pick_due(now, due, heard);
         }
     }
 
-    fn pick_due(&mut self, now: Time, due: &mut impl Extend<J>) {
+    fn pick_due(&mut self, now: Time, due: &mut impl Extend<J>, mut heard: impl FnMut(Time)) {
         let mut entries = std::mem::take(&mut self.heap).into_vec();
         let mut later = 0;
         for place in 0..entries.len() {
@@ -172,7 +178,11 @@ impl<J> Timers<J> {
         }
         entries[later..].sort_unstable_by_key(|Reverse(entry)| entry.order());
         let picked = entries[later..].iter();
-        due.extend(picked.filter_map(|Reverse(entry)| self.vacate(entry.slot, entry.age)));
+        due.extend(picked.filter_map(|Reverse(entry)| {
+            let payload = self.vacate(entry.slot, entry.age)?;
+            heard(entry.deadline);
+            Some(payload)
+        }));
         if self.live == 0 {
             // The next timers get places in a row again, not in the order in which these were due. Those that are due
             // later are dead.
@@ -319,7 +329,7 @@ mod tests {
         }
         expected.sort_unstable();
         let mut due = Vec::new();
-        timers.take_due(at(900), &mut due);
+        timers.take_due(at(900), &mut due, |_| ());
         assert_eq!(due, expected);
         assert_eq!(timers.next_deadline(), Some(at(901)));
     }
@@ -333,7 +343,7 @@ mod tests {
         let cancelled = timers.insert(at(9), "cancelled");
         timers.cancel(cancelled);
         let mut due = Vec::new();
-        timers.take_due(at(1), &mut due);
+        timers.take_due(at(1), &mut due, |_| ());
         assert_eq!(due.len(), 100);
         assert_eq!((timers.next_deadline(), timers.dead()), (None, 0));
         let next = timers.insert(at(9), "next");

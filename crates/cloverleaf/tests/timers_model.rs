@@ -73,7 +73,7 @@ fn take(step: &Step, model: &mut Model, timers: &mut Timers<usize>, keys: &mut V
             let expected: Vec<_> = std::iter::from_fn(|| model.pop_due()).collect();
             let mut due = Vec::new();
             if *at_once {
-                timers.take_due(now, &mut due);
+                timers.take_due(now, &mut due, |_| ());
             } else {
                 due.extend(std::iter::from_fn(|| timers.pop_due(now)));
             }

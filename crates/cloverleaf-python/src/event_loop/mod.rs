@@ -8,6 +8,7 @@ mod connect;
 mod endpoints;
 mod futures;
 mod link;
+mod metrics;
 mod offered;
 mod onlookers;
 mod perform;
@@ -33,11 +34,11 @@ pub(crate) use schedule::{has_own_methods, is_plain, queue_callback};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use cloverleaf::{BlockingPool, InUse, Injector, limits};
+use cloverleaf::{BlockingPool, InUse, Injector, Stats, limits};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::{PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use self::onlookers::Onlookers;
 use crate::allocator;
@@ -56,6 +57,7 @@ use crate::transport::{Company, Correspondents, make_read_pipe, make_write_pipe}
 pub(crate) struct Loop {
     cell: OwnerCell<LoopState>,
     injector: Arc<Injector<Job>>,
+    stats: Arc<Stats>,
     /// Threads for files, whose calls end when the disk has answered.
     pool: BlockingPool,
     /// Threads for names, whose servers may take long to answer, or not answer.
@@ -100,6 +102,12 @@ impl Loop {
         self.thread.load(Ordering::Acquire) != 0
     }
 
+    /// What the loop has done, which its transports add to.
+    #[inline]
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
     /// What the loop owns, for its own thread, or for anybody while it does not run.
     pub(crate) fn state(&self) -> &OwnerCell<LoopState> {
         &self.cell
@@ -113,9 +121,11 @@ impl Loop {
         allocator::prime();
         let state = LoopState::new().map_err(|error| os_error(py, &error))?;
         let injector = Arc::clone(state.scheduler.injector());
+        let stats = Arc::clone(state.scheduler.stats());
         Ok(Self {
             cell: OwnerCell::new(state),
             injector,
+            stats,
             pool: BlockingPool::new(),
             lookups: BlockingPool::with_limits(limits::LOOKUP_THREADS, limits::BLOCKING_IDLE),
             waiting: BlockingPool::with_limits(limits::WAITING_THREADS, limits::BLOCKING_IDLE),
@@ -134,6 +144,11 @@ impl Loop {
     #[getter]
     fn backend<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         spared(py, || text_from(py, &backend::in_use(self)?))
+    }
+
+    /// What the loop has done so far, by name.
+    fn _metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        spared(py, || metrics::by_name(self, py))
     }
 
     fn _choose_backend(&self, backend: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {

@@ -46,6 +46,7 @@ impl<'a, 'py> Run<'a, 'py> {
             ran_before: this.begin_here(),
             _ownership: ownership,
         };
+        this.stats.begin_run(Clock::monotonic().now());
         run.first_age = this.state().with(|state| {
             state.expect_events();
             state.scheduler.timers().next_age()
@@ -62,6 +63,7 @@ impl Drop for Run<'_, '_> {
         link::end_here(self.ran_before);
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
+        this.stats.end_run(Clock::monotonic().now());
         // Not borrowed: a run ends between two jobs.
         let py = self.slf.py();
         let discarded = this.state().with(|state| {
@@ -143,6 +145,7 @@ fn turn(
         let waited = wait(py, state, this);
         if waited.is_ok() {
             state.collect(py);
+            state.note_turn();
             state.scheduler.take_ready(&mut batch.jobs);
             batch.has_many_sources = state.reactor.len() > ahead::MANY;
             if batch.has_many_sources {
@@ -195,6 +198,7 @@ fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, stay: &mut Stay<'_>) -
         {
             fetch_sources(&batch.jobs)?;
         }
+        this.stats.jobs.add(1);
         run_job(slf, this, job, stay)?;
         if this.closed.load(Ordering::Relaxed) {
             stay.leave();
@@ -227,6 +231,7 @@ fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
             break;
         };
         let mut stay = Stay::new(slf.py());
+        this.stats.jobs.add(1);
         let ran = run_job(slf, this, job, &mut stay);
         stay.leave();
         ran?;

@@ -8,13 +8,12 @@
 use std::io;
 use std::time::Duration;
 
-use cloverleaf::{BlockingPool, Injector};
+use cloverleaf::BlockingPool;
 use pyo3::prelude::*;
 
 use super::Loop;
 use crate::ffi::{detached, is_alone};
 use crate::handle;
-use crate::job::Job;
 use crate::state::LoopState;
 
 /// How often a loop looks for what a thread of its own brings before it asks the kernel, too: a few microseconds.
@@ -31,21 +30,23 @@ pub(super) fn wait(py: Python<'_>, state: &mut LoopState, this: &Loop) -> io::Re
     if limit != Some(Duration::ZERO)
         && let Some(pool) = this.soonest_pool()
     {
-        return look_and_wait(py, state, (injector, pool), limit);
+        return look_and_wait(py, state, (this, pool), limit);
     }
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
         // No Python code runs, and what is freed holds nothing.
         handle::give_back(py);
         let result = detached(py, || {
             injector.at_rest();
-            state.wait(limit)
+            state.sleep(limit)
         });
+        this.stats.go_on();
         injector.after_sleep();
         return result;
     }
     if state.others.is_due() {
+        state.look_up();
         if !is_alone(py) {
-            return let_others_in(py, state);
+            return let_others_in(py, state, this);
         }
         state.others.spared();
     }
@@ -57,12 +58,14 @@ pub(super) fn wait(py: Python<'_>, state: &mut LoopState, this: &Loop) -> io::Re
 fn look_and_wait(
     py: Python<'_>,
     state: &mut LoopState,
-    (injector, pool): (&Injector<Job>, &BlockingPool),
+    (this, pool): (&Loop, &BlockingPool),
     limit: Option<Duration>,
 ) -> io::Result<()> {
     // No Python code runs, and what is freed holds nothing.
     handle::give_back(py);
-    detached(py, || {
+    let injector = &this.injector;
+    this.stats.hold_on();
+    let result = detached(py, || {
         let mut looks: u32 = 0;
         let mut failed = Ok(());
         let patience = limit.map_or_else(|| pool.patience(), |limit| limit.min(pool.patience()));
@@ -83,16 +86,20 @@ fn look_and_wait(
         injector.at_rest();
         // The look has taken some of it, and more if it was interrupted.
         let limit = state.sleep_limit();
-        let result = state.wait(limit);
+        let result = state.sleep(limit);
         injector.after_sleep();
         result
-    })
+    });
+    this.stats.go_on();
+    result
 }
 
 /// Asks the kernel while other threads may run Python.
 #[cold]
-fn let_others_in(py: Python<'_>, state: &mut LoopState) -> io::Result<()> {
+fn let_others_in(py: Python<'_>, state: &mut LoopState, this: &Loop) -> io::Result<()> {
+    this.stats.hold_on();
     let polled = detached(py, || state.poll());
+    this.stats.go_on();
     state.others.given();
     polled
 }

@@ -17,7 +17,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use cloverleaf::{Found, Interest, limits};
+use cloverleaf::{Found, Interest, Sent, limits};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
@@ -255,9 +255,11 @@ impl Stream {
         if !self.is_held || self.queue.is_empty() || self.refused.is_some() {
             return Found::Nothing;
         }
-        if let Err(error) = self.queue.send_to(fd) {
+        match self.queue.send_to(fd) {
+            Ok(Sent::Bytes(count)) => self.stats.traffic.sent_elsewhere(count),
+            Ok(Sent::WouldBlock) => {}
             // Which the kernel tells once.
-            self.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            Err(error) => self.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
         Found::Overdue
     }
@@ -282,7 +284,10 @@ impl Stream {
     /// Forgets what went. What is left is held still. The context is to be dropped when nothing is locked.
     fn take_answer(&mut self, answer: io::Result<usize>) -> (Rest, Option<Owned>) {
         match answer {
-            Ok(count) => self.queue.advance(count),
+            Ok(count) => {
+                self.stats.traffic.sent(count);
+                self.queue.advance(count);
+            }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(errno) if is_final(errno) => return (Rest::Failed(errno), None),
                 _ => {}

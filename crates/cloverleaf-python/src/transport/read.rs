@@ -230,6 +230,7 @@ pub(super) fn deliver(
         return end_of_file(slf, this);
     }
     let (kind, protocol) = this.with(|stream| {
+        stream.stats.traffic.received(count);
         stream.expected.note(count, room);
         stream.large_reads = if count < limits::ROOM_BYTES {
             stream.large_reads.saturating_sub(1)
@@ -341,6 +342,7 @@ fn read_into_protocol(
     if count == 0 {
         return end_of_file(slf, this);
     }
+    this.with(|stream| stream.stats.traffic.received(count));
     let count = int_from(py, count as u64)?.into_any();
     match call_method(protocol, intern!(py, "buffer_updated"), [&count]) {
         Ok(_) => Ok(()),

@@ -59,11 +59,14 @@ impl Stream {
         let mut rest = data;
         if self.queue.is_empty() {
             match self.kind.send(fd, data) {
-                Ok(count) if count == data.len() => {
-                    self.pieces.all_go();
-                    return Outcome::Done;
+                Ok(count) => {
+                    self.stats.traffic.sent(count);
+                    if count == data.len() {
+                        self.pieces.all_go();
+                        return Outcome::Done;
+                    }
+                    rest = &data[count..];
                 }
-                Ok(count) => rest = &data[count..],
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(errno) => return self.failed(errno),
             }
@@ -83,8 +86,13 @@ impl Stream {
             return self.failed(Errno::BADF);
         };
         match Kind::send_part(fd, data) {
-            Ok(count) if count == data.len() => return Outcome::Corked,
-            Ok(count) => self.queue.push_slice(&data[count..]),
+            Ok(count) => {
+                self.stats.traffic.sent(count);
+                if count == data.len() {
+                    return Outcome::Corked;
+                }
+                self.queue.push_slice(&data[count..]);
+            }
             Err(Errno::AGAIN | Errno::INTR) => self.queue.push_slice(data),
             Err(errno) => return self.failed(errno),
         }
@@ -186,11 +194,17 @@ impl Stream {
             return self.failed(Errno::BADF);
         };
         match self.queue.send_with(fd, last) {
-            Ok(_) if self.queue.is_empty() => {
-                self.pieces.all_go();
-                Outcome::Done
+            Ok(sent) => {
+                if let Sent::Bytes(count) = sent {
+                    self.stats.traffic.sent(count);
+                }
+                if self.queue.is_empty() {
+                    self.pieces.all_go();
+                    Outcome::Done
+                } else {
+                    Outcome::Queued
+                }
             }
-            Ok(Sent::Bytes(_) | Sent::WouldBlock) => Outcome::Queued,
             Err(error) => self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
     }

@@ -164,7 +164,10 @@ fn send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     }
     // The descriptor stays open: only this thread, which is busy here, closes it.
     match piece.send(py, borrow_fd(fd)) {
-        Ok(count) => int_from(py, count as u64).map(Into::into),
+        Ok(count) => {
+            this.with(|stream| stream.stats.traffic.sent(count));
+            int_from(py, count as u64).map(Into::into)
+        }
         Err(Errno::AGAIN) => {
             this.with(|stream| {
                 if let Some(sending) = stream.sending() {

@@ -3,8 +3,9 @@
 //! No Python code runs here, so that all of it may be used under the transport's lock.
 
 use std::mem::offset_of;
+use std::sync::Arc;
 
-use cloverleaf::{Address, Interest, Token, WriteQueue};
+use cloverleaf::{Address, Interest, Stats, Token, WriteQueue};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
@@ -73,6 +74,8 @@ pub(super) struct Stream {
     pub(super) early: Option<Early>,
     /// None before there is anything in it.
     pub(super) rare: Option<Box<Rare>>,
+    /// What the loop has done, to which every receive and send adds.
+    pub(super) stats: Arc<Stats>,
     /// Begins with what is asked before each write.
     pub(super) queue: WriteQueue,
     pub(super) limits: Limits,
@@ -117,6 +120,7 @@ impl Stream {
         endpoint: Endpoint,
         (protocol, is_buffered): (&Bound<'_, PyAny>, bool),
         company: &Company<'_>,
+        stats: Arc<Stats>,
     ) -> Self {
         let py = protocol.py();
         let held = |object: &Option<Bound<'_, PyAny>>| object.clone().map(Owned::from);
@@ -126,6 +130,7 @@ impl Stream {
             endpoint,
             token: None,
             registered: Interest::NONE,
+            stats,
             queue: WriteQueue::new(),
             is_held: false,
             large_reads: 0,

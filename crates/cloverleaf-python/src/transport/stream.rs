@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::offset_of;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cloverleaf::{Interest, Token};
 use pyo3::exceptions::PyTypeError;
@@ -318,7 +318,9 @@ impl StreamTransport {
         company: &Company<'_>,
     ) -> PyResult<Self> {
         streams::adopt(event_loop, protocol)?;
-        let stream = Stream::new(kind, endpoint, (protocol, is_buffered(protocol)?), company);
+        let stats = Arc::clone(Loop::of(event_loop)?.stats());
+        let protocol = (protocol, is_buffered(protocol)?);
+        let stream = Stream::new(kind, endpoint, protocol, company, stats);
         Ok(Self {
             event_loop: event_loop.clone().into(),
             stream: Mutex::new(stream),

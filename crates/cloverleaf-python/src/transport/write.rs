@@ -250,7 +250,11 @@ pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             return None;
         }
         let fd = stream.endpoint.fd()?;
-        Some(stream.queue.send_to(fd))
+        let sent = stream.queue.send_to(fd);
+        if let Ok(Sent::Bytes(count)) = sent {
+            stream.stats.traffic.sent(count);
+        }
+        Some(sent)
     });
     match sent {
         None => return sendfile::go_on(slf),

@@ -19,6 +19,7 @@ use crate::injector::Injector;
 use crate::reactor::Reactor;
 use crate::registry::Registry;
 use crate::scheduler::Scheduler;
+use crate::stats::{Metrics, Stats};
 use crate::timers::TimerKey;
 
 /// The state of one loop.
@@ -26,6 +27,7 @@ use crate::timers::TimerKey;
 pub(crate) struct Core {
     pub(super) state: RefCell<State>,
     injector: Arc<Injector<Job>>,
+    stats: Arc<Stats>,
     pool: BlockingPool,
     turn: Cell<u64>,
     closed: Cell<bool>,
@@ -45,6 +47,7 @@ impl Core {
         let scheduler = Scheduler::new(clock, reactor.waker());
         Rc::new(Self {
             injector: Arc::clone(scheduler.injector()),
+            stats: Arc::clone(scheduler.stats()),
             state: RefCell::new(State {
                 scheduler,
                 reactor,
@@ -59,6 +62,21 @@ impl Core {
 
     pub(super) fn injector(&self) -> &Arc<Injector<Job>> {
         &self.injector
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.state.borrow().scheduler.clock().clone()
+    }
+
+    pub(super) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// What the loop has done, and what it has before it now.
+    pub(super) fn metrics(&self) -> Metrics {
+        let state = self.state.borrow();
+        state.scheduler.note_waiting(state.reactor.len());
+        self.stats.metrics(|| state.scheduler.now())
     }
 
     pub(super) fn pool(&self) -> &BlockingPool {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::EventLoop;
 use super::core::Core;
 use super::job::Job;
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::driver::Token;
 use crate::error::{Error, Result};
 use crate::injector::Injector;
+use crate::stats::{Metrics, Stats};
 use crate::timers::TimerKey;
 
 /// A call that [`EventLoop::call_soon`] has put into the queue. Dropping the handle changes nothing.
@@ -86,11 +87,23 @@ impl TimerHandle {
 #[derive(Clone, Debug)]
 pub struct LoopHandle {
     injector: Arc<Injector<Job>>,
+    stats: Arc<Stats>,
+    clock: Clock,
 }
 
 impl LoopHandle {
-    pub(super) fn new(injector: Arc<Injector<Job>>) -> Self {
-        Self { injector }
+    pub(super) fn new(injector: Arc<Injector<Job>>, stats: Arc<Stats>, clock: Clock) -> Self {
+        Self {
+            injector,
+            stats,
+            clock,
+        }
+    }
+
+    /// What the loop has done so far, in numbers, also after its end. What it has before it is as it was at the beginning of
+    /// the present turn, or of the last one.
+    pub fn metrics(&self) -> Metrics {
+        self.stats.metrics(|| self.clock.now())
     }
 
     /// Runs `call` in the loop's thread, behind the jobs that are ready, and wakes the loop if it sleeps.

@@ -14,6 +14,7 @@ mod waker;
 mod watch;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::builder::Builder;
@@ -30,6 +31,7 @@ pub(crate) use self::watch::{Direction, Watched};
 use crate::clock::{Clock, Time};
 use crate::driver::{AnyDriver, InUse};
 use crate::error::Result;
+use crate::stats::{Metrics, Stats};
 
 /// A single-threaded event loop.
 ///
@@ -120,12 +122,34 @@ impl EventLoop {
     /// # Ok::<(), cloverleaf::Error>(())
     /// ```
     pub fn handle(&self) -> LoopHandle {
-        LoopHandle::new(std::sync::Arc::clone(self.core.injector()))
+        let (injector, stats) = (self.core.injector(), self.core.stats());
+        LoopHandle::new(Arc::clone(injector), Arc::clone(stats), self.core.clock())
     }
 
     /// The present time on the loop's clock.
     pub fn now(&self) -> Time {
         self.core.now()
+    }
+
+    /// What the loop has done so far, in numbers. Other threads ask by [`LoopHandle::metrics`].
+    ///
+    /// # Examples
+    /// ```
+    /// let event_loop = cloverleaf::EventLoop::new()?;
+    /// event_loop.call_soon(|event_loop| event_loop.stop());
+    /// event_loop.run_forever()?;
+    /// let metrics = event_loop.metrics();
+    /// assert_eq!((metrics.turns, metrics.jobs), (1, 1));
+    /// assert!(metrics.busy.as_nanos() > 0 && metrics.asleep.is_zero());
+    /// # Ok::<(), cloverleaf::Error>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        self.core.metrics()
+    }
+
+    /// The numbers themselves, to be watched by a watcher.
+    pub fn stats(&self) -> &Arc<Stats> {
+        self.core.stats()
     }
 
     /// Runs `call` in the next turn, behind the jobs that are ready.

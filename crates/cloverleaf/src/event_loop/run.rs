@@ -84,14 +84,18 @@ impl EventLoop {
 
     fn run(&self, poll_main: &mut dyn FnMut()) -> Result<()> {
         let mut collected = Collected::default();
+        let _counted = Counted::begin(&self.core);
         loop {
             self.core.begin_turn();
             self.core.collect(&mut collected)?;
-            let ready = self.core.state.borrow().scheduler.ready_len();
+            let ready = self.core.count_turn();
             for _ in 0..ready {
                 let job = self.core.state.borrow_mut().scheduler.pop();
                 match job {
-                    Some(job) => self.run_job(job, poll_main),
+                    Some(job) => {
+                        self.core.stats().jobs.add(1);
+                        self.run_job(job, poll_main);
+                    }
                     None => break,
                 }
             }
@@ -115,6 +119,22 @@ impl EventLoop {
             Job::Poll(token) => poll_task(&self.core, token),
             Job::Main => poll_main(),
         }
+    }
+}
+
+/// A run, for as long as it counts as one: ends whether by return or by a panic.
+struct Counted<'a>(&'a Core);
+
+impl<'a> Counted<'a> {
+    fn begin(core: &'a Core) -> Self {
+        core.stats().begin_run(core.now());
+        Self(core)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.stats().end_run(self.0.now());
     }
 }
 
@@ -145,18 +165,35 @@ impl Core {
         Ok(())
     }
 
+    /// A turn begins with so many jobs.
+    fn count_turn(&self) -> usize {
+        let state = self.state.borrow();
+        state.scheduler.begin_turn();
+        state.scheduler.note_waiting(state.reactor.len());
+        state.scheduler.ready_len()
+    }
+
     fn wait(&self, events: &mut Vec<Event>) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let mut limit = state.scheduler.sleep_limit();
         if limit != Some(Duration::ZERO) && !self.injector().before_sleep() {
             limit = Some(Duration::ZERO);
         }
+        let sleeps = limit != Some(Duration::ZERO);
+        if sleeps {
+            state.scheduler.begin_sleep();
+        } else {
+            self.stats().polls.add(1);
+        }
         let waited = state.reactor.wait(limit);
-        if limit != Some(Duration::ZERO) {
+        if sleeps {
+            state.scheduler.end_sleep();
+            self.stats().go_on();
             self.injector().after_sleep();
         }
         waited?;
         state.scheduler.collect_injected();
+        self.stats().events.add_len(state.reactor.events_len());
         events.extend(state.reactor.take_events());
         Ok(())
     }

@@ -21,8 +21,9 @@ use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
-use cloverleaf::{Interest, Token};
+use cloverleaf::{Interest, Stats, Token};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
@@ -58,6 +59,8 @@ enum Domain {
 /// What a transport knows.
 #[derive(Debug)]
 struct Datagrams {
+    /// What the loop has done, to which every receive and send adds.
+    stats: Arc<Stats>,
     phase: Phase,
     endpoint: Endpoint,
     family: Family,

@@ -353,7 +353,10 @@ impl Datagrams {
             let (size, to) = &rest.datagrams[0];
             let size = u16::try_from(*size).map_err(|_| Errno::MSGSIZE)?;
             match send_segments(fd, bytes, size, to.address()) {
-                Ok(()) => return Ok(count),
+                Ok(()) => {
+                    self.stats.traffic.sent(whole);
+                    return Ok(count);
+                }
                 // One by one, each is told what is wrong with it.
                 Err(error) if is_about_cutting(&error) => {
                     self.outbox.never_cuts = true;
@@ -364,7 +367,12 @@ impl Datagrams {
         }
         match &rest.datagrams[0] {
             (size, To::Peer) => self.send_connected(&rest.bytes[..*size]).map(|()| 1),
-            (_, To::Known(_)) => send_datagrams(fd, &rest.addressed(rest.before_next_run())),
+            (_, To::Known(_)) => {
+                let run = rest.addressed(rest.before_next_run());
+                let sent = send_datagrams(fd, &run);
+                self.count_sent(&sent, run.iter().map(|(bytes, _)| bytes.len()));
+                sent
+            }
         }
     }
 }

@@ -203,7 +203,9 @@ impl Datagrams {
                 Destination::Connected | Destination::Python(_) => None,
             })
             .collect();
-        send_datagrams(fd, &run)
+        let sent = send_datagrams(fd, &run);
+        self.count_sent(&sent, run.iter().map(|(bytes, _)| bytes.len()));
+        sent
     }
 
     /// Gives a datagram its place back, unless nothing is sent any more; then it is the caller's to drop.

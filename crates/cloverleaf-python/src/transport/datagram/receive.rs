@@ -117,7 +117,9 @@ fn read_one(
     let received = Loop::of(&this.event_loop(py))?.state().with(|state| {
         let buffer = state.read_buffer();
         let (len, from) = recv_datagram(borrow_fd(fd), buffer)?;
-        Ok((bytes_from(py, &buffer[..len]), from))
+        let data = bytes_from(py, &buffer[..len]);
+        state.scheduler.stats().traffic.received(len);
+        Ok((data, from))
     })?;
     let (data, from) = match received {
         Ok((Ok(data), from)) => (data, from),
@@ -193,8 +195,10 @@ fn receive_batch(
     let received = Loop::of(&event_loop)?.state().with(|state| {
         let batch = state.datagram_batch();
         batch.receive(borrow_fd(fd), longest, room)?;
+        let bytes = batch.datagrams().map(|(bytes, _)| bytes.len()).sum();
         let mut datagrams = batch.datagrams();
         let count = datagrams.len();
+        this.with(py, |to| to.stats.traffic.received(bytes));
         // Nearly always all are from the peer that was seen last, and go to the inbox right away.
         let stranger = this.with(py, |to| {
             datagrams.find_map(|(bytes, from)| {
@@ -399,7 +403,11 @@ fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()
         .reach(intern!(py, "recvfrom"), (limits::LONGEST_DATAGRAM_BYTES,))
         .and_then(|received| received.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>());
     match received {
-        Ok((data, from)) => deliver(slf, this, &data, &from),
+        Ok((data, from)) => {
+            let count = data.len()?;
+            this.with(py, |to| to.stats.traffic.received(count));
+            deliver(slf, this, &data, &from)
+        }
         Err(error) if is_not_now(py, &error) => Ok(()),
         Err(error) if ends_the_run(py, &error) => Err(error),
         Err(error) if error.is_instance_of::<PyOSError>(py) => tell_error(slf, this, error)

@@ -274,6 +274,10 @@ impl DatagramTransport {
             return Attempt::Refused(os_error(py, &Errno::BADF.into()));
         };
         let sent = call_method(&sock, intern!(py, "sendto"), [data, address]);
+        let sent = sent.and_then(|count| count.extract::<usize>());
+        if let Ok(count) = &sent {
+            self.with(py, |datagrams| datagrams.stats.traffic.sent(*count));
+        }
         Attempt::of_python(py, sent.map(drop))
     }
 }
@@ -282,11 +286,25 @@ impl Datagrams {
     pub(super) fn send_connected(&self, bytes: &[u8]) -> io::Result<()> {
         let fd = self.endpoint.fd().ok_or(Errno::BADF)?;
         send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        self.stats.traffic.sent(bytes.len());
         Ok(())
     }
 
     fn send_known(&self, bytes: &[u8], to: &Address) -> io::Result<()> {
-        send_datagram(self.endpoint.fd().ok_or(Errno::BADF)?, bytes, to)
+        send_datagram(self.endpoint.fd().ok_or(Errno::BADF)?, bytes, to)?;
+        self.stats.traffic.sent(bytes.len());
+        Ok(())
+    }
+
+    /// Counts a call that has sent the first of datagrams that are so long.
+    pub(super) fn count_sent(
+        &self,
+        sent: &io::Result<usize>,
+        lengths: impl Iterator<Item = usize>,
+    ) {
+        if let Ok(count @ 1..) = sent {
+            self.stats.traffic.sent(lengths.take(*count).sum());
+        }
     }
 }
 

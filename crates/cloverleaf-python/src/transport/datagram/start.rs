@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use cloverleaf::{Interest, limits};
 use pyo3::exceptions::PyOSError;
@@ -50,6 +51,7 @@ pub(crate) fn start<'py>(
         .address
         .filter(|address| address.is_truthy().unwrap_or(true));
     let datagrams = Datagrams {
+        stats: Arc::clone(Loop::of(event_loop)?.stats()),
         phase: Phase::Starting,
         endpoint,
         family,
