@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._file_open import open  # noqa: A004  # it is ours
     from ._policy import EventLoopPolicy
     from ._server import Server
+    from ._watchdog import Stall
 
     __version__: str
 
@@ -24,6 +25,7 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "Server",
+    "Stall",
     "__version__",
     "files",
     "install",
@@ -36,12 +38,16 @@ __all__ = [
 _T = TypeVar("_T")
 
 # What lies in modules that are imported when it is asked for.
-_LATER = {"Server": "_server", "open": "_file_open"}
+_LATER = {"Server": "_server", "Stall": "_watchdog", "open": "_file_open"}
 
 
-def new_event_loop(*, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> EventLoop:
-    """Make an event loop; see `EventLoop` for what `backend` means."""
-    return EventLoop(backend=backend)
+def new_event_loop(
+    *,
+    backend: Literal["auto", "epoll", "io_uring"] | None = None,
+    watchdog: float | None = None,
+) -> EventLoop:
+    """Make an event loop; see `EventLoop` for what `backend` and `watchdog` mean."""
+    return EventLoop(backend=backend, watchdog=watchdog)
 
 
 def run(
@@ -50,17 +56,21 @@ def run(
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     backend: Literal["auto", "epoll", "io_uring"] | None = None,
+    watchdog: float | None = None,
 ) -> _T:
     """Run a coroutine in a new loop, and close the loop after it, as `asyncio.run` does.
 
-    The loop is what `loop_factory` makes, or else a loop of ours with this `backend`.
+    The loop is what `loop_factory` makes, or else a loop of ours with this `backend` and this
+    `watchdog`.
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.run() cannot be called from a running event loop")
     if loop_factory is None:
-        loop_factory = functools.partial(new_event_loop, backend=backend)
+        loop_factory = functools.partial(new_event_loop, backend=backend, watchdog=watchdog)
     elif backend is not None:
         raise TypeError("run() takes a loop_factory or a backend, not both")
+    elif watchdog is not None:
+        raise TypeError("run() takes a loop_factory or a watchdog, not both")
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)
 

@@ -5,7 +5,7 @@ and `_loop.EventLoop` joins them all. A part's `__init__` and `close` pass the c
 """
 
 import asyncio
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from . import _cloverleaf
 
@@ -13,9 +13,21 @@ from . import _cloverleaf
 _is_closed = _cloverleaf.Loop.is_closed
 
 
+class Attendant(Protocol):
+    """Who is there while a loop runs."""
+
+    def begin(self, loop: "LoopBase") -> None:
+        """The loop is about to run."""
+
+    def end(self) -> None:
+        """It has stopped."""
+
+
 class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
     """The native loop, before any of its Python parts is added."""
 
+    # Who watches it while it runs.
+    _watchdog: Attendant | None
     # The process that the loop is for; zero until `__init__` has come far enough.
     _process: int
 
@@ -32,6 +44,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         "_signal_handlers",
         "_signal_pipe",
         "_threads",
+        "_watchdog",
         "slow_callback_duration",
     )
 

@@ -1,11 +1,12 @@
 """`EventLoop`: the native loop and its Python half, joined."""
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Literal
 
 from . import _cloverleaf
 from ._executor import Executing
-from ._later import Part
+from ._later import Part, imported
 from ._signals import Signals
 
 if TYPE_CHECKING:
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     from ._sendfile import Sendfile
     from ._start_tls import StartTLS
     from ._unix import UnixSockets
+    from ._watchdog import Watching
     from .metrics import Measuring
 
-    class _Parts(UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Measuring, Executing):
+    class _Parts(
+        UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Measuring, Watching, Executing
+    ):
         """All that a loop consists of once all of it has been asked for."""
 else:
     _Parts = Executing
@@ -33,16 +37,30 @@ class EventLoop(_Parts, Signals, _cloverleaf.Loop, asyncio.AbstractEventLoop):
     "io_uring" alone also sends the answers of many ready connections by one call: what a protocol
     writes when it is told of data may then wait while other protocols are told of theirs, for up
     to 50 microseconds and the length of one call of a protocol.
+
+    `watchdog` has a thread tell, while it lasts, what keeps the loop from going on for longer than
+    so many seconds: see `set_watchdog`. Without the argument the environment variable
+    CLOVERLEAF_WATCHDOG decides, and otherwise nobody watches. Zero is nobody, too.
     """
 
-    def __init__(self, *, backend: Literal["auto", "epoll", "io_uring"] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        backend: Literal["auto", "epoll", "io_uring"] | None = None,
+        watchdog: float | None = None,
+    ) -> None:
         # First, so that a loop that cannot be made leaves nothing to close.
         try:
             self._choose_backend(backend)
+            seconds = 0.0
+            if watchdog is not None or "CLOVERLEAF_WATCHDOG" in os.environ:
+                seconds = imported("_watchdog").wanted(watchdog)
         except BaseException:
             self._close()  # now, for whoever keeps the exception keeps the loop
             raise
         super().__init__()
+        if seconds:
+            self.set_watchdog(seconds)
 
 
 # What runs for every callback must not be searched for through all the bases.
@@ -71,3 +89,4 @@ Part(EventLoop, "_start_tls", "StartTLS", ("start_tls",))
 Part(EventLoop, "_pipes", "Pipes", ("connect_read_pipe", "connect_write_pipe"))
 Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell"))
 Part(EventLoop, "metrics", "Measuring", ("metrics",))
+Part(EventLoop, "_watchdog", "Watching", ("set_watchdog",))

@@ -28,6 +28,7 @@ class Running(Debugging, Reporting, Tasks):
         self._process = os.getpid()
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_are_shut_down = False
+        self._watchdog = None
 
     def __repr__(self) -> str:
         return (
@@ -43,8 +44,12 @@ class Running(Debugging, Reporting, Tasks):
         try:
             sys.set_asyncgen_hooks(firstiter=self._note_asyncgen, finalizer=self._finalize_asyncgen)
             asyncio._set_running_loop(self)
+            if self._watchdog is not None:
+                self._watchdog.begin(self)
             self._run()
         finally:
+            if self._watchdog is not None:
+                self._watchdog.end()
             asyncio._set_running_loop(None)
             self._track_coroutine_origins(False)
             sys.set_asyncgen_hooks(*hooks)

@@ -86,6 +86,7 @@ mod stats;
 mod sys;
 mod task;
 mod timers;
+mod watchdog;
 
 pub use blocking::BlockingPool;
 pub use children::{Child, wait_child};
@@ -116,3 +117,4 @@ pub use start::{Obstacle, Program, Started, Starting};
 pub use stats::{Counter, Doing, Histogram, Metrics, Stats, Traffic, TrafficMetrics};
 pub use task::JoinError;
 pub use timers::{TimerKey, Timers};
+pub use watchdog::{Seen, Sighting, Watcher};

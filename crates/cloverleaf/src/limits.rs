@@ -369,3 +369,17 @@ pub const DIRECT_ALIGNMENT: usize = 4096;
 /// Another child of this process may have a copy of the descriptor with which the program was written, until it has
 /// closed it; with many children on a busy machine that takes tens of milliseconds. Nobody but the child waits.
 pub const BUSY_PROGRAM_TRIES: u32 = 200;
+
+/// How often a watcher looks at a loop in the time that counts as a stall.
+///
+/// It costs 5 to 10 µs each time, and a stall is noticed later by up to one such part.
+pub const LOOKS_PER_STALL: u32 = 4;
+
+/// How long a watcher waits between two looks at least. To look more often would cost more than a hundredth of a processor.
+pub const SHORTEST_WATCH_NAP: Duration = Duration::from_millis(1);
+
+/// And at most: so exact are long stalls.
+pub const LONGEST_WATCH_NAP: Duration = Duration::from_secs(1);
+
+/// How long it waits at most while it has told of a stall and looks for its end.
+pub const STALL_END_NAP: Duration = Duration::from_millis(10);

@@ -456,7 +456,7 @@ pub struct Metrics {
     pub transports: u64,
     /// What has gone through them.
     pub traffic: TrafficMetrics,
-    /// Stalls that a watcher has seen.
+    /// Stalls that a [`Watcher`](crate::Watcher) has seen.
     pub stalls: u64,
     /// The longest of those that are over.
     pub longest_stall: Duration,

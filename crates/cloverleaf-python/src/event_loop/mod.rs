@@ -23,6 +23,7 @@ mod sleep;
 mod sockets;
 mod tasks;
 mod watch;
+mod watchdog;
 
 pub(crate) use endpoints::transport_socket;
 pub(crate) use futures::create_future;

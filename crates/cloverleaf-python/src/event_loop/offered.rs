@@ -6,6 +6,7 @@ use pyo3::types::PyType;
 
 use super::{
     FINAL, Loop, accept, connect, endpoints, link, resolve, schedule, sockets, tasks, watch,
+    watchdog,
 };
 
 /// The class whose methods are called without a detour.
@@ -49,6 +50,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Loop>()?;
     module.add_class::<connect::Connecting>()?;
+    module.add_class::<watchdog::Watchdog>()?;
     attach_all(&py.get_type::<Loop>())?;
     endpoints::add_to(module)?;
     link::add_to(module)?;

@@ -147,7 +147,7 @@ impl EventLoop {
         self.core.metrics()
     }
 
-    /// The numbers themselves, to be watched by a watcher.
+    /// The numbers themselves, to be watched by a [`Watcher`](crate::Watcher).
     pub fn stats(&self) -> &Arc<Stats> {
         self.core.stats()
     }
