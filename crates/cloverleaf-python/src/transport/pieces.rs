@@ -3,8 +3,9 @@
 //! Pipes, and on Python 3.11 sockets, join the pieces as `bytes.join` does. Newer sockets take whatever is false for no
 //! pieces, and make a `memoryview` of each.
 
+use cloverleaf::limits;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::kind::Kind;
 use crate::ffi::{Bytes, Reach};
@@ -31,6 +32,35 @@ pub(super) fn collect<'py>(
         Err(error) if joins(py, kind) => Err(refusal(join(given), error)),
         Err(error) => Err(error),
     }
+}
+
+/// The bytes of short pieces, one after the other, if they are the `bytes` of a list or a tuple.
+///
+/// They would be copied anyway, each into memory of its own, of which the kernel would have to be told.
+pub(super) fn joined(given: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+    if let Ok(list) = given.cast_exact::<PyList>() {
+        return join_short(|| list.iter());
+    }
+    let tuple = given.cast_exact::<PyTuple>().ok()?;
+    join_short(|| tuple.iter())
+}
+
+fn join_short<'py, Pieces: Iterator<Item = Bound<'py, PyAny>>>(
+    pieces: impl Fn() -> Pieces,
+) -> Option<Vec<u8>> {
+    let mut len = 0;
+    for piece in pieces() {
+        len += piece.cast_exact::<PyBytes>().ok()?.as_bytes().len();
+        if len >= limits::SHARED_PIECE_BYTES {
+            return None;
+        }
+    }
+    let mut joined = Vec::with_capacity(len);
+    // Without the GIL another thread may have changed the list meanwhile.
+    for piece in pieces() {
+        joined.extend_from_slice(piece.cast_exact::<PyBytes>().ok()?.as_bytes());
+    }
+    Some(joined)
 }
 
 /// The bytes of the pieces.

@@ -42,17 +42,47 @@ impl Stream {
             return self.futile();
         }
         let expects_more = self.pieces.count(moment.turn);
-        if self.is_held {
-            return self.write_behind(&[data], moment);
-        }
-        if self.queue.is_empty() && self.may_hold(data.len(), moment) {
-            self.queue.push_slice(data);
-            self.is_held = true;
-            return Outcome::Held;
+        if let Some(outcome) = self.hold(data, moment) {
+            return outcome;
         }
         if expects_more && self.queue.is_empty() && self.may_cork(data.len()) {
             return self.write_part(data);
         }
+        self.send_or_queue(data, kept)
+    }
+
+    /// Writes bytes that are all of what is written together: the kernel never holds them back.
+    pub(super) fn write_together(
+        &mut self,
+        data: &[u8],
+        kept: Option<KeptBytes>,
+        moment: Moment,
+    ) -> Outcome {
+        if self.phase >= self.kind.writes_end_at() {
+            return self.futile();
+        }
+        self.pieces.count(moment.turn);
+        self.hold(data, moment)
+            .unwrap_or_else(|| self.send_or_queue(data, kept))
+    }
+
+    /// Holds bytes, or sends them behind what is held; `None` if neither is to be done.
+    #[inline]
+    fn hold(&mut self, data: &[u8], moment: Moment) -> Option<Outcome> {
+        if self.is_held {
+            return Some(self.write_behind(&[data], moment));
+        }
+        if self.queue.is_empty() && self.may_hold(data.len(), moment) {
+            self.queue.push_slice(data);
+            self.is_held = true;
+            return Some(Outcome::Held);
+        }
+        None
+    }
+
+    /// Sends bytes at once, unless others wait; what the kernel does not take waits.
+    #[inline]
+    fn send_or_queue(&mut self, data: &[u8], kept: Option<KeptBytes>) -> Outcome {
         let Some(fd) = self.endpoint.fd() else {
             return self.failed(Errno::BADF);
         };

@@ -177,22 +177,27 @@ pub(super) fn warn_futile(py: Python<'_>, kind: Kind) -> PyResult<()> {
     Ok(())
 }
 
-/// `transport.writelines`: all pieces in one gathered send.
+/// `transport.writelines`: all pieces in one send.
 fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    this.with(|stream| {
+    let kind = this.with(|stream| {
         if stream.wrote_eof {
             return Err(PyRuntimeError::new_err(
                 "Cannot call writelines() after write_eof()",
             ));
         }
-        sendfile::refuse_to("writelines", stream)
+        sendfile::refuse_to("writelines", stream)?;
+        Ok(stream.kind)
     })?;
-    let kind = this.with(|stream| stream.kind);
-    let pieces = pieces::collect(kind, given)?;
-    let bytes = pieces::bytes_of(kind, &pieces)?;
-    gather(slf, this, &pieces, bytes)?;
+    if let Some(joined) = pieces::joined(given) {
+        let outcome = write_together(slf, this, &joined, None)?;
+        settle(slf, this, outcome)?;
+    } else {
+        let pieces = pieces::collect(kind, given)?;
+        let bytes = pieces::bytes_of(kind, &pieces)?;
+        gather(slf, this, &pieces, bytes)?;
+    }
     Ok(super::info::none(py))
 }
 
@@ -213,6 +218,11 @@ fn gather(
     pieces: &[Bound<'_, PyAny>],
     bytes: Vec<Bytes<'_>>,
 ) -> PyResult<()> {
+    if let ([piece], [only]) = (pieces, &*bytes) {
+        let outcome = write_together(slf, this, only, Some(piece))?;
+        drop(bytes);
+        return settle(slf, this, outcome);
+    }
     if bytes.iter().all(|piece| piece.is_empty()) {
         return Ok(());
     }
@@ -229,6 +239,24 @@ fn gather(
     let outcome = this.with(|stream| stream.write_pieces(&bytes, kept, moment));
     drop(bytes);
     settle(slf, this, outcome)
+}
+
+/// Writes what lies in one place, and is in `object` if that can keep it there.
+fn write_together(
+    slf: &Bound<'_, PyAny>,
+    this: &StreamTransport,
+    bytes: &[u8],
+    object: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Outcome> {
+    if bytes.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    let moment = held::moment(this, slf.py(), bytes.len())?;
+    let moment = send_others_before(slf, this, bytes.len(), moment)?;
+    let mut kept = object
+        .filter(|_| bytes.len() >= limits::SHARED_WRITE_BYTES)
+        .and_then(KeptBytes::of);
+    Ok(this.with(|stream| stream.write_together(bytes, kept.take(), moment)))
 }
 
 /// What is left to do when the queue has moved on.
