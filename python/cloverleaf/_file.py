@@ -103,11 +103,13 @@ class File(Closing, Generic[_S]):
 
     def fileno(self) -> int:
         """Return the descriptor's number; the descriptor stands where the file does then."""
-        return int(self._file.fileno())
+        self._file.seekable()  # says if it is closed, or detached
+        return self._raw.descriptor()
 
     def isatty(self) -> bool:
         """Tell whether the file is a terminal."""
-        return bool(self._file.isatty())
+        self._file.seekable()
+        return self._raw.is_terminal()
 
     def readable(self) -> bool:
         """Tell whether the file can be read."""

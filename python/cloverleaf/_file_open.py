@@ -300,7 +300,7 @@ class Request:
         if is_binary:
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
-        by_line = self.buffering == 1 or (self.buffering < 0 and raw.isatty())
+        by_line = self.buffering == 1 or (self.buffering < 0 and raw.is_terminal())
         text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
         file = self.kinds[1](raw, text, self.mode)
         file.newline = newline

@@ -147,16 +147,15 @@ class RawFile(Left, io.RawIOBase):
         self._check_open()
         return self.is_seekable
 
-    def fileno(self) -> int:
+    def descriptor(self) -> int:
         """Return the descriptor, which stands where this file does from now on."""
         self._check_open()
         if self.is_seekable and self.is_settled:
             os.lseek(self._own, self.position, os.SEEK_SET)
         return self.number
 
-    def isatty(self) -> bool:
+    def is_terminal(self) -> bool:
         """Tell whether it is a terminal."""
-        self._check_open()
         return not self.may_ask and os.isatty(self._own)
 
     def readinto(self, buffer: Any, /) -> int | None:
