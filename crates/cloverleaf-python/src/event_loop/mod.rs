@@ -7,6 +7,7 @@ mod blocking;
 mod connect;
 mod endpoints;
 mod futures;
+mod handed;
 mod link;
 mod metrics;
 mod offered;
@@ -80,6 +81,7 @@ pub(crate) struct Loop {
     task_factory: Slot,
     /// While it runs, itself by name; see `futures.rs`.
     itself: Slot,
+    handed: handed::Handed,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -138,6 +140,7 @@ impl Loop {
             backend: OnceLock::new(),
             task_factory: Slot::default(),
             itself: Slot::default(),
+            handed: handed::Handed::default(),
         })
     }
 

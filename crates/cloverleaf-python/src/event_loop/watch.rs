@@ -14,9 +14,9 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple, PyWeakrefReference};
 
-use super::Loop;
 use super::futures::create_future;
 use super::registrations::{Kernel, Removed, Request};
+use super::{Loop, handed};
 use crate::error::os_error;
 use crate::ffi::{Owned, Reach};
 use crate::source::{Direction, Hold, Party};
@@ -75,7 +75,11 @@ fn invalid(number: &Bound<'_, PyInt>) -> PyErr {
     PyValueError::new_err(format!("Invalid file descriptor: {number}"))
 }
 
-fn refuse_transports(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+pub(super) fn refuse_transports(
+    slf: &Bound<'_, Loop>,
+    file: &Bound<'_, PyAny>,
+    fd: RawFd,
+) -> PyResult<()> {
     let py = slf.py();
     let owner = slf.get().state().with(|state| state.served(py, fd))?;
     let Some(owner) = owner.map(|hold| hold.object(py)).transpose()?.flatten() else {
@@ -93,7 +97,7 @@ fn refuse_transports(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>, fd: RawFd) 
     )))
 }
 
-/// `add_reader` or `add_writer`, for a program.
+/// `add_reader` or `add_writer`, for a program; another thread than the loop's hands it over.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed or a transport owns the descriptor, `ValueError` or `OverflowError` if it is none,
@@ -114,6 +118,21 @@ pub(super) fn add_public<'py>(
             ));
         }
     };
+    match add_named(slf, file, fd, direction, (callback, args)) {
+        Err(_) if handed::is_foreign(slf.get()) => {
+            handed::add(slf, file, fd, direction, (callback, args))
+        }
+        added => added,
+    }
+}
+
+fn add_named<'py>(
+    slf: &Bound<'py, Loop>,
+    file: &Bound<'py, PyAny>,
+    fd: RawFd,
+    direction: Direction,
+    (callback, args): (&Bound<'py, PyAny>, &Bound<'py, PyTuple>),
+) -> PyResult<()> {
     refuse_transports(slf, file, fd)?;
     add(slf, fd, direction, callback, args)?;
     let file = (!file.is_instance_of::<PyInt>()).then(|| file.clone().into());
@@ -148,6 +167,7 @@ fn remove_closed(
     file: &Bound<'_, PyAny>,
     direction: Direction,
 ) -> PyResult<Option<bool>> {
+    handed::land(slf)?;
     let this = slf.get();
     let removed = this.state().with(|state| {
         let fd = state.watch_of(file)?;
@@ -233,6 +253,7 @@ pub(super) fn add<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     slf.get().check_open()?;
+    handed::land(slf)?;
     let handle = handle::new_bound_handle(slf.as_any(), callback, args)?;
     let party = Party::Handle(handle.clone().into());
     put(slf, fd, direction, party, None)?;
@@ -254,6 +275,7 @@ pub(super) fn wait(
 ) -> PyResult<Owned> {
     let py = slf.py();
     let this = slf.get();
+    handed::land(slf)?;
     if this.state().with(|state| state.is_served(fd))? {
         refuse_transports(slf, fd.into_pyobject(py)?.as_any(), fd)?;
     }
@@ -263,7 +285,11 @@ pub(super) fn wait(
     Ok(waiter)
 }
 
-fn put(
+/// Registers whoever is to hear, in place of whoever heard before.
+///
+/// # Errors
+/// `RuntimeError` from a thread that is not the loop's, `OSError` if the kernel cannot report on the descriptor.
+pub(super) fn put(
     slf: &Bound<'_, Loop>,
     fd: RawFd,
     direction: Direction,
@@ -298,6 +324,7 @@ fn put(
 /// # Errors
 /// What cancelling a handle raises in debug mode.
 pub(super) fn remove(slf: &Bound<'_, Loop>, fd: RawFd, direction: Direction) -> PyResult<bool> {
+    handed::land(slf)?;
     let removed = slf
         .get()
         .state()
