@@ -125,6 +125,11 @@ impl ManualClock {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_add(nanos, Ordering::AcqRel);
     }
+
+    /// Moves this clock and its clones forward to a point in time; nothing happens if they are past it.
+    pub fn advance_to(&self, time: Time) {
+        self.0.fetch_max(time.0, Ordering::AcqRel);
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +159,14 @@ mod tests {
         assert_eq!(seen.now(), Time::ORIGIN);
         clock.advance(Duration::from_millis(5));
         assert_eq!(seen.now(), Time::from_nanos(5_000_000));
+    }
+
+    #[test]
+    fn a_manual_clock_moves_to_a_time_and_never_back() {
+        let clock = ManualClock::new();
+        clock.advance_to(Time::from_nanos(9));
+        clock.advance_to(Time::from_nanos(4));
+        assert_eq!(clock.now(), Time::from_nanos(9));
     }
 
     #[test]

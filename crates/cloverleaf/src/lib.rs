@@ -80,6 +80,7 @@ mod registry;
 mod resolve;
 mod rests;
 mod scheduler;
+mod shuffle;
 mod signals;
 mod start;
 mod stats;
@@ -104,14 +105,15 @@ pub use guard::{Found, Guarded, Holder, Missing, Vigil, Watch};
 pub use injector::{Injector, Sleeper};
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
-    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, may_accept,
-    recv_datagram, send_datagram, send_datagrams, send_segments,
+    UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, is_on_the_way,
+    may_accept, recv_datagram, send_datagram, send_datagrams, send_segments,
 };
 pub use order::{Order, OrderedTurn};
 pub use reactor::Reactor;
 pub use registry::Registry;
 pub use resolve::{Query, ResolveError, Resolved, literal, lookup};
 pub use scheduler::Scheduler;
+pub use shuffle::Shuffle;
 pub use signals::{Signal, signal};
 pub use start::{Obstacle, Program, Started, Starting};
 pub use stats::{Counter, Doing, Histogram, Metrics, Stats, Traffic, TrafficMetrics};

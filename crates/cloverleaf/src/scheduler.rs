@@ -56,6 +56,11 @@ impl<J> Scheduler<J> {
         &self.clock
     }
 
+    /// Takes another clock. What waits already keeps its deadline, whatever that means there.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// The present time.
     pub fn now(&self) -> Time {
         self.clock.now()
@@ -147,6 +152,11 @@ impl<J> Scheduler<J> {
         self.stats.end_sleep(self.clock.now());
     }
 
+    /// When the next timer is due, and its age, by which it can be told from all others.
+    pub fn next_deadline_and_age(&mut self) -> Option<(Time, u64)> {
+        self.timers.next_deadline_and_age()
+    }
+
     /// Takes what other threads have injected.
     #[inline]
     pub fn collect_injected(&mut self) {
@@ -207,6 +217,11 @@ impl<J> Scheduler<J> {
     /// The jobs that are ready, in order.
     pub fn ready(&self) -> impl Iterator<Item = &J> {
         self.ready.iter()
+    }
+
+    /// The same, for whoever gives them another order.
+    pub fn ready_mut(&mut self) -> &mut [J] {
+        self.ready.make_contiguous()
     }
 
     /// Refuses other threads' jobs and takes every job there is; their owner drops them when nothing is borrowed.
@@ -288,6 +303,22 @@ mod tests {
         assert_eq!(scheduler.sleep_limit(), Some(Duration::from_nanos(7)));
         scheduler.push("ready");
         assert_eq!(scheduler.sleep_limit(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn another_clock_decides_what_is_due() {
+        let (mut scheduler, _) = steered();
+        scheduler.push_at(Time::from_nanos(7), "timer");
+        let clock = ManualClock::new();
+        clock.advance_to(Time::from_nanos(7));
+        scheduler.set_clock(Clock::Manual(clock));
+        let next = scheduler.next_deadline_and_age();
+        assert_eq!(
+            next.map(|(deadline, _)| deadline),
+            Some(Time::from_nanos(7))
+        );
+        scheduler.collect_due();
+        assert_eq!(scheduler.ready_mut(), ["timer"]);
     }
 
     #[test]

@@ -135,6 +135,14 @@ impl<J> Timers<J> {
         self.heap.peek().map(|Reverse(entry)| entry.deadline)
     }
 
+    /// When the next timer is due, and its age, by which it can be told from all others of this queue.
+    pub fn next_deadline_and_age(&mut self) -> Option<(Time, u64)> {
+        self.drop_dead_head();
+        self.heap
+            .peek()
+            .map(|Reverse(entry)| (entry.deadline, entry.age))
+    }
+
     /// Takes the earliest timer whose deadline is not after `now`.
     pub fn pop_due(&mut self, now: Time) -> Option<J> {
         self.pop_with_deadline(now).map(|(_, payload)| payload)

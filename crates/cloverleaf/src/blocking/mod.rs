@@ -134,6 +134,12 @@ impl BlockingPool {
         self.shared.lock().threads.len()
     }
 
+    /// Whether a closure waits or runs. It may say so for a moment after the last one has ended.
+    pub fn is_busy(&self) -> bool {
+        let state = self.shared.lock();
+        !state.tasks.is_empty() || state.threads.len() > state.idle
+    }
+
     /// Refuses closures from now on, drops those that have not begun, ends the threads and waits for them.
     ///
     /// A thread that is inside a closure for longer than a short grace is left to end with it.
@@ -331,6 +337,18 @@ mod tests {
         pool.submit(move || sender.send(()).unwrap()).unwrap();
         receiver.recv().unwrap();
         assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn a_pool_is_busy_until_the_last_closure_has_ended() {
+        let pool = BlockingPool::with_limits(1, DAY);
+        assert!(!pool.is_busy());
+        let (hold, release) = channel::<()>();
+        pool.submit(move || ignore(release.recv())).unwrap();
+        assert!(pool.is_busy());
+        drop(hold);
+        pool.wait_until(|_, idle| idle == 1);
+        assert!(!pool.is_busy());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod batch;
 mod connector;
 mod datagram;
 mod listener;
+mod outgoing;
 mod server;
 mod stream;
 mod write_queue;
@@ -23,6 +24,7 @@ pub use batch::{
 };
 pub use datagram::UdpSocket;
 pub use listener::{Accepted, accept, may_accept};
+pub use outgoing::is_on_the_way;
 pub use server::{TcpListener, UnixListener};
 pub use stream::{ByteStream, TcpStream, UnixStream};
 pub use write_queue::{Sent, SharedBytes, WriteQueue};

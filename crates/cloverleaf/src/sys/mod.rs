@@ -6,6 +6,7 @@ mod datagrams;
 mod fork;
 mod getaddrinfo;
 mod nowait;
+mod outgoing;
 #[cfg_attr(
     not(all(
         target_pointer_width = "64",
@@ -56,6 +57,7 @@ pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use fork::{around_forks, forks};
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
 pub(crate) use nowait::{pread_nowait, pwrite_nowait};
+pub(crate) use outgoing::outgoing;
 pub(crate) use plan::Strings;
 pub(crate) use processor::processor;
 pub(crate) use ring::{Ask, Request, Ring};
