@@ -91,6 +91,11 @@ fn register(event_loop: &Bound<'_, Loop>, child: &Bound<'_, Child>) -> PyResult<
     Ok(token)
 }
 
+/// Whether an object is a child that is waited for.
+pub(crate) fn is_child(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<Child>()
+}
+
 /// Sleeps until a child can be reaped.
 fn wait(pid: Pid) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;

@@ -24,6 +24,7 @@ mod report;
 mod source;
 mod start;
 mod state;
+mod steering;
 mod streams;
 mod tls;
 mod transport;

@@ -47,6 +47,11 @@ impl Polling {
         self.quiet = 0;
     }
 
+    /// Whether the driver has been told of a descriptor that brings news.
+    pub(crate) const fn expects_any(&self) -> bool {
+        self.attached > 0
+    }
+
     /// Whether a turn can do without asking the kernel for what is ready.
     #[inline]
     pub(crate) fn is_needless(&mut self, scheduler: &Scheduler<Job>) -> bool {

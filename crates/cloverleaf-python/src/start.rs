@@ -327,6 +327,11 @@ pub(crate) fn watch(
     })
 }
 
+/// Whether an object is a program that is being started.
+pub(crate) fn is_report(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<Report>()
+}
+
 /// Serves the event of a child that has told something.
 ///
 /// # Errors

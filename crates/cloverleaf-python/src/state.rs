@@ -17,6 +17,7 @@ use crate::held::{Held, Sender};
 use crate::job::{Internal, Job};
 use crate::polling::Polling;
 use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
+use crate::steering::Steering;
 
 /// The state of one loop, reached through its `OwnerCell`.
 #[derive(Debug)]
@@ -48,11 +49,13 @@ pub(crate) struct LoopState {
     /// The connections for which the kernel may hold something back; see `transport/corked.rs`.
     pub(crate) corked: Vec<Owned>,
     /// Whether a turn that has jobs ready asks the kernel as well.
-    polling: Polling,
+    pub(crate) polling: Polling,
     /// When it lets other threads run Python next, if it does not sleep before.
     pub(crate) others: GiveWay,
     /// The kernel or others were turned to in this turn; see [`look_up`](Self::look_up).
     has_looked: bool,
+    /// How it is steered, if it is a loop for tests.
+    pub(crate) steering: Option<Box<Steering>>,
     /// Sources that were found out of use under a borrow, until they can be dropped.
     discarded: Vec<Source>,
     /// The size of the last receive for `sock_recv`, from which the next one's room is guessed.
@@ -84,6 +87,7 @@ impl LoopState {
             polling: Polling::new(),
             others: GiveWay::default(),
             has_looked: false,
+            steering: None,
             discarded: Vec::new(),
             last_receive: 0,
         })

@@ -81,6 +81,13 @@ impl Loop {
             .find(|pool| !pool.patience().is_zero())
     }
 
+    /// Whether a thread of one of the pools is at work. It may say so for a moment after the last one has answered.
+    pub(super) fn has_busy_threads(&self) -> bool {
+        [&self.pool, &self.lookups, &self.waiting]
+            .into_iter()
+            .any(BlockingPool::is_busy)
+    }
+
     const fn threads_for(&self, wait: Wait) -> &BlockingPool {
         match wait {
             Wait::Disk => &self.pool,

@@ -250,6 +250,11 @@ impl Connecting {
     }
 }
 
+/// Whether an object is a connection that is being made.
+pub(super) fn is_connecting(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<Connecting>()
+}
+
 /// Serves the event of a socket that is connecting: it is connected, or has failed.
 ///
 /// # Errors

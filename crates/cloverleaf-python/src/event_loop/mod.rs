@@ -22,6 +22,7 @@ mod schedule;
 mod signature;
 mod sleep;
 mod sockets;
+mod steer;
 mod tasks;
 mod watch;
 mod watchdog;

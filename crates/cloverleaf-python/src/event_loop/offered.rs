@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{
-    FINAL, Loop, accept, connect, endpoints, link, resolve, schedule, sockets, tasks, watch,
+    FINAL, Loop, accept, connect, endpoints, link, resolve, schedule, sockets, steer, tasks, watch,
     watchdog,
 };
 
@@ -55,5 +55,6 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     endpoints::add_to(module)?;
     link::add_to(module)?;
     watch::add_to(module)?;
+    steer::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
 }

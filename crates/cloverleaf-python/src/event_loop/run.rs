@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
 use super::sleep::wait;
-use super::{Loop, ahead, link, perform, watch};
-use crate::error::{ends_the_run, os_error};
+use super::{Loop, ahead, link, perform, steer, watch};
+use crate::error::ends_the_run;
 use crate::ffi::{BareCall, Owned, Reach, Stay, caught, reveal, thread_ident};
 use crate::handle::{self, AnyHandle};
 use crate::job::{Internal, Job};
@@ -142,7 +142,11 @@ fn turn(
         if state.scheduler.is_stopping() && !is_first {
             return None;
         }
-        let waited = wait(py, state, this);
+        let waited = if state.steering.is_none() {
+            wait(py, state, this)
+        } else {
+            steer::wait(py, state, this)
+        };
         if waited.is_ok() {
             state.collect(py);
             state.note_turn();
@@ -159,7 +163,10 @@ fn turn(
     let Some(begun) = begun else {
         return Ok(false);
     };
-    let (discarded, together) = begun.map_err(|error| os_error(py, &error))?;
+    let (discarded, together) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return steer::failed(slf, &error).map(|()| true),
+    };
     drop(discarded);
     // Python's own signal handlers run here, also when nothing but a signal ended the sleep.
     py.check_signals()?;

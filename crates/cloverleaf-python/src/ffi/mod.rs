@@ -46,6 +46,7 @@ mod socket;
 mod stand_in;
 mod state;
 mod stay;
+mod step;
 mod stop;
 mod unseen;
 mod visit;
@@ -110,6 +111,7 @@ pub(crate) use state::{
     class_version, generic_attribute, instance_dict, replace_instance_dict, set_generic_attribute,
 };
 pub(crate) use stay::Stay;
+pub(crate) use step::{TaskStep, task_step};
 pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;

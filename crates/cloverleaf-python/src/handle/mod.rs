@@ -115,6 +115,16 @@ impl<'a> AnyHandle<'a> {
         self.parts().is_cancelled()
     }
 
+    /// What is called, and its first argument; `None` once it is cancelled.
+    pub(crate) fn callback_and_argument(
+        self,
+        holder: &Bound<'_, PyAny>,
+    ) -> Option<(Owned, Option<Owned>)> {
+        let call = self.parts().call(holder)?;
+        let [first, ..] = call.args;
+        Some((call.callable, first))
+    }
+
     /// Notes that a timer has left the queue.
     #[inline]
     pub(crate) fn mark_fired(self) {
