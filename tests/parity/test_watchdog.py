@@ -20,8 +20,7 @@ from .harness.types import Loop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has none
 
-# Longer than any machine stands still.
-DEADLINE = 60.0
+DEADLINE = 60.0  # longer than any machine stands still
 
 
 class Told:

@@ -4,6 +4,7 @@ mod accept;
 mod ahead;
 mod backend;
 mod blocking;
+mod close;
 mod connect;
 mod endpoints;
 mod futures;
@@ -38,7 +39,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cloverleaf::{BlockingPool, InUse, Injector, Stats, limits};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
@@ -221,24 +221,7 @@ impl Loop {
     /// # Errors
     /// `RuntimeError` while the loop runs.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        let _ownership = match self.cell.own() {
-            Ok(ownership) => Some(ownership),
-            // In a forked child the loop of the parent may be on the stack; it is not running there.
-            Err(_) if self.process != std::process::id() => None,
-            Err(_) => {
-                return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
-            }
-        };
-        self.closed.store(true, Ordering::Release);
-        drop(self.cell.with(LoopState::take_all)?);
-        self.cell.with(LoopState::close_driver)?;
-        // Waits a moment for threads that are about to end.
-        py.detach(|| {
-            self.pool.close();
-            self.lookups.close();
-            self.waiting.close();
-        });
-        Ok(())
+        close::close(self, py)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
@@ -502,15 +485,6 @@ impl Loop {
         drop(slf.get().task_factory.take(slf.as_any()));
         // Only a loop that nobody runs is cleared; what it holds goes with nothing borrowed.
         if let Ok(held) = slf.get().cell.with(LoopState::take_all) {
-            drop(held);
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        // Jobs and sources hold Python objects, which other owners of the injector must not be left with.
-        if let Ok(held) = self.cell.with(LoopState::take_all) {
             drop(held);
         }
     }

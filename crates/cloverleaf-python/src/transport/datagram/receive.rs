@@ -129,11 +129,8 @@ fn read_one(
     let (shown, protocol, must_probe) = this.with(py, |datagrams| {
         let protocol = datagrams.protocol.as_ref();
         let protocol = protocol.map(|protocol| protocol.clone_ref(py));
-        (
-            datagrams.shown(py, &from),
-            protocol,
-            datagrams.singles.count(),
-        )
+        let shown = datagrams.shown(py, &from);
+        (shown, protocol, datagrams.singles.count())
     });
     let shown = match shown {
         Some(shown) => shown.into_bound(py),

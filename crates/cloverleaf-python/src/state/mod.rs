@@ -1,5 +1,7 @@
 //! What a loop owns: its scheduler, its reactor, and who uses which descriptor.
 
+mod collect;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -14,9 +16,9 @@ use pyo3::Python;
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::give_way::GiveWay;
 use crate::held::{Held, Sender};
-use crate::job::{Internal, Job};
+use crate::job::Job;
 use crate::polling::Polling;
-use crate::source::{Direction, Hold, Party, Serve, Source, Watch};
+use crate::source::{Hold, Serve, Source};
 use crate::steering::Steering;
 
 /// The state of one loop, reached through its `OwnerCell`.
@@ -289,74 +291,6 @@ impl LoopState {
         self.scheduler.stats().transports.set(self.transports.len());
     }
 
-    /// Turns what has happened into jobs behind those already ready: other threads' jobs, events, due timers.
-    #[inline]
-    pub(crate) fn collect(&mut self, py: Python<'_>) {
-        self.scheduler.collect_injected();
-        let readable = if self.reactor.has_events() || !self.reported.is_empty() {
-            self.collect_events(py)
-        } else {
-            0
-        };
-        self.held.begin_turn(readable);
-        self.scheduler.collect_due();
-    }
-
-    /// Turns events into jobs; how many of them may be served together, if the driver can do that.
-    fn collect_events(&mut self, py: Python<'_>) -> usize {
-        let Self {
-            scheduler,
-            reactor,
-            events,
-            reported,
-            order,
-            ..
-        } = self;
-        reactor.swap_events(events);
-        scheduler.stats().events.add_len(events.len());
-        for token in reported.drain(..) {
-            let is_reported = events.iter().any(
-                |event| matches!(event, Event::Ready(of, heard) if *of == token && heard.contains(Interest::READ)),
-            );
-            if !is_reported {
-                events.push(Event::Ready(token, Interest::READ));
-            }
-        }
-        let mut readable = 0;
-        let mut turn = order.begin_turn(events.len());
-        for event in events.drain(..) {
-            let (token, interest) = match event {
-                Event::Ready(token, interest) => (token, interest),
-                Event::Done(token, completion) => {
-                    // The object goes with the job, and is dropped when nothing is borrowed.
-                    if let Some(Source::Served(Hold::Strong(waiter), _)) = reactor.remove(token) {
-                        let ended = Internal::Ended(waiter, completion);
-                        scheduler.push(Job::internal(ended));
-                    }
-                    continue;
-                }
-            };
-            match reactor.get_mut(token) {
-                Some(Source::Served(..)) => {
-                    readable += usize::from(interest == Interest::READ);
-                    if turn.comes_now(token, interest) {
-                        scheduler.push(Job::Io(token, interest));
-                    }
-                }
-                Some(Source::Watch(watch)) => announce(py, watch, (token, interest), scheduler),
-                None => {}
-            }
-        }
-        for (token, interest) in turn.come_last() {
-            scheduler.push(Job::Io(token, interest));
-        }
-        if reactor.driver().may_batch() {
-            readable
-        } else {
-            0
-        }
-    }
-
     /// Takes everything that holds a Python object; its drop is the caller's, when nothing is borrowed.
     #[must_use = "Python objects must be dropped when nothing is borrowed"]
     pub(crate) fn take_all(&mut self) -> (Vec<Job>, Vec<Source>, Vec<Sender>, Vec<Owned>) {
@@ -498,31 +432,5 @@ impl LoopState {
         self.note_forgotten(fd.as_raw_fd());
         // A closed descriptor has left the kernel's list by itself, and a forked child must leave its parent's alone.
         ignore(self.reactor.detach(fd));
-    }
-}
-
-/// Queues the callbacks for what has happened to a descriptor, and one job for all who wait for it.
-fn announce(
-    py: Python<'_>,
-    watch: &mut Watch,
-    (token, interest): (Token, Interest),
-    scheduler: &mut Scheduler<Job>,
-) {
-    let mut someone_waits = false;
-    for direction in [Direction::Read, Direction::Write] {
-        if !interest.contains(direction.interest()) {
-            continue;
-        }
-        match watch.slot(direction) {
-            Some(Party::Handle(handle)) => scheduler.push(Job::Callback(handle.clone_ref(py))),
-            Some(Party::Waiter(_, heard)) => {
-                *heard = true;
-                someone_waits = true;
-            }
-            None => {}
-        }
-    }
-    if someone_waits {
-        scheduler.push(Job::Io(token, interest));
     }
 }
