@@ -1,8 +1,10 @@
 //! How other extensions written in Rust or C reach a loop: by a link, which any thread may use without Python.
 //!
 //! What they post is one job among the others. On the loop's own thread it comes in the order of `call_soon`; from
-//! elsewhere it takes the way of every thread, which wakes a sleeping loop once for a burst. A link holds its loop, and
-//! outlives its close.
+//! elsewhere it takes the way of every thread, which wakes a sleeping loop once for a burst. A link outlives its loop.
+//!
+//! It holds no object of Python's. Whoever releases one knows whether its thread is attached; our PyO3 does not: on the
+//! loop's own thread it takes the run for attached, while another extension, by its own PyO3, has detached.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,16 +17,13 @@ use crate::ffi::{Offered, Posted, capsule_of};
 use crate::job::Job;
 
 thread_local! {
-    /// The address of the injector of the loop that began to run last in this thread, or zero. No more than a hint: the
-    /// loop itself tells whether this thread owns it.
-    static RUNS_HERE: Cell<usize> = const { Cell::new(0) };
+    /// The loop that began to run last in this thread, until that run ends.
+    static RUNS_HERE: Cell<Option<Py<Loop>>> = const { Cell::new(None) };
 }
 
 /// What other extensions have of a loop.
 pub(super) struct Link {
     injector: Arc<Injector<Job>>,
-    /// Dropped by PyO3, which knows whether a thread is attached.
-    event_loop: Py<Loop>,
 }
 
 impl Offered for Link {
@@ -36,7 +35,6 @@ impl Offered for Link {
         let event_loop = event_loop.cast::<Loop>()?;
         Ok(Some(Arc::new(Self {
             injector: Arc::clone(&event_loop.get().injector),
-            event_loop: event_loop.clone().unbind(),
         })))
     }
 
@@ -44,10 +42,8 @@ impl Offered for Link {
         let job = Job::Posted(posted);
         let given = if self.injector.is_forked() {
             Err(job)
-        } else if RUNS_HERE.get() == address(&self.injector) {
-            self.event_loop.get().give_own(job)
         } else {
-            self.injector.inject(job)
+            self.give(job)
         };
         given.map_err(|job| match job {
             Job::Posted(posted) => posted,
@@ -58,16 +54,29 @@ impl Offered for Link {
     }
 }
 
-fn address(injector: &Arc<Injector<Job>>) -> usize {
-    Arc::as_ptr(injector).addr()
+impl Link {
+    fn give(&self, job: Job) -> Result<(), Job> {
+        // Nothing below panics, runs Python code, or drops an object: this thread may be detached.
+        let here = RUNS_HERE.try_with(Cell::take).ok().flatten();
+        let given = match &here {
+            Some(event_loop) if Arc::ptr_eq(&event_loop.get().injector, &self.injector) => {
+                event_loop.get().give_own(job)
+            }
+            Some(_) | None => self.injector.inject(job),
+        };
+        if here.is_some() {
+            RUNS_HERE.set(here);
+        }
+        given
+    }
+}
+
+/// Notes that this thread runs the loop; what it ran before, for [`end_here`].
+pub(super) fn begin_here(event_loop: &Bound<'_, Loop>) -> Option<Py<Loop>> {
+    RUNS_HERE.replace(Some(event_loop.clone().unbind()))
 }
 
 impl Loop {
-    /// Notes that this thread runs the loop; what it ran before, for [`end_here`].
-    pub(super) fn begin_here(&self) -> usize {
-        RUNS_HERE.replace(address(&self.injector))
-    }
-
     /// Queues a job of this thread, which most likely runs the loop.
     ///
     /// # Errors
@@ -86,8 +95,8 @@ impl Loop {
 }
 
 /// Notes that this thread does not run the loop any more, but perhaps the one before.
-pub(super) fn end_here(before: usize) {
-    RUNS_HERE.set(before);
+pub(super) fn end_here(before: Option<Py<Loop>>) {
+    drop(RUNS_HERE.replace(before));
 }
 
 /// Adds the capsule with the functions for links.

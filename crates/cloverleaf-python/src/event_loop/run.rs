@@ -28,7 +28,7 @@ struct Run<'a, 'py> {
     /// The age of the first timer that is made in this run.
     first_age: u64,
     /// What this thread ran when it began.
-    ran_before: usize,
+    ran_before: Option<Py<Loop>>,
     _ownership: Ownership<'a>,
 }
 
@@ -43,7 +43,7 @@ impl<'a, 'py> Run<'a, 'py> {
         let mut run = Self {
             slf,
             first_age: 0,
-            ran_before: this.begin_here(),
+            ran_before: link::begin_here(slf),
             _ownership: ownership,
         };
         this.stats.begin_run(Clock::monotonic().now());
@@ -60,7 +60,7 @@ impl Drop for Run<'_, '_> {
     fn drop(&mut self) {
         let this = self.slf.get();
         this.forget_itself(self.slf);
-        link::end_here(self.ran_before);
+        link::end_here(self.ran_before.take());
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
         this.stats.end_run(Clock::monotonic().now());
