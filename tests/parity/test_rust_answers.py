@@ -6,8 +6,10 @@ On Cloverleaf's loop they take no part in Python until the loop's thread has the
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import re
+import sys
 import threading
 import weakref
 from typing import Any
@@ -104,6 +106,27 @@ async def test_a_dropped_completer_ends_its_awaitable(loop: Loop, probe: Any) ->
     del answer
     with pytest.raises(RuntimeError, match=UNANSWERED):
         await asyncio.wait_for(awaitable, 60)
+
+
+async def test_a_completer_may_be_dropped_while_an_exception_is_on_its_way(
+    loop: Loop, probe: Any
+) -> None:
+    awaitables: list[Any] = []
+
+    def made() -> Any:
+        answer, awaitable = probe.make_promise()
+        awaitables.append(awaitable)
+        return answer
+
+    def take(*_: object) -> None:
+        pass
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            take(made(), 1 // 0)  # the completer goes with the arguments of the call
+    for awaitable in awaitables:
+        with pytest.raises(RuntimeError, match=UNANSWERED):
+            await asyncio.wait_for(awaitable, 60)
 
 
 async def test_the_rust_side_hears_of_a_cancelled_awaitable_once(loop: Loop, probe: Any) -> None:
@@ -364,6 +387,73 @@ print("ended")
 """
     ended = program(PRELUDE + source, "-W", "ignore", env=environment())
     assert (ended.status, ended.out) == (0, "ended\n"), ended.err
+
+
+def test_a_loop_in_a_daemon_thread_may_poll_when_the_interpreter_ends(program: Program) -> None:
+    source = """
+import time
+polled = threading.Event()
+def poll():
+    polled.set()
+    time.sleep(1e-5)
+async def main():
+    await probe.wakes_itself(1 << 60, poll)
+thread = threading.Thread(target=lambda: new_event_loop().run_until_complete(main()), daemon=True)
+thread.start()
+polled.wait()
+print("ended")
+"""
+    for _ in range(3):
+        ended = program(PRELUDE + source, "-W", "ignore", env=environment())
+        assert (ended.status, ended.out) == (0, "ended\n"), ended.err
+
+
+def test_threads_of_a_child_may_answer_when_its_interpreter_is_gone(program: Program) -> None:
+    source = """
+async def main(count):
+    return probe.burst(count, 4)
+first = new_event_loop()
+first.run_until_complete(main(4))
+ended = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        loop = new_event_loop()
+        awaitables = loop.run_until_complete(main(50000))
+        sys.exit()
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(ended == [0] * 8)
+first.close()
+"""
+    assert program.output(PRELUDE + source, "-W", "ignore", env=environment()) == "True"
+
+
+@pytest.mark.only("cloverleaf")
+def test_a_link_is_released_without_python(new_loop: NewLoop) -> None:
+    """On the loop's thread, too, while it is detached: nothing of Python's is touched then."""
+    from cloverleaf._cloverleaf import API
+
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    functions = (ctypes.c_void_p * 6).from_address(get(API, b"cloverleaf.api.1"))
+    open_link = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(functions[1] or 0)
+    release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(functions[3] or 0)  # called without the GIL
+    loop = new_loop()
+
+    def change() -> None:
+        links = [open_link(loop) for _ in range(100)]
+        before = sys.getrefcount(loop)
+        for link in links:
+            release(link)
+        changes.append(sys.getrefcount(loop) - before)
+
+    changes: list[int] = []
+    change()
+    loop.call_soon(change)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert changes == [0, 0]
 
 
 @pytest.mark.only("asyncio")  # Cloverleaf's loop takes answers until it is closed

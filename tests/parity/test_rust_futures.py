@@ -274,6 +274,40 @@ async def test_rust_gets_the_exception_of_what_it_awaits(loop: Loop, probe: Any)
         await probe.awaits_call(lambda: 5)
 
 
+async def test_rust_gets_the_panic_of_what_it_awaits(loop: Loop, probe: Any, quiet: None) -> None:
+    async def body() -> None:
+        await probe.panics("of the inner one")
+
+    for awaitable in (probe.panics("of the inner one"), body()):
+        with pytest.raises(BaseException, match="of the inner one") as raised:
+            await asyncio.wait_for(probe.awaits(awaitable), 60)
+        assert type(raised.value).__name__ == "PanicException"
+
+
+@pytest.mark.only("asyncio")  # Cloverleaf's loop is reached without Python
+def test_an_interrupt_amid_a_wake_is_the_loops_and_the_wake_is_not_lost(
+    loop: Loop, probe: Any
+) -> None:
+    reach = loop.call_soon_threadsafe
+    calls = 0
+
+    def interrupted(*args: Any, **names: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return reach(*args, **names)
+
+    async def begin() -> Any:
+        return probe.wakes_itself(5, int)
+
+    loop.call_soon_threadsafe = interrupted  # type: ignore[assignment, method-assign]
+    awaitable = loop.run_until_complete(begin())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.wait_for(awaited(awaitable), 60))
+    assert loop.run_until_complete(asyncio.wait_for(awaited(awaitable), 60)) == 5
+
+
 async def test_cancelling_passes_through_rust_both_ways(loop: Loop, probe: Any) -> None:
     ended: list[str] = []
 

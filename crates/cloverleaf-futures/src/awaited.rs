@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::event_loop::{self, EventLoop, ignore};
-use crate::offer::Job;
+use crate::offer::{Job, caught};
 
 /// A Rust future of what `awaitable` brings: a coroutine, which becomes a task of the loop that runs, or a future of it, or
 /// whatever else `asyncio.ensure_future` takes.
@@ -86,6 +86,9 @@ impl Future for Awaited {
 impl Drop for Awaited {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
+            // What does not end when it is cancelled would keep the waker's task.
+            let before = mem::replace(&mut *self.inbox.state(), State::Taken);
+            drop(before);
             // On a closed loop nothing runs that could be cancelled.
             ignore(self.event_loop.post(Box::new(Cancel(future)), None));
         }
@@ -122,7 +125,8 @@ struct Arrival(Arc<Inbox>);
 #[pymethods]
 impl Arrival {
     fn __call__(&self, future: &Bound<'_, PyAny>) {
-        let result = future.call_method0(intern!(future.py(), "result"));
+        // PyO3 panics where it fetches a `PanicException`, which is what another Rust future may have ended with.
+        let result = caught(|| future.call_method0(intern!(future.py(), "result")));
         let arrived = State::Arrived(result.map(Bound::unbind));
         let before = mem::replace(&mut *self.0.state(), arrived);
         if let State::Waiting(Some(waker)) = before {

@@ -5,17 +5,21 @@
 //! of `atexit` are called, which waits for those who are about to.
 
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyDict};
+
+use crate::offer::Aside;
 
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 static ATTACHING: AtomicUsize = AtomicUsize::new(0);
+/// The process whose threads are counted.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Has the interpreter say when its end begins.
 ///
@@ -28,10 +32,16 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     }
     PREPARED
         .get_or_try_init(py, || {
-            let own = process::id();
-            let end = PyCFunction::new_closure(py, None, None, move |args, _| {
-                end(args.py(), own);
-            })?;
+            PROCESS.store(process::id(), Ordering::SeqCst);
+            let forked = PyCFunction::new_closure(py, None, None, |_args, _| forked())?;
+            let names = PyDict::new(py);
+            names.set_item(intern!(py, "after_in_child"), forked)?;
+            py.import(intern!(py, "os"))?.call_method(
+                intern!(py, "register_at_fork"),
+                (),
+                Some(&names),
+            )?;
+            let end = PyCFunction::new_closure(py, None, None, |args, _| end(args.py()))?;
             py.import(intern!(py, "atexit"))?
                 .call_method1(intern!(py, "register"), (end,))
                 .map(drop)
@@ -39,10 +49,16 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
         .map(drop)
 }
 
-fn end(py: Python<'_>, own: u32) {
+/// In a forked child, those who were about to attach are not there.
+fn forked() {
+    ATTACHING.store(0, Ordering::SeqCst);
+    PROCESS.store(process::id(), Ordering::SeqCst);
+}
+
+fn end(py: Python<'_>) {
     IS_ENDING.store(true, Ordering::SeqCst);
-    // In a forked child, those who were about to attach are not there.
-    if process::id() == own {
+    // Of a child that Python has not forked, nobody knows.
+    if process::id() == PROCESS.load(Ordering::SeqCst) {
         py.detach(|| {
             while ATTACHING.load(Ordering::SeqCst) > 0 {
                 thread::yield_now();
@@ -63,16 +79,21 @@ impl Attaching {
 
 impl Drop for Attaching {
     fn drop(&mut self) {
-        ATTACHING.fetch_sub(1, Ordering::SeqCst);
+        // The thread that forks may have been counted in the parent, and is not in the child.
+        let less = |count: usize| Some(count.saturating_sub(1));
+        let (Ok(_) | Err(_)) = ATTACHING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 }
 
-/// Does something attached to Python; `None` if the interpreter is at its end.
+/// Does something attached to Python, also where an exception is on its way; `None` if the interpreter is at its end.
 pub(crate) fn attached<R>(body: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     let _attaching = Attaching::new();
     // Either this sees that the end has begun, or the end sees this.
     if IS_ENDING.load(Ordering::SeqCst) {
         return None;
     }
-    Python::try_attach(body)
+    Python::try_attach(|py| {
+        let _aside = Aside::new(py);
+        body(py)
+    })
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -136,10 +137,28 @@ fn call_soon_threadsafe(
             .map(|()| names)
     });
     let names = names.transpose()?;
-    event_loop
-        .getattr(intern!(py, "call_soon_threadsafe"))?
-        .call((call,), names.as_ref())?;
-    Ok(())
+    let method = event_loop.getattr(intern!(py, "call_soon_threadsafe"))?;
+    match method.call((&call,), names.as_ref()) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_instance_of::<PyException>(py) => Err(error),
+        // A signal's handler has raised it, in the midst of the method: `KeyboardInterrupt`. It is the loop's to raise, and
+        // the job is not lost; queued twice, it is done once.
+        Err(error) => {
+            method.call((call,), names.as_ref())?;
+            method.call1((Bound::new(py, Interrupt(error))?,)).map(drop)
+        }
+    }
+}
+
+/// Raises what has interrupted a thread that reached for the loop.
+#[pyclass(frozen, name = "RustInterrupt", module = "cloverleaf_futures")]
+struct Interrupt(PyErr);
+
+#[pymethods]
+impl Interrupt {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        Err(self.0.clone_ref(py))
+    }
 }
 
 /// A job as a callback of Python's. Of a handle that is dropped uncalled, the job is dropped.

@@ -130,7 +130,25 @@ unsafe extern "C-unwind" fn discard<J: Pointer>(data: *mut c_void) {
 /// # Errors
 /// What it gives, or `PanicException`.
 pub(crate) fn caught<R>(body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    let body = || {
+        let hang = Hang;
+        let done = body();
+        std::mem::forget(hang);
+        done
+    };
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+/// Ends the unwinding of a thread by `pthread_exit(3)`, as which a daemon thread ends in a call of Python's before 3.14 when
+/// the interpreter is at its end. What catches panics may not catch that: the process would die of it.
+struct Hang;
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        while !std::thread::panicking() {
+            std::thread::park();
+        }
+    }
 }
 
 /// Drops something whose drop may panic, of which Rust's hook has told.
@@ -140,6 +158,56 @@ pub(crate) fn drop_caught<T>(value: T) {
     // The panic's own value may panic when it is dropped.
     if let Err(panic) = dropped {
         std::mem::forget(panic);
+    }
+}
+
+/// PyO3 calls them deprecated from Python 3.12 on, before which there is nothing in their place.
+mod raw {
+    use pyo3::ffi::PyObject;
+
+    unsafe extern "C" {
+        pub(super) fn PyErr_Fetch(
+            class: *mut *mut PyObject,
+            value: *mut *mut PyObject,
+            traceback: *mut *mut PyObject,
+        );
+        pub(super) fn PyErr_Restore(
+            class: *mut PyObject,
+            value: *mut PyObject,
+            traceback: *mut PyObject,
+        );
+    }
+}
+
+/// An exception that is on its way, set aside until this is dropped: an object may be dropped under one, and what its drop
+/// does must neither run with it set nor lose it. Not a `PyErr`, which panics if it is a `PanicException`.
+pub(crate) struct Aside<'py> {
+    parts: [*mut ffi::PyObject; 3],
+    _attached: Python<'py>,
+}
+
+impl<'py> Aside<'py> {
+    pub(crate) fn new(py: Python<'py>) -> Self {
+        let mut parts = [std::ptr::null_mut(); 3];
+        let [class, value, traceback] = &mut parts;
+        // SAFETY: the thread is attached; each place takes a pointer.
+        unsafe {
+            raw::PyErr_Fetch(class, value, traceback);
+        }
+        Self {
+            parts,
+            _attached: py,
+        }
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let [class, value, traceback] = self.parts;
+        // SAFETY: the thread is attached still; the references are those that were fetched.
+        unsafe {
+            raw::PyErr_Restore(class, value, traceback);
+        }
     }
 }
 
@@ -223,9 +291,9 @@ impl Link {
 
 /// The table of the module that is loaded; none if none is, which may change.
 fn table(py: Python<'_>) -> PyResult<Option<&'static Table>> {
-    static TABLE: PyOnceLock<Option<&'static Table>> = PyOnceLock::new();
+    static TABLE: PyOnceLock<&'static Table> = PyOnceLock::new();
     if let Some(table) = TABLE.get(py) {
-        return Ok(*table);
+        return Ok(Some(table));
     }
     let modules = py
         .import(intern!(py, "sys"))?
@@ -233,7 +301,8 @@ fn table(py: Python<'_>) -> PyResult<Option<&'static Table>> {
     let Ok(module) = modules.get_item(intern!(py, "cloverleaf._cloverleaf")) else {
         return Ok(None);
     };
-    Ok(*TABLE.get_or_init(py, || table_of(&module)))
+    // None of a module that is being imported by another thread still, which may change, too.
+    Ok(table_of(&module).map(|table| *TABLE.get_or_init(py, || table)))
 }
 
 /// The table of this module; none if it offers none that is known here.

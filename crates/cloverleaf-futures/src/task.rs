@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::event_loop::{self, Closed, EventLoop, ignore};
 use crate::offer::{Job, caught, drop_caught};
@@ -41,7 +42,10 @@ where
     });
     let weak = Arc::downgrade(&task);
     let watcher = Bound::new(py, TaskWatcher(weak))?;
-    awaitable.call_method1(intern!(py, "add_done_callback"), (watcher,))?;
+    let names = PyDict::new(py);
+    names.set_item(intern!(py, "context"), &task.context)?;
+    let add_done_callback = intern!(py, "add_done_callback");
+    awaitable.call_method(add_done_callback, (watcher,), Some(&names))?;
     task.queue()
         .map_err(|closed| PyRuntimeError::new_err(closed.to_string()))?;
     Ok(awaitable)
