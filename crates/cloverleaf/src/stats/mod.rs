@@ -84,6 +84,26 @@ impl Lag {
     }
 }
 
+/// The times in nanoseconds that were told of last, by whichever thread.
+///
+/// The loop reads the clock a moment before it notes what it is at from then on. Whoever asks in between is told that it
+/// was at the former thing until then, and that must not be taken back.
+#[derive(Debug, Default)]
+struct Told {
+    busy: AtomicU64,
+    asleep: AtomicU64,
+}
+
+impl Told {
+    fn at_least(&self, (busy, asleep): (Duration, Duration)) -> (Duration, Duration) {
+        let raise = |told: &AtomicU64, time: Duration| {
+            let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            Duration::from_nanos(told.fetch_max(nanos, Ordering::Relaxed).max(nanos))
+        };
+        (raise(&self.busy, busy), raise(&self.asleep, asleep))
+    }
+}
+
 /// The numbers of one loop, which its parts add to.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -115,6 +135,7 @@ pub struct Stats {
     pub traffic: Traffic,
     lag: Lag,
     times: Times,
+    told: Told,
     /// Nonzero while somebody waits for the end of a sleep; a futex.
     waiting: AtomicU32,
     /// Stalls that were seen; added to by watchers alone.
@@ -222,7 +243,7 @@ impl Stats {
 
     /// All of it, by now.
     pub fn metrics(&self, now: impl Fn() -> Time) -> Metrics {
-        let (busy, asleep) = self.times.until(now);
+        let (busy, asleep) = self.told.at_least(self.times.until(now));
         let lag = self.lag.counts.each_ref().map(Counter::get);
         Metrics {
             turns: self.turns.get(),
@@ -387,6 +408,23 @@ mod tests {
     }
 
     #[test]
+    fn time_that_was_told_of_is_not_taken_back() {
+        let stats = Stats::default();
+        let spent = |now| {
+            let metrics = stats.metrics(|| at(now));
+            (metrics.busy.as_nanos(), metrics.asleep.as_nanos())
+        };
+        stats.begin_run(at(0));
+        assert_eq!(spent(100), (100, 0));
+        // The clock was read before that, and the change is noted after it.
+        stats.begin_sleep(at(60));
+        assert_eq!(spent(130), (100, 70));
+        stats.end_sleep(at(120));
+        assert_eq!(spent(140), (100, 70));
+        assert_eq!(spent(200), (140, 70));
+    }
+
+    #[test]
     fn times_that_another_thread_reads_belong_together() {
         /// Later than the writer comes.
         const END: u64 = 1 << 50;
@@ -397,10 +435,10 @@ mod tests {
             let reader = scope.spawn(|| {
                 let (mut sums, mut changes, mut last) = (Vec::new(), 0, Duration::ZERO);
                 while changes < 200 {
-                    let metrics = stats.metrics(|| at(END));
-                    sums.push(metrics.busy + metrics.asleep);
-                    changes += u32::from(metrics.busy != last);
-                    last = metrics.busy;
+                    let (busy, asleep) = stats.times.until(|| at(END));
+                    sums.push(busy + asleep);
+                    changes += u32::from(busy != last);
+                    last = busy;
                 }
                 is_over.store(1, Ordering::Release);
                 sums
