@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +145,23 @@ async def test_a_broadcast_endpoint_with_a_peer_is_not_connected(loop: Loop) -> 
             other.sendto(b"in", box.transport.get_extra_info("sockname"))
             await box.received(1)
             assert box.mail == [(b"in", other.getsockname())]
+
+
+class Silent(socket.socket):
+    """Does not say how much it has sent."""
+
+    def sendto(self, *args: Any) -> None:  # type: ignore[override]
+        super().sendto(*args)
+
+
+async def test_what_a_sockets_own_sendto_returns_is_not_looked_at(loop: Loop) -> None:
+    with Silent(socket.AF_INET, socket.SOCK_DGRAM) as ours, plain_udp() as peer:
+        ours.bind(("127.0.0.1", 0))
+        ours.setblocking(False)
+        async with endpoint(loop, sock=ours) as box:
+            # A name is Python's to look up.
+            box.transport.sendto(b"sent", ("localhost", peer.getsockname()[1]))
+            assert peer.recv(10) == b"sent"
+            await asyncio.sleep(0)
+            assert not box.transport.is_closing()
+            assert not box.errors

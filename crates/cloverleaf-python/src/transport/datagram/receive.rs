@@ -401,8 +401,10 @@ fn read_foreign(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()
         .and_then(|received| received.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>());
     match received {
         Ok((data, from)) => {
-            let count = data.len()?;
-            this.with(py, |to| to.stats.traffic.received(count));
+            // A method of the program's own may return anything, which asyncio does not look at.
+            if let Ok(count) = data.len() {
+                this.with(py, |to| to.stats.traffic.received(count));
+            }
             deliver(slf, this, &data, &from)
         }
         Err(error) if is_not_now(py, &error) => Ok(()),

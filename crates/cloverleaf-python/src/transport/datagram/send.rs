@@ -274,9 +274,11 @@ impl DatagramTransport {
             return Attempt::Refused(os_error(py, &Errno::BADF.into()));
         };
         let sent = call_method(&sock, intern!(py, "sendto"), [data, address]);
-        let sent = sent.and_then(|count| count.extract::<usize>());
-        if let Ok(count) = &sent {
-            self.with(py, |datagrams| datagrams.stats.traffic.sent(*count));
+        // A method of the program's own may return anything, which asyncio does not look at.
+        if let Ok(count) = &sent
+            && let Ok(count) = count.extract()
+        {
+            self.with(py, |datagrams| datagrams.stats.traffic.sent(count));
         }
         Attempt::of_python(py, sent.map(drop))
     }
