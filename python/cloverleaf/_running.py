@@ -48,11 +48,12 @@ class Running(Debugging, Reporting, Tasks):
                 self._watchdog.begin(self)
             self._run()
         finally:
-            if self._watchdog is not None:
-                self._watchdog.end()
             asyncio._set_running_loop(None)
             self._track_coroutine_origins(False)
             sys.set_asyncgen_hooks(*hooks)
+            # Last, as it may wait for a report, and so be interrupted.
+            if self._watchdog is not None:
+                self._watchdog.end()
 
     def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
         """Run until `future` is done; return its result, or raise its exception.

@@ -8,7 +8,6 @@ end of it, and at the interpreter's end it is stopped before Python is taken dow
 import asyncio
 import atexit
 import logging
-import math
 import os
 import sys
 import threading
@@ -118,8 +117,8 @@ def _checked(seconds: float, name: str) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         kind = type(seconds).__name__
         raise TypeError(f"{name} must be a number of seconds or None, not {kind}")
-    # Threads cannot wait for longer.
-    if not (math.isfinite(seconds) and 0 <= seconds <= threading.TIMEOUT_MAX):
+    # Threads cannot wait for longer, nor for less than a nanosecond. A NaN is none of all.
+    if seconds != 0 and not 1e-9 <= seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds from zero on, not {seconds!r}")
     return float(seconds)
 
@@ -198,7 +197,8 @@ def _stand(
 def _make(report: Callable[[Stall], object], stall: Stall) -> None:
     try:
         report(stall)
-    except Exception:
+    except BaseException:
+        # Whatever it is: it would end the watch, and nobody would hear of it.
         logger.exception("The watchdog's report has failed: %r of %s", report, stall)
 
 
@@ -224,9 +224,14 @@ class Watchdog:
             name="cloverleaf-watchdog",
             daemon=True,
         )
-        thread.start()
+        # First, so that whatever interrupts the start leaves no thread that nobody ends.
         self._watch, self._thread, self._process = watch, thread, os.getpid()
         _standing.add(self)
+        try:
+            thread.start()
+        except BaseException:
+            self.end()
+            raise
 
     def end(self) -> None:
         """Watch no more."""
@@ -237,7 +242,7 @@ class Watchdog:
         if watch is None or thread is None or self._process != os.getpid():
             return
         watch.stop()
-        if thread is not threading.current_thread():
+        if thread.ident is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE_SECONDS)
 
 

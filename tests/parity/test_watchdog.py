@@ -303,6 +303,71 @@ def test_a_report_that_raises_is_logged_and_the_watch_goes_on(
     assert sum("of the report" in str(record.exc_info) for record in caplog.records) == 4
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_report_that_raises_what_is_no_exception_does_not_end_the_watch(
+    loop: Loop, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    told = Told()
+
+    def report(stall: Any) -> None:
+        told(stall)
+        raise error
+
+    watch(loop, 0.02, report)
+    with caplog.at_level(logging.ERROR, logger="cloverleaf"):
+        run_once(loop, lambda: told.wait(3, 0.3))
+    assert told.ends == [False, True]
+    assert len(caplog.records) == 2
+
+
+def test_how_long_a_report_takes_is_not_the_stalls(loop: Loop) -> None:
+    told, goes_on = Told(), threading.Event()
+
+    def report(stall: Any) -> None:
+        told(stall)
+        goes_on.wait(DEADLINE)
+
+    watch(loop, 0.02, report)
+
+    async def main() -> None:
+        told.wait(1)
+        await asyncio.sleep(0.5)
+        goes_on.set()
+
+    loop.run_until_complete(main())
+    first, last = told.stalls
+    assert last.is_over
+    assert first.seconds <= last.seconds < first.seconds + 0.4
+    assert metrics(loop).longest_stall_seconds == last.seconds
+
+
+def test_an_interrupt_while_the_last_report_is_waited_for_leaves_no_loop_running(
+    program: Program,
+) -> None:
+    out = program.output("""
+        import asyncio, signal, sys, threading
+        loop = new_event_loop()
+        told = threading.Event()
+        def report(stall):
+            told.set()
+            threading.Event().wait(0.3)
+            signal.raise_signal(signal.SIGINT)
+            threading.Event().wait(0.3)
+        loop.set_watchdog(0.02, report)
+        hooks = sys.get_asyncgen_hooks()
+        def block():
+            told.wait(60)
+            loop.stop()
+        loop.call_soon(block)
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            print("interrupted", asyncio._get_running_loop(), sys.get_asyncgen_hooks() == hooks)
+        loop.close()
+    """)
+    assert out == "interrupted None True"
+
+
 def test_by_default_it_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     watch(loop, 0.02, None)
     logged = threading.Event()
@@ -325,7 +390,11 @@ def test_by_default_it_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -
     assert re.match(r"Event loop was blocked for \d+\.\d{3} s by the callback <lambda>", last)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), -0.001, 1e300])
+@pytest.mark.parametrize(
+    "seconds",
+    [-1, float("nan"), float("inf"), -0.001, 1e300, 1e-12, 10**400],
+    ids=lambda number: f"{number!r:.9}",
+)
 def test_what_is_no_time_is_refused(loop: Loop, seconds: float) -> None:
     with pytest.raises(ValueError, match="must be a number of seconds"):
         watch(loop, seconds, None)

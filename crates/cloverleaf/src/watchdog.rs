@@ -50,6 +50,13 @@ pub struct Seen {
     is_told: bool,
 }
 
+impl Seen {
+    /// The stall of the last sighting is about to be told of, at this time. How long the telling takes is not the loop's.
+    pub const fn tell_at(&mut self, now: Time) {
+        self.looked = now;
+    }
+}
+
 /// Watches one loop.
 ///
 /// # Examples
@@ -84,7 +91,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Of a loop whose stalls are to be told of when they have lasted for longer than `limit`. One that lasts for half as
-    /// long again is never missed.
+    /// long again is not missed where the watching thread may run in time, and the limit is twice the shortest nap at least.
     pub fn new(stats: Arc<Stats>, limit: Duration) -> Self {
         Self {
             stats,
@@ -123,6 +130,10 @@ impl Watcher {
     /// Waits until there is something to tell; each stall is told of once, and once its end, or that of the watch. One thread
     /// at a time watches.
     pub fn wait(&self, seen: &mut Seen) -> Sighting {
+        if seen.is_told && !self.is_still_at(seen.progress) {
+            // When, while it was told of, nobody has seen.
+            return self.over(seen, seen.looked);
+        }
         let clock = Clock::monotonic();
         while !self.is_over() {
             if let Some(sighting) = self.look(seen, clock.now()) {
@@ -256,6 +267,20 @@ mod tests {
         );
         assert_eq!(stats.metrics(|| at_ms(0)).longest_stall, took);
         assert_eq!(stats.stalls.get(), 1);
+    }
+
+    #[test]
+    fn how_long_the_telling_takes_is_not_the_stalls() {
+        let (stats, watcher) = watched(Duration::from_millis(1));
+        let mut seen = Seen::default();
+        stats.begin_run(at_ms(0));
+        let first = watcher.wait(&mut seen);
+        assert!(matches!(first, Sighting::Stalled { .. }), "{first:?}");
+        seen.tell_at(seen.looked);
+        let took = seen.looked.saturating_since(seen.since);
+        stats.jobs.add(1);
+        assert_eq!(watcher.wait(&mut seen), Sighting::WentOn { took });
+        assert_eq!(stats.metrics(|| at_ms(0)).longest_stall, took);
     }
 
     #[test]

@@ -56,6 +56,9 @@ impl Watchdog {
         let seen = &mut *held;
         let (sighting, noticed) = py.detach(|| (self.watcher.wait(seen), clock.now()));
         let now = clock.now();
+        if let Sighting::Stalled { .. } = sighting {
+            seen.tell_at(now);
+        }
         let (stalls, took, waits, progress) = match sighting {
             Sighting::Stopped => return Ok(None),
             Sighting::WentOn { took } => (false, took, false, 0),
