@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 import threading
+from io import FileIO
 from typing import Any
 
 import pytest
@@ -300,6 +301,39 @@ def test_pipes_and_sendfile_are_counted(loop: Loop, tmp_path: Any) -> None:
     loop.run_until_complete(main())
     after = metrics(loop)
     assert (after.bytes_received, after.bytes_sent) == (300_000, 400_000)
+
+
+class BufferedZeroes(asyncio.BufferedProtocol):
+    transport: asyncio.ReadTransport
+    count = 0
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(1000)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.count += nbytes
+        if self.count >= 1_000_000:
+            self.transport.close()
+            self.loop.stop()
+
+
+def test_what_a_device_lends_to_a_buffered_protocol_is_counted(loop: Loop) -> None:
+    """The kernel polls no such device: a thread reads it, a chunk at a time."""
+    protocol = BufferedZeroes(loop)
+
+    async def main() -> None:
+        await loop.connect_read_pipe(lambda: protocol, FileIO("/dev/zero"))
+
+    loop.run_until_complete(main())
+    loop.run_forever()
+    assert metrics(loop).bytes_received >= 1_000_000
+    assert 0 <= metrics(loop).bytes_received - protocol.count < 1 << 20
 
 
 def test_a_forked_child_may_ask(program: Program) -> None:

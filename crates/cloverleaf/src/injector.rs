@@ -237,7 +237,9 @@ impl<J> Injector<J> {
 
     /// Ends the loop's present or next sleep, without a job.
     pub fn wake(&self) {
-        self.after_sleep();
+        if let Some(mut inbox) = self.lock() {
+            inbox.asleep = false;
+        }
         self.waker.wake_by_ref();
     }
 

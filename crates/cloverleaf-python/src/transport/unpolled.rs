@@ -168,6 +168,7 @@ fn hand_over(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: Chunk) -> Py
 /// Hands a chunk to a protocol that lends buffers, as many as it takes.
 fn fill_buffers(slf: &Bound<'_, PyAny>, this: &StreamTransport, chunk: &[u8]) -> PyResult<()> {
     let py = slf.py();
+    this.with(|stream| stream.stats.traffic.received(chunk.len()));
     let mut rest = chunk;
     while !rest.is_empty()
         && let Some(protocol) = this.protocol(py)
