@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import errno
 import os
+import reprlib
 import signal
 import sys
 import threading
@@ -208,7 +209,8 @@ class Signals(Running):
         except Exception as error:
             # In debug mode `call_soon` refuses what cannot be called. The signals that came with
             # this one were read with it, and would be lost.
-            message = f"Exception in callback {callback!r}()"
+            shown = ", ".join(map(reprlib.repr, args))
+            message = f"Exception in callback {callback!r}({shown})"
             self.call_exception_handler({"message": message, "exception": error})
 
 

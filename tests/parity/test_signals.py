@@ -286,13 +286,13 @@ def test_a_handler_that_cannot_be_called_keeps_back_no_other_signal(
     seen: list[str] = []
     not_callable: Any = 42
     loop.set_debug(True)
-    loop.add_signal_handler(USR1, not_callable)
+    loop.add_signal_handler(USR1, not_callable, "argument")
     loop.add_signal_handler(USR2, seen.append, "USR2")
     signal.raise_signal(USR1)
     signal.raise_signal(USR2)  # both are read together
     turns_until(loop, lambda: seen and contexts)
     assert seen == ["USR2"]
-    assert [context["message"] for context in contexts] == ["Exception in callback 42()"]
+    assert [context["message"] for context in contexts] == ["Exception in callback 42('argument')"]
     assert isinstance(contexts[0]["exception"], TypeError)
     loop.remove_signal_handler(USR1)
     loop.remove_signal_handler(USR2)
