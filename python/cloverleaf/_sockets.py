@@ -102,6 +102,10 @@ class SocketOperations(Resolving):
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_RETRY_DELAY_S)
 
+        await self._sock_connected(sock, address)
+
+    async def _sock_connected(self, sock: socket.socket, address: Any) -> None:
+        """Wait until the kernel has connected a socket, and raise what has gone wrong."""
         await self._sock_writable(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

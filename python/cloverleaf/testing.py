@@ -8,8 +8,10 @@ import concurrent.futures
 import functools
 import math
 import os
+import socket
 import sys
 import threading
+import types
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
@@ -82,6 +84,13 @@ class EventLoop(_loop.EventLoop):
         future.add_done_callback(self._steered.release)
         return future
 
+    async def _sock_connected(self, sock: socket.socket, address: Any) -> None:
+        self._steered.hold()
+        try:
+            await super()._sock_connected(sock, address)
+        finally:
+            self._steered.release()
+
     async def _shut_executor_down(self, patience: float | None) -> None:
         self._steered.hold()
         try:
@@ -104,12 +113,20 @@ class EventLoop(_loop.EventLoop):
         """Whether there are threads that may yet call, which idle ones of our own do not."""
         threads = {thread.ident: thread for thread in threading.enumerate()}
         own = getattr(self._default_executor, "_threads", ())
+        queue = getattr(self._default_executor, "_work_queue", None)
+        if queue is not None and not queue.empty():
+            return True
         return any(
             ident != threading.get_ident()
-            and threads.get(ident) not in own
+            and not (threads.get(ident) in own and _is_idle(frame))
             and not (ident in threads and threads[ident].name.startswith(_WATCHDOGS))
-            for ident in sys._current_frames()
+            for ident, frame in sys._current_frames().items()
         )
+
+
+def _is_idle(frame: types.FrameType) -> bool:
+    """Whether a thread of an executor waits for work: what it is given is called by others."""
+    return frame.f_code is concurrent.futures.thread._worker.__code__
 
 
 def new_event_loop(

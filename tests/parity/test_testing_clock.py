@@ -325,6 +325,32 @@ def test_tls_is_not_overtaken() -> None:
     testing.run(before(main(), LONG))
 
 
+def make_room(listener: socket.socket) -> None:
+    listener.accept()[0].close()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("local_addr", [None, ("127.0.0.1", 0)])
+def test_a_connection_that_is_being_made_is_not_overtaken(
+    local_addr: tuple[str, int] | None, debug: bool
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, *address, local_addr=local_addr
+        )
+        transport.close()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        # The kernel tries again after a second what has found the backlog full.
+        with socket.create_connection(address):
+            thread = threading.Timer(0.2, make_room, [listener])
+            thread.start()
+            testing.run(before(main(), LONG), debug=debug)
+            thread.join()
+
+
 def test_a_deadline_comes_in_real_time_while_work_goes_on() -> None:
     go_on = threading.Event()
 
@@ -401,13 +427,26 @@ async def never_after_work() -> None:
     await never()
 
 
+async def never_after_a_thread_that_ends_without_a_word() -> None:
+    threading.Thread(target=time.sleep, args=(0.2,)).start()
+    await never()
+
+
 async def never_in_a_child_task() -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.sleep(math.inf))
         group.create_task(never(), name="the one that waits")
 
 
-@pytest.mark.parametrize("main", [never, never_after_work, never_in_a_child_task])
+@pytest.mark.parametrize(
+    "main",
+    [
+        never,
+        never_after_work,
+        never_after_a_thread_that_ends_without_a_word,
+        never_in_a_child_task,
+    ],
+)
 def test_a_deadlock_is_told(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with pytest.raises(testing.DeadlockError, match=main.__name__):
         testing.run(main())
@@ -438,6 +477,35 @@ def wakes_by(wake: Callable[[asyncio.AbstractEventLoop, asyncio.Event], object])
 
 def test_another_thread_is_not_taken_for_a_deadlock() -> None:
     wakes_by(lambda loop, come: loop.call_soon_threadsafe(come.set))
+
+
+def test_a_call_that_was_given_up_is_not_taken_for_a_deadlock() -> None:
+    async def main() -> None:
+        come = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def call() -> None:
+            go_on.wait()
+            time.sleep(0.1)
+            loop.call_soon_threadsafe(come.set)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(call), 0.01)
+        go_on.set()
+        await come.wait()
+
+    go_on = threading.Event()
+    testing.run(main())
+
+
+def test_work_that_others_gave_the_default_executor_is_not_taken_for_a_deadlock() -> None:
+    async def main() -> None:
+        executor = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(executor)
+        works = [executor.submit(time.sleep, 0.1) for _ in range(2)]
+        await asyncio.gather(*map(asyncio.wrap_future, works))
+
+    testing.run(main())
 
 
 def test_a_signal_is_not_taken_for_a_deadlock() -> None:

@@ -18,8 +18,10 @@ def test_a_wait_for_a_thread_is_no_stall_and_a_sleep_of_the_loop() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, testing.EventLoop)
-        loop.set_watchdog(0.05, stalls.append)
-        threading.Timer(0.5, proceed.set).start()
+        # To start threads takes its time on a machine that is busy, and the first one an import.
+        await asyncio.to_thread(int)
+        threading.Timer(2, proceed.set).start()
+        loop.set_watchdog(0.5, stalls.append)
         await asyncio.to_thread(proceed.wait)
         found = loop.metrics()
         assert found.sleeps > 0

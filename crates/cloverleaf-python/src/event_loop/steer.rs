@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use cloverleaf::{Clock, ManualClock, Shuffle, Time, is_on_the_way};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyFloat;
 
@@ -25,6 +25,9 @@ use crate::source::{Hold, Source};
 use crate::start;
 use crate::state::LoopState;
 use crate::steering::{Steering, WaitsFor};
+
+/// For how long a loop that nothing can happen in sleeps before it asks again whether that is so.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Nothing that the loop knows of can happen any more.
 #[derive(Debug)]
@@ -77,10 +80,12 @@ fn rest(py: Python<'_>, state: &mut LoopState, this: &Loop, works: bool) -> io::
     let Some(steering) = state.steering.as_deref_mut() else {
         return Ok(());
     };
-    if is_over && !steering.may_sleep {
+    if is_over && !std::mem::take(&mut steering.may_sleep) {
         return Err(io::Error::other(NothingComes));
     }
     let limit = match waits_for {
+        // Another thread may end without a word: then the loop is asked again what is to be done.
+        _ if is_over => Some(ASK_AGAIN),
         Some(waits_for) => steering.real_limit(next, waits_for),
         None => Some(Duration::ZERO),
     };
@@ -221,7 +226,12 @@ pub(super) fn failed(slf: &Bound<'_, Loop>, error: &io::Error) -> PyResult<()> {
     if is_of_the_kernel {
         return Err(os_error(py, error));
     }
-    drop(slf.reach0(intern!(py, "_nothing_comes"))?);
+    if let Err(error) = slf.reach0(intern!(py, "_nothing_comes")) {
+        // A thread may have told the loop something, and have ended before it could be seen.
+        let is_wrong =
+            slf.get().injector.has_pending() && error.is_instance_of::<PyRuntimeError>(py);
+        return if is_wrong { Ok(()) } else { Err(error) };
+    }
     slf.get().state().with(|state| {
         if let Some(steering) = state.steering.as_deref_mut() {
             steering.may_sleep = true;
