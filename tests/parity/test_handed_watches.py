@@ -144,6 +144,21 @@ async def test_what_is_closed_meanwhile_leaves_its_number_alone(
         os.close(writer)
 
 
+async def test_what_is_closed_meanwhile_is_not_taken_for_another_of_its_kind(loop: Loop) -> None:
+    heard: list[int] = []
+    first = os.eventfd(0)
+    elsewhere(loop.add_reader, first, heard.append, 1)
+    os.close(first)
+    second = os.eventfd(1)  # by device and inode it is the same file
+    try:
+        assert first == second
+        await turns(5)
+        assert heard == []
+    finally:
+        loop.remove_reader(second)
+        os.close(second)
+
+
 async def test_a_refusal_is_raised_in_the_other_thread(loop: Loop, tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, pytest.raises(PermissionError):
         elsewhere(loop.add_reader, file, print)

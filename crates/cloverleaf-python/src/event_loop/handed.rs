@@ -34,8 +34,9 @@ impl Handed {
 #[derive(Debug)]
 struct Watch {
     fd: RawFd,
-    /// The device and the number of the file that the descriptor was of.
-    identity: (u64, u64),
+    /// An epoll that has been told of the descriptor: only it can say later whether the number is of the same file still. By
+    /// device and inode all of eventfd(2) and its kin are one.
+    epoll: Owned,
     direction: Direction,
     handle: Owned,
     file: Option<Owned>,
@@ -61,16 +62,22 @@ pub(super) fn add<'py>(
     let this = slf.get();
     this.check_open()?;
     // An epoll that is made first would get the number of a descriptor that is closed.
-    let identity = identity(py, fd)?;
-    refuse_what_has_no_events(py, fd)?;
+    py.import(intern!(py, "os"))?
+        .reach(intern!(py, "fstat"), (fd,))?;
+    let epoll = epoll_of(py, fd)?;
     let handle = handle::new_bound_handle(slf.as_any(), callback, args)?;
     let watch = Arc::new(Watch {
         fd,
-        identity,
+        epoll: epoll.into(),
         direction,
         handle: handle.into(),
         file: (!file.is_instance_of::<PyInt>()).then(|| file.clone().into()),
     });
+    hand_over(slf, watch)
+}
+
+fn hand_over(slf: &Bound<'_, Loop>, watch: Arc<Watch>) -> PyResult<()> {
+    let this = slf.get();
     let mut waiting = this.handed.waiting();
     waiting.push(Arc::downgrade(&watch));
     this.handed.is_any.store(true, Ordering::Release);
@@ -104,8 +111,11 @@ fn land_all(slf: &Bound<'_, Loop>) -> PyResult<()> {
     this.handed.is_any.store(false, Ordering::Release);
     drop(waiting);
     for watch in taken.iter().filter_map(Weak::upgrade) {
-        if let Err(error) = land_one(slf, &watch) {
-            this.push_call(move |_| Err(error))?;
+        match land_one(slf, &watch) {
+            Ok(()) => {}
+            // A thread has begun to run the loop meanwhile.
+            Err(_) if is_foreign(this) => hand_over(slf, watch)?,
+            Err(error) => this.push_call(move |_| Err(error))?,
         }
     }
     Ok(())
@@ -113,7 +123,8 @@ fn land_all(slf: &Bound<'_, Loop>) -> PyResult<()> {
 
 fn land_one(slf: &Bound<'_, Loop>, watch: &Watch) -> PyResult<()> {
     let py = slf.py();
-    if identity(py, watch.fd).ok() != Some(watch.identity) {
+    let epoll = watch.epoll.clone_ref(py).into_bound(py);
+    if epoll.reach(intern!(py, "modify"), (watch.fd, 0)).is_err() {
         return Ok(());
     }
     watch::refuse_transports(slf, watch.fd.into_pyobject(py)?.as_any(), watch.fd)?;
@@ -129,19 +140,10 @@ fn land_one(slf: &Bound<'_, Loop>, watch: &Watch) -> PyResult<()> {
 }
 
 /// Asks the kernel as the loop will.
-fn refuse_what_has_no_events(py: Python<'_>, fd: RawFd) -> PyResult<()> {
+fn epoll_of(py: Python<'_>, fd: RawFd) -> PyResult<Bound<'_, PyAny>> {
     let epoll = py
         .import(intern!(py, "select"))?
         .reach0(intern!(py, "epoll"))?;
     epoll.reach(intern!(py, "register"), (fd, 0))?;
-    epoll.reach0(intern!(py, "close"))?;
-    Ok(())
-}
-
-fn identity(py: Python<'_>, fd: RawFd) -> PyResult<(u64, u64)> {
-    let status = py
-        .import(intern!(py, "os"))?
-        .reach(intern!(py, "fstat"), (fd,))?;
-    let device = status.getattr(intern!(py, "st_dev"))?.extract()?;
-    Ok((device, status.getattr(intern!(py, "st_ino"))?.extract()?))
+    Ok(epoll)
 }
