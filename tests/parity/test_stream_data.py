@@ -149,15 +149,6 @@ async def test_writelines_of_short_pieces_waits_for_room_whole(loop: Loop) -> No
         assert await ends.server.received(len(expected)) == expected
 
 
-async def test_writelines_sends_nothing_if_a_late_piece_is_refused(loop: Loop) -> None:
-    wrong: list[Any] = [b"short", b"pieces", 5]  # from 3.14.8 on None is no piece
-    async with linked(loop, Recorder) as (ours, peer):
-        with pytest.raises(TypeError):
-            ours.transport.writelines(wrong)
-        ours.transport.write(b"x")
-        assert peer.recv(20) == b"x"
-
-
 async def test_writelines_takes_any_iterable(loop: Loop) -> None:
     async with linked(loop, Recorder) as (ours, peer):
         ours.transport.writelines(piece for piece in (b"a", b"b"))
