@@ -50,9 +50,8 @@ fn in_read_context(
     let this = DatagramTransport::of(slf)?;
     let context = this.with(py, |datagrams| {
         let context = datagrams.read_context.as_ref();
-        context
-            .filter(|_| datagrams.may_deliver())
-            .map(|context| context.clone_ref(py))
+        let context = context.filter(|_| datagrams.may_deliver());
+        context.map(|context| context.clone_ref(py))
     });
     match context {
         Some(context) => with_context(py, context.bind(py), || read(slf, this)),
@@ -195,9 +194,9 @@ fn receive_batch(
         let bytes = batch.datagrams().map(|(bytes, _)| bytes.len()).sum();
         let mut datagrams = batch.datagrams();
         let count = datagrams.len();
-        this.with(py, |to| to.stats.traffic.received(bytes));
         // Nearly always all are from the peer that was seen last, and go to the inbox right away.
         let stranger = this.with(py, |to| {
+            to.stats.traffic.received(bytes);
             datagrams.find_map(|(bytes, from)| {
                 let data = bytes_from(py, bytes);
                 match (data, to.shown(py, &from)) {
