@@ -15,7 +15,7 @@ _is_closed = _cloverleaf.Loop.is_closed
 
 if TYPE_CHECKING:  # to make a protocol takes 0.15 million instructions of each import
 
-    class Attendant(Protocol):
+    class _Attendant(Protocol):
         """Who is there while a loop runs."""
 
         def begin(self, loop: "LoopBase") -> None:
@@ -29,7 +29,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
     """The native loop, before any of its Python parts is added."""
 
     # Who watches it while it runs.
-    _watchdog: "Attendant | None"
+    _watchdog: "_Attendant | None"
     # The process that the loop is for; zero until `__init__` has come far enough.
     _process: int
 
