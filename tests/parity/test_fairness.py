@@ -7,7 +7,8 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
@@ -102,6 +103,52 @@ def test_nor_does_one_without_descriptors_in_another_thread(loop: Loop) -> None:
     over.set()
     thread.join()
     assert heard == [True]
+
+
+class Talking(asyncio.Protocol):
+    """One end of a conversation: it answers each word at once."""
+
+    def __init__(self, loop: Loop, is_over: Callable[[], bool]) -> None:
+        self.loop, self.is_over = loop, is_over
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_over():
+            self.loop.stop()
+        else:
+            self.transport.write(data)
+
+
+def converse(loop: Loop, is_over: Callable[[], bool]) -> None:
+    """Have two ends on one loop talk, so that something has come each time the loop would sleep."""
+    ends = socket.socketpair()
+
+    async def connect() -> list[asyncio.Transport]:
+        make = [loop.create_connection(lambda: Talking(loop, is_over), sock=end) for end in ends]
+        return [transport for transport, _ in await asyncio.gather(*make)]
+
+    transports = loop.run_until_complete(connect())
+    transports[0].write(b"word")
+    loop.run_forever()
+    for transport in transports:
+        transport.abort()
+
+
+@pytest.mark.usefixtures("no_switches")
+def test_nor_does_one_that_finds_something_whenever_it_would_sleep(loop: Loop) -> None:
+    loop.run_until_complete(loop.run_in_executor(None, int))  # its thread waits for more
+    end = loop.time() + DEADLINE
+    asked: list[asyncio.Future[int]] = []
+
+    def is_over() -> bool:
+        if not asked:
+            asked.append(loop.run_in_executor(None, int))
+        return asked[0].done() or loop.time() > end
+
+    converse(loop, is_over)
+    assert asked[0].done(), "the thread was never let in"
 
 
 class Answered(asyncio.Protocol):

@@ -105,6 +105,41 @@ def test_time_is_busy_or_asleep(loop: Loop) -> None:
     assert last.utilization(after) == 1.0
 
 
+def test_a_loop_does_not_go_to_sleep_while_something_comes_each_time(program: Program) -> None:
+    """In a program of its own, where no thread is left that might need Python."""
+    out = program.output("""
+        import asyncio, socket
+
+        words = 0
+
+        class Talking(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def data_received(self, data):
+                global words
+                words += 1
+                loop.stop() if words == 2000 else self.transport.write(data)
+
+        async def connect():
+            for end in socket.socketpair():
+                transport, _ = await loop.create_connection(Talking, sock=end)
+            return transport
+
+        loop = new_event_loop()
+        transport = loop.run_until_complete(connect())
+        transport.write(b"word")
+        before = loop.metrics()
+        loop.run_forever()
+        after = loop.metrics()
+        print(words, after.turns - before.turns >= 2000, after.sleeps - before.sleeps < 100)
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        print(loop.metrics().sleeps > after.sleeps)
+        """)
+    assert out.split() == ["2000", "True", "True", "True"]
+
+
 def test_other_threads_jobs_are_counted(loop: Loop) -> None:
     def bring() -> None:
         while metrics(loop).sleeps == 0:

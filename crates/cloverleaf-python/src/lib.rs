@@ -11,6 +11,7 @@ mod coroutine;
 mod error;
 mod event_loop;
 mod file;
+mod first_look;
 mod future;
 mod give_way;
 mod handle;

@@ -46,6 +46,16 @@ pub const GIVE_WAY_TURNS: u32 = 64;
 /// Looking takes 40 instructions of the 2,000 of a turn with one callback.
 pub const ALONE_TURNS: u32 = 8;
 
+/// How often in a row a loop must find something when it asks the kernel before it sleeps, so that it goes on doing so.
+///
+/// What is spared each time is nearly as much as a call in vain costs.
+pub const LOOKS_THAT_PAY: u32 = 4;
+
+/// After how many sleeps at most a loop asks the kernel first again, although that was in vain time after time.
+///
+/// A call in vain takes 0.2 µs, so it costs 3 ns a sleep.
+pub const SLEEPS_WITHOUT_LOOK: u32 = 64;
+
 /// For how long a thread that has ended a loop's sleep waits at most for the loop to rest again.
 ///
 /// It is the interpreter's switch interval, for which a thread that wants Python may have to wait anyway. A shorter limit

@@ -32,6 +32,13 @@ pub(super) fn wait(py: Python<'_>, state: &mut LoopState, this: &Loop) -> io::Re
     {
         return look_and_wait(py, state, (this, pool), limit);
     }
+    if limit != Some(Duration::ZERO)
+        && state.first_look.is_due()
+        && keeps_python(py, state)
+        && state.look_first()?
+    {
+        return Ok(());
+    }
     if limit != Some(Duration::ZERO) && injector.before_sleep() {
         // No Python code runs, and what is freed holds nothing.
         handle::give_back(py);
@@ -51,6 +58,21 @@ pub(super) fn wait(py: Python<'_>, state: &mut LoopState, this: &Loop) -> io::Re
         state.others.spared();
     }
     state.poll()
+}
+
+/// Whether the loop may keep Python for one more turn. If not, its sleep lets the others in.
+#[inline]
+fn keeps_python(py: Python<'_>, state: &mut LoopState) -> bool {
+    if !state.others.is_due() {
+        return true;
+    }
+    let is_alone = is_alone(py);
+    if is_alone {
+        state.others.spared();
+    } else {
+        state.others.given();
+    }
+    is_alone
 }
 
 /// Looks for what a thread of the loop's own is about to bring, and whatever else could end a sleep, before it sleeps.

@@ -14,6 +14,7 @@ use cloverleaf::{
 use pyo3::Python;
 
 use crate::ffi::{Owned, Visitor, reveal};
+use crate::first_look::FirstLook;
 use crate::give_way::GiveWay;
 use crate::held::{Held, Sender};
 use crate::job::Job;
@@ -52,6 +53,8 @@ pub(crate) struct LoopState {
     pub(crate) corked: Vec<Owned>,
     /// Whether a turn that has jobs ready asks the kernel as well.
     pub(crate) polling: Polling,
+    /// Whether it asks the kernel before it sleeps.
+    pub(crate) first_look: FirstLook,
     /// When it lets other threads run Python next, if it does not sleep before.
     pub(crate) others: GiveWay,
     /// The kernel or others were turned to in this turn; see [`look_up`](Self::look_up).
@@ -87,6 +90,7 @@ impl LoopState {
             held: Held::default(),
             corked: Vec::new(),
             polling: Polling::new(),
+            first_look: FirstLook::default(),
             others: GiveWay::default(),
             has_looked: false,
             steering: None,
@@ -248,6 +252,22 @@ impl LoopState {
         self.reactor.wait(Some(Duration::ZERO))?;
         self.polling.note_answer(self.reactor.has_events());
         Ok(())
+    }
+
+    /// Asks the kernel before a sleep; whether that has found something, so that there is no need for one.
+    ///
+    /// # Errors
+    /// See [`Driver::wait`].
+    #[inline]
+    pub(crate) fn look_first(&mut self) -> io::Result<bool> {
+        self.scheduler.stats().polls.add(1);
+        self.wait(Some(Duration::ZERO))?;
+        let has_found = self.reactor.has_events();
+        self.first_look.note(has_found);
+        if has_found {
+            self.look_up();
+        }
+        Ok(has_found)
     }
 
     /// Asks the kernel what has happened, and sleeps for at most `timeout`.
