@@ -77,6 +77,49 @@ async def test_all_answers_come_in_order(
             assert take_all(peer, len(expected)) == expected
 
 
+@pytest.mark.parametrize("singles", [0, 1, 3])
+async def test_what_is_sent_after_a_while_does_not_wait(loop: Loop, singles: int) -> None:
+    """Also where nothing but single answers had gone before."""
+    arrived: list[list[bytes]] = []
+
+    def answer(box: Answering, addr: Any) -> None:
+        if len(box.mail) <= singles:
+            box.transport.sendto(b"single", addr)
+            return
+        for number in range(3):
+            box.transport.sendto(b"%d" % number, addr)
+            arrived.append(take_all(peer, 1))
+            end = time.perf_counter() + 0.001
+            while time.perf_counter() < end:
+                pass
+
+    with plain_udp() as peer:
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            for number in range(singles + 1):
+                peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+                await box.received(number + 1)
+                if number < singles:
+                    assert take_all(peer, 1) == [b"single"]
+    assert arrived == [[b"0"], [b"1"], [b"2"]]
+
+
+@pytest.mark.parametrize("counts", [[1, 5, 1, 5], [1, 1, 1, 200, 200, 1], [5, 1, 2, 1, 3]])
+async def test_answers_come_in_order_however_many_there_were_before(
+    loop: Loop, counts: list[int]
+) -> None:
+    def answer(box: Answering, addr: Any) -> None:
+        for number in range(counts[len(box.mail) - 1]):
+            box.transport.sendto(b"%d" % number, addr)
+
+    with plain_udp() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        async with endpoint(loop, LOCALHOST, mailbox=answering(answer)) as box:
+            for number, count in enumerate(counts):
+                peer.sendto(b"?", box.transport.get_extra_info("sockname"))
+                await box.received(number + 1)
+                assert take_all(peer, count) == [b"%d" % number for number in range(count)]
+
+
 async def test_answers_to_many_go_each_to_its_own(loop: Loop) -> None:
     peers = [plain_udp() for _ in range(5)]
 

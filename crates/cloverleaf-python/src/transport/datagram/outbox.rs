@@ -65,7 +65,11 @@ pub(super) struct Outbox {
     is_forbidden: bool,
     /// An event is being served.
     is_open: bool,
-    /// When the first datagram was sent at once, or what was held was sent last.
+    /// How many datagrams have been sent in answer to it.
+    answers: usize,
+    /// How many there were in answer to the last event that had any.
+    answers_before: usize,
+    /// When one was sent at once, or what was held was sent last; not known of the first where a single one is expected.
     since: Option<Time>,
     held: Held,
     /// The kernel has refused to cut.
@@ -106,6 +110,9 @@ impl Outbox {
     pub(super) fn open(&mut self) {
         self.is_open = !self.is_forbidden;
         self.since = None;
+        if self.answers > 0 {
+            self.answers_before = std::mem::take(&mut self.answers);
+        }
     }
 
     /// What is held, if it has been for long enough. What is sent next counts from now.
@@ -141,6 +148,12 @@ impl Datagrams {
     pub(super) fn place(&mut self, len: usize, to: &Destination) -> Place {
         let outbox = &mut self.outbox;
         if !outbox.is_open {
+            return Place::AtOnce;
+        }
+        outbox.answers += 1;
+        if outbox.answers == 1 && outbox.answers_before == 1 && outbox.held.datagrams.is_empty() {
+            // To look at the clock takes a hundredth of a conversation of single datagrams. If another one follows all the
+            // same, nobody knows how long ago this one was sent, and it goes at once, too.
             return Place::AtOnce;
         }
         let now = Clock::monotonic().now();
