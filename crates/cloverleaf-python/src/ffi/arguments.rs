@@ -131,7 +131,21 @@ impl<'a, 'py> Arguments<'a, 'py> {
     ///
     /// # Errors
     /// `TypeError` for one that is missing, given twice, or not of these.
+    #[inline]
     pub(crate) fn bind<const N: usize>(
+        &self,
+        method: &str,
+        names: [&str; N],
+        required: usize,
+    ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
+        if self.are_positional() && (required..=N).contains(&self.positional) {
+            return Ok(std::array::from_fn(|place| self.get(place)));
+        }
+        self.bind_by_name(method, names, required)
+    }
+
+    #[inline(never)]
+    fn bind_by_name<const N: usize>(
         &self,
         method: &str,
         names: [&str; N],
