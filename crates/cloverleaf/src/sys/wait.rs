@@ -47,7 +47,9 @@ fn wait_millis(
     timeout: Option<Duration>,
 ) -> Result<(), Errno> {
     let timeout = timeout.map_or(-1, |timeout| {
-        libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+        let millis = timeout.as_secs().saturating_mul(1000);
+        let rest = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+        libc::c_int::try_from(millis.saturating_add(rest)).unwrap_or(libc::c_int::MAX)
     });
     let spare = events.spare_capacity_mut();
     // SAFETY: the kernel writes at most `room` events, which is no more than the spare capacity has.
