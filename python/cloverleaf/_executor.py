@@ -48,8 +48,7 @@ class Executing(Running):
         if self.get_debug():
             self._check_callback(func, "run_in_executor")
         if executor is None:
-            if self._executor_is_shut_down:
-                raise RuntimeError("Executor shutdown has been called")
+            self._check_executor()
             executor = self._default_executor
             if executor is None:
                 # As asyncio does, and not under the lock that forks wait for: it asks to be told of
@@ -61,6 +60,12 @@ class Executing(Running):
         if executor is self._threads is not None:
             return self._threads.call(self, func, args)
         return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+
+    def _check_executor(self) -> None:
+        """Refuse what asyncio would give its default executor, once that is shut down."""
+        if self._executor_is_shut_down:
+            self._check_open()
+            raise RuntimeError("Executor shutdown has been called")
 
     def set_default_executor(self, executor: concurrent.futures.Executor) -> None:
         """Use `executor` where `run_in_executor` is given None."""

@@ -1,8 +1,9 @@
 """Names to addresses and back.
 
-The native half asks the system's resolver on threads of its own, without the GIL. A program that
-has replaced `socket.getaddrinfo` gets its own function called, in the default executor, as it
-does on asyncio; so do arguments that only `socket.getaddrinfo` itself can judge.
+The native half asks the system's resolver on threads of its own, without the GIL; not once the
+default executor is shut down, which would refuse it on asyncio. A program that has replaced
+`socket.getaddrinfo` gets its own function called, in the default executor, as it does on asyncio;
+so do arguments that only `socket.getaddrinfo` itself can judge.
 """
 
 import socket
@@ -35,6 +36,7 @@ class Resolving(Executing):
         flags: int = 0,
     ) -> list[AddressInfo]:
         """`socket.getaddrinfo` without blocking the loop."""
+        self._check_executor()
         if socket.getaddrinfo is GETADDRINFO:
             numeric = self._numeric_getaddrinfo(host, port, family, type, proto, flags)
             if numeric is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import socket
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -186,6 +189,53 @@ async def test_after_shutdown_no_job_is_taken(loop: Loop) -> None:
     with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
         loop.run_in_executor(None, int)
     await loop.shutdown_default_executor()
+
+
+AFTER_SHUTDOWN: dict[str, Callable[[Loop], Coroutine[Any, Any, Any]]] = {
+    "a name": lambda loop: loop.getaddrinfo("localhost", 80),
+    "an address": lambda loop: loop.getaddrinfo("127.0.0.1", 80),
+    "a service": lambda loop: loop.getaddrinfo("127.0.0.1", "http"),
+    "bad arguments": lambda loop: loop.getaddrinfo(5, 80),  # type: ignore[arg-type]
+    "getnameinfo": lambda loop: loop.getnameinfo(("127.0.0.1", 80)),
+    "create_connection": lambda loop: loop.create_connection(asyncio.Protocol, "localhost", 1),
+    "create_server": lambda loop: loop.create_server(asyncio.Protocol, "localhost", 0),
+    "create_server of all": lambda loop: loop.create_server(asyncio.Protocol, None, 0),
+    "create_datagram_endpoint": lambda loop: loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=("localhost", 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("what", AFTER_SHUTDOWN)
+async def test_after_shutdown_no_name_is_looked_up(loop: Loop, what: str, debug: bool) -> None:
+    loop.set_debug(debug)
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
+        await AFTER_SHUTDOWN[what](loop)
+
+
+async def test_after_shutdown_addresses_are_connected_to(loop: Loop) -> None:
+    await loop.shutdown_default_executor()
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+        transport.abort()
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+
+
+def test_a_closed_loop_says_so_first(loop: Loop) -> None:
+    async def look_up() -> None:
+        await loop.getaddrinfo("127.0.0.1", 80)
+
+    pending = look_up()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        pending.send(None)
 
 
 async def test_shutdown_without_an_executor_returns(loop: Loop) -> None:
