@@ -1,7 +1,8 @@
 //! What `writelines` takes, refused where asyncio refuses it, and in its words.
 //!
 //! Pipes, and on Python 3.11 sockets, join the pieces as `bytes.join` does. Newer sockets take whatever is false for no
-//! pieces, and make a `memoryview` of each.
+//! pieces, and make a `memoryview` of each; the newest take whatever is false for a piece of no bytes, too. One that is
+//! false and has bytes is sent all the same.
 
 use cloverleaf::limits;
 use pyo3::prelude::*;
@@ -66,16 +67,36 @@ fn join_short<'py, Pieces: Iterator<Item = Bound<'py, PyAny>>>(
 /// The bytes of the pieces.
 ///
 /// # Errors
-/// `TypeError` if one has none, and `BufferError` where a socket is given some that are not contiguous.
+/// `TypeError` if one has none that must have some, and `BufferError` where a socket is given some that are not contiguous.
 pub(super) fn bytes_of<'a>(kind: Kind, pieces: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<Bytes<'a>>> {
     pieces
         .iter()
-        .map(|piece| Bytes::of(piece).map_err(|error| refused(kind, pieces, piece, error)))
+        .map(|piece| Bytes::of(piece).or_else(|error| without_bytes(kind, pieces, piece, error)))
         .collect()
 }
 
-/// What asyncio says of a piece that has no bytes.
+/// What becomes of a piece that is not bytes.
 #[cold]
+fn without_bytes<'a>(
+    kind: Kind,
+    pieces: &[Bound<'_, PyAny>],
+    piece: &Bound<'_, PyAny>,
+    error: PyErr,
+) -> PyResult<Bytes<'a>> {
+    if !joins(piece.py(), kind) && skips_what_is_false(piece.py())? && !piece.is_truthy()? {
+        return Ok(Bytes::Immutable(&[]));
+    }
+    Err(refused(kind, pieces, piece, error))
+}
+
+/// Whether the running Python's asyncio makes no `memoryview` of a piece that is false (gh-155888).
+fn skips_what_is_false(py: Python<'_>) -> PyResult<bool> {
+    py.import(intern!(py, "cloverleaf._releases"))?
+        .getattr(intern!(py, "WRITELINES_SKIPS_WHAT_IS_FALSE"))?
+        .is_truthy()
+}
+
+/// What asyncio says of a piece that has no bytes.
 fn refused(
     kind: Kind,
     pieces: &[Bound<'_, PyAny>],
