@@ -159,6 +159,57 @@ async def test_what_is_closed_meanwhile_is_not_taken_for_another_of_its_kind(loo
         os.close(second)
 
 
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+async def test_what_is_closed_meanwhile_is_removed_by_its_object(
+    loop: Loop, landed: bool, direction: str
+) -> None:
+    add, remove = getattr(loop, f"add_{direction}"), getattr(loop, f"remove_{direction}")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        elsewhere(add, ours, print)
+        ours.close()
+        if landed:
+            await turns(3)
+        assert remove(ours)
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(ours)
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_what_is_closed_meanwhile_is_removed_by_its_number(loop: Loop, landed: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    elsewhere(loop.add_reader, reader, print)
+    os.close(reader)
+    if landed:
+        await turns(3)
+    assert loop.remove_reader(reader)
+    assert not loop.remove_reader(reader)
+
+
+@pytest.mark.only("cloverleaf")  # on asyncio the number never reports again
+async def test_what_is_closed_meanwhile_gives_way_to_who_has_its_number(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    heard: list[int] = []
+    with theirs:
+        number = ours.fileno()
+        elsewhere(loop.add_reader, ours, heard.append, 1)
+        ours.close()
+        await turns(3)
+        again, writer = os.pipe()
+        try:
+            assert again == number
+            os.write(writer, b"x")
+            loop.add_reader(again, heard.append, 2)
+            await turns(5)
+            assert set(heard) == {2}
+            assert loop.remove_reader(again)
+        finally:
+            os.close(again)
+            os.close(writer)
+
+
 async def test_a_refusal_is_raised_in_the_other_thread(loop: Loop, tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, pytest.raises(PermissionError):
         elsewhere(loop.add_reader, file, print)

@@ -1,8 +1,9 @@
 //! `add_reader` and `add_writer` of another thread than the one that runs the loop.
 //!
 //! The loop registers what it is handed in its next turn, or before its own thread asks for anything of the kind: so all
-//! of it happens in the order in which it was asked for. What the kernel says of the descriptor is asked at once. One that
-//! is closed before its turn comes is not registered, and neither is what has got its number since.
+//! of it happens in the order in which it was asked for. What the kernel says of the descriptor is asked at once. Of one that
+//! is closed before its turn comes, and of what has got its number since, the kernel is not asked any more; the program
+//! finds it registered, as if it had been closed afterwards.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,12 +125,13 @@ fn land_all(slf: &Bound<'_, Loop>) -> PyResult<()> {
 fn land_one(slf: &Bound<'_, Loop>, watch: &Watch) -> PyResult<()> {
     let py = slf.py();
     let epoll = watch.epoll.clone_ref(py).into_bound(py);
-    if epoll.reach(intern!(py, "modify"), (watch.fd, 0)).is_err() {
-        return Ok(());
-    }
-    watch::refuse_transports(slf, watch.fd.into_pyobject(py)?.as_any(), watch.fd)?;
     let party = Party::Handle(watch.handle.clone_ref(py));
-    watch::put(slf, watch.fd, watch.direction, party, None)?;
+    if epoll.reach(intern!(py, "modify"), (watch.fd, 0)).is_ok() {
+        watch::refuse_transports(slf, watch.fd.into_pyobject(py)?.as_any(), watch.fd)?;
+        watch::put(slf, watch.fd, watch.direction, party, None)?;
+    } else {
+        watch::put_closed(slf, watch.fd, watch.direction, party)?;
+    }
     let file = watch.file.as_ref().map(|file| file.clone_ref(py));
     let old = slf
         .get()

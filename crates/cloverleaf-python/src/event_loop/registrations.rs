@@ -109,6 +109,37 @@ impl LoopState {
         Ok(())
     }
 
+    /// Lets a party have its place though the descriptor was closed before it was registered: all is as if that had happened
+    /// afterwards. Gives back who had the place.
+    ///
+    /// Whatever was registered under this number is dead, too: of a file that has got it since, the loop asks later.
+    pub(super) fn put_closed(
+        &mut self,
+        fd: RawFd,
+        direction: Direction,
+        party: Party,
+    ) -> Option<Party> {
+        let token = self.watches.get(&fd).copied().unwrap_or_else(|| {
+            let watch = Watch {
+                fd,
+                file: None,
+                reader: None,
+                writer: None,
+                told: Interest::NONE,
+                socket: None,
+            };
+            let token = self.reactor.insert(Source::Watch(Box::new(watch)));
+            self.watches.insert(fd, token);
+            token
+        });
+        let Some(Source::Watch(watch)) = self.reactor.get_mut(token) else {
+            return Some(party);
+        };
+        let before = watch.slot(direction).replace(party);
+        watch.told = watch.wanted();
+        before
+    }
+
     /// Takes a place in a registration that is there; gives back who had it.
     fn join_watch(&mut self, token: Token, request: &mut Request<'_>) -> io::Result<Option<Party>> {
         self.expect_events();

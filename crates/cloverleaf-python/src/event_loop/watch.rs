@@ -319,6 +319,32 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Notes whoever was to hear of a descriptor that was closed meanwhile, for those who take that away; unless a transport has
+/// its number by now.
+///
+/// # Errors
+/// `RuntimeError` from a thread that is not the loop's, what cancelling a handle raises in debug mode.
+pub(super) fn put_closed(
+    slf: &Bound<'_, Loop>,
+    fd: RawFd,
+    direction: Direction,
+    party: Party,
+) -> PyResult<()> {
+    let mut party = Some(party);
+    let before = slf.get().state().with(|state| {
+        let is_noted = !state.is_served(fd);
+        is_noted
+            .then(|| party.take())
+            .flatten()
+            .and_then(|party| state.put_closed(fd, direction, party))
+    });
+    drop(party);
+    match before? {
+        Some(Party::Handle(handle)) => handle::cancel(&handle.into_bound(slf.py())),
+        Some(Party::Waiter(..)) | None => Ok(()),
+    }
+}
+
 /// Takes whoever hears of a direction away; `false` if there is nobody.
 ///
 /// # Errors
