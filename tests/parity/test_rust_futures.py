@@ -89,6 +89,13 @@ async def test_a_cancelled_error_cancels_the_awaitable(loop: Loop, probe: Any) -
     assert awaitable.cancelled()
 
 
+async def test_a_cancelled_error_keeps_its_message(loop: Loop, probe: Any) -> None:
+    awaitable = probe.raises(asyncio.CancelledError("why"))
+    with pytest.raises(asyncio.CancelledError, match=r"^why$"):
+        await awaitable
+    assert awaitable.cancelled()
+
+
 async def test_a_panic_becomes_an_exception(loop: Loop, probe: Any, quiet: None) -> None:
     with pytest.raises(BaseException, match="out of order") as raised:
         await probe.panics("out of order")

@@ -55,11 +55,21 @@ pub(crate) fn settle<'py>(
                 future.call_method1(intern!(py, "set_result"), (object,))?;
             }
         }
-        Err(error) if is_cancellation(py, &error)? => {
-            future.call_method0(intern!(py, "cancel"))?;
-        }
+        Err(error) if is_cancellation(py, &error)? => cancel(future, &error)?,
         Err(error) => fail(future, error)?,
     }
+    Ok(())
+}
+
+/// Cancels a future with the message of a `CancelledError`, which is all that a future can keep of it.
+fn cancel(future: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<()> {
+    let py = future.py();
+    let args = error.value(py).getattr(intern!(py, "args"))?;
+    let cancel = intern!(py, "cancel");
+    match args.extract::<(Bound<'_, PyAny>,)>() {
+        Ok(message) => future.call_method1(cancel, message)?,
+        Err(_) => future.call_method0(cancel)?,
+    };
     Ok(())
 }
 
