@@ -58,7 +58,7 @@ class TLSOptions:
         shutdown_timeout: float | None,
     ) -> None:
         self.context = context
-        self.server_side = server_side
+        self.server_side = bool(server_side)  # whatever is true or false, as for asyncio
         self.server_hostname = server_hostname
         self.handshake_timeout = handshake_timeout
         self.shutdown_timeout = shutdown_timeout

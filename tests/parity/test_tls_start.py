@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import sys
+from typing import Any
 
 import pytest
 
@@ -199,6 +200,26 @@ async def test_start_tls_checks_its_arguments(loop: Loop) -> None:
         await loop.start_tls(None, None, None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"transport None is not supported by start_tls\(\)"):
         await loop.start_tls(None, None, client_context())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("yes", "no"), [(1, 0), ("yes", ""), ([None], None)])
+async def test_which_side_it_is_may_be_told_by_anything(loop: Loop, yes: Any, no: Any) -> None:
+    async with both_ends(loop) as ends:
+        client, server = ends.client, ends.server
+        ours, theirs = await asyncio.gather(
+            loop.start_tls(
+                client.transport,
+                client,
+                client_context(),
+                server_side=no,
+                server_hostname=HOST,
+            ),
+            loop.start_tls(server.transport, server, server_context(), server_side=yes),
+        )
+        assert ours is not None
+        assert theirs is not None
+        assert not ours.get_extra_info("ssl_object").server_side
+        assert theirs.get_extra_info("ssl_object").server_side
 
 
 async def test_start_tls_fails_with_the_handshake(loop: Loop) -> None:
