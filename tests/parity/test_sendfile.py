@@ -347,6 +347,19 @@ async def test_impossible_numbers_are_refused(
         assert protocol.transport.is_reading()
 
 
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - 1, 1 << 64, 1 << 70])
+async def test_an_offset_beyond_the_largest_is_no_reason_to_read_the_file(
+    loop: Loop, tmp_path: Path, offset: int, fallback: bool
+) -> None:
+    async with linked(loop, Recorder) as (protocol, peer):
+        with file_of(tmp_path, SMALL) as file, pytest.raises(OverflowError):
+            await loop.sendfile(protocol.transport, file, offset, fallback=fallback)
+        assert protocol.transport.is_reading()
+        protocol.transport.write(b"goes on")
+        assert await read(loop, peer, 7) == b"goes on"
+
+
 async def test_a_text_file_is_refused(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("text")

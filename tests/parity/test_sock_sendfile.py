@@ -157,6 +157,18 @@ async def test_impossible_numbers_are_refused(
         assert str(raised.value) == message
 
 
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - 1, 1 << 64, 1 << 70])
+async def test_an_offset_beyond_the_largest_is_no_reason_to_read_the_file(
+    loop: Loop, tmp_path: Path, offset: int, fallback: bool
+) -> None:
+    with nonblocking() as (ours, theirs), file_of(tmp_path, SMALL) as file:
+        with pytest.raises(OverflowError, match="Python int too large to convert to C"):
+            await loop.sock_sendfile(ours, file, offset, fallback=fallback)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+
+
 async def test_a_text_file_is_refused(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("text")

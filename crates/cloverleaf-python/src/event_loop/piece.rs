@@ -21,7 +21,8 @@ impl Piece {
     /// are too few.
     ///
     /// # Errors
-    /// `TypeError` or `OverflowError` for what are no such numbers, `OSError` (`EBADF`) for a negative descriptor.
+    /// `TypeError`, `OverflowError` or, for a negative offset, `ValueError` for what are no such numbers; `OSError`
+    /// (`EBADF`) for a negative descriptor.
     pub(crate) fn parse(args: Arguments<'_, '_>, first: usize) -> PyResult<Option<Self>> {
         let given: [Option<_>; 3] = std::array::from_fn(|index| args.get(first + index));
         let [Some(file), Some(offset), Some(count)] = given else {
@@ -29,7 +30,8 @@ impl Piece {
         };
         let piece = Self {
             file: file.extract()?,
-            offset: offset.extract()?,
+            // The kernel's own type for it: what is larger is no offset, which is no refusal of the file.
+            offset: u64::try_from(offset.extract::<i64>()?)?,
             count: count.extract()?,
         };
         if piece.file < 0 {
