@@ -217,9 +217,6 @@ pub const SINGLES_BEFORE_PROBE: u32 = 8;
 /// The same for a socket that has had single datagrams for long.
 pub const MOST_SINGLES_BEFORE_PROBE: u32 = 128;
 
-/// Connections that a listener accepts in one turn when its user names no backlog.
-pub const ACCEPTS_PER_TURN: usize = 128;
-
 /// Dead timers that are kept before the first compaction is considered.
 ///
 /// Below this, sweeping costs more than the memory that it gives back.
