@@ -127,6 +127,21 @@ fn udp_echoes_to_whoever_sent() {
 }
 
 #[test]
+fn udp_sends_to_all_only_if_it_has_been_allowed_to() {
+    run(async {
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        let all = SocketAddr::from(([127, 255, 255, 255], 9));
+        for _ in 0..2 {
+            let refused = socket.send_to(b"all", all).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+            socket.set_broadcast(true).unwrap();
+            assert_eq!(socket.send_to(b"all", all).await.unwrap(), 3);
+            socket.set_broadcast(false).unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_refused_connection_is_an_error() {
     run(async {
         let listener = TcpListener::bind(loopback()).unwrap();
