@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -119,7 +120,24 @@ if sys.version_info >= (3, 13):  # keep_alive is new in 3.13
             assert server.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
+def queue_of(sock: Any) -> int:
+    """Return how many connections may wait to be accepted, which the kernel tells in `tcpi_sacked`."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    length: int = struct.unpack_from("I", info, 28)[0]
+    return length
+
+
 async def test_backlog_is_passed_on(loop: Loop) -> None:
+    for backlog in (5, 50):
+        async with await loop.create_server(
+            asyncio.Protocol, "127.0.0.1", 0, backlog=backlog
+        ) as server:
+            assert queue_of(server.sockets[0]) == backlog
+    async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
+        assert queue_of(server.sockets[0]) == 100
+
+
+async def test_as_many_as_the_backlog_are_accepted_at_once(loop: Loop) -> None:
     made: list[Recorder] = []
 
     def factory() -> Recorder:
