@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from .harness.program import Program
 from .harness.types import Loop, NewLoop, Run
 
 
@@ -236,6 +237,31 @@ def test_a_closed_loop_says_so_first(loop: Loop) -> None:
     loop.close()
     with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
         pending.send(None)
+
+
+async def test_a_default_executor_that_others_shut_down_takes_no_job(loop: Loop) -> None:
+    await loop.run_in_executor(None, int)
+    loop._default_executor.shutdown()  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+        loop.run_in_executor(None, int)
+
+
+AT_THE_END = """
+import atexit, concurrent.futures.thread
+loop = new_event_loop()
+def late():
+    try:
+        loop.run_in_executor(None, int)
+    except RuntimeError as error:
+        print(error)
+    loop.close()
+atexit.register(late)
+"""
+
+
+def test_at_the_interpreters_end_no_job_is_taken(program: Program) -> None:
+    said = program.output(AT_THE_END)
+    assert said == "cannot schedule new futures after interpreter shutdown"
 
 
 async def test_shutdown_without_an_executor_returns(loop: Loop) -> None:
