@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
@@ -75,6 +76,9 @@ def test_the_metadata_asks_for_nothing_but_a_python(wheel: Path) -> None:
     assert metadata["Name"] == "cloverleaf"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata.get_all("Requires-Dist") is None
+    urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
+    cargo = tomllib.loads((SOURCES.parents[1] / "Cargo.toml").read_text())
+    assert urls["Repository"] == cargo["workspace"]["package"]["repository"]
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     version = f"Programming Language :: Python :: 3.{sys.version_info.minor}"
     assert version in metadata.get_all("Classifier", [])
