@@ -121,7 +121,7 @@ if sys.version_info >= (3, 13):  # keep_alive is new in 3.13
 
 
 def queue_of(sock: Any) -> int:
-    """Return how many connections may wait to be accepted, which the kernel tells in `tcpi_sacked`."""
+    """Return how many may wait to be accepted, which the kernel tells as `tcpi_sacked`."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     length: int = struct.unpack_from("I", info, 28)[0]
     return length
