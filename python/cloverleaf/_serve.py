@@ -46,7 +46,8 @@ class Listening(Connecting):
             tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
             options = _socket_options(reuse_address, reuse_port, keep_alive)
             sockets = await self._listeners(host, port, family, flags, sock, options)
-            return await self._serve(sockets, protocol_factory, tls, backlog, start_serving)
+            server = self._server(sockets, protocol_factory, tls, backlog)
+            return await self._begun(server, sock, start_serving)
 
     else:
 
@@ -71,21 +72,25 @@ class Listening(Connecting):
             tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
             options = _socket_options(reuse_address, reuse_port, None)
             sockets = await self._listeners(host, port, family, flags, sock, options)
-            return await self._serve(sockets, protocol_factory, tls, backlog, start_serving)
+            server = self._server(sockets, protocol_factory, tls, backlog)
+            return await self._begun(server, sock, start_serving)
 
-    async def _serve(
+    def _server(
         self,
         sockets: list[socket.socket],
         protocol_factory: _Factory,
         tls: TLSOptions | None,
         backlog: int,
-        start_serving: bool,
     ) -> Server:
         for sock in sockets:
             sock.setblocking(False)
-        server = Server(self, sockets, protocol_factory, tls, backlog)
+        return Server(self, sockets, protocol_factory, tls, backlog)
+
+    async def _begun(
+        self, server: Server, given: socket.socket | None, start_serving: bool
+    ) -> Server:
         if start_serving:
-            await server.start_serving()
+            await server._start_or_end(owns_sockets=given is None)
         if self.get_debug():
             logger.info("%r is serving", server)
         return server

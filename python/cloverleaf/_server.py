@@ -76,6 +76,20 @@ class Server(asyncio.AbstractServer):
         self._listen()
         await asyncio.sleep(0)
 
+    async def _start_or_end(self, *, owns_sockets: bool) -> None:
+        """Start to accept connections; where that fails or is cancelled, be as if never made.
+
+        Nobody has the server by then, so nobody else could close it.
+        """
+        try:
+            await self.start_serving()
+        except BaseException:
+            if not owns_sockets:
+                self._sockets = []  # whoever gave them has them still, and their paths
+                self._after_close = None
+            self.close()
+            raise
+
     async def serve_forever(self) -> None:
         """Accept connections until cancelled, then close the server and wait until it is.
 

@@ -86,9 +86,10 @@ class UnixSockets(Listening):
             tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
             bound = _bound_socket(path, sock)
             clean_up = _cleaner(bound) if cleanup_socket else None
-            return await self._serve_unix(
-                bound, protocol_factory, tls, backlog, start_serving, clean_up
-            )
+            server = self._unix_server(bound, protocol_factory, tls, backlog, clean_up)
+            if start_serving:
+                await server._start_or_end(owns_sockets=sock is None)
+            return server
 
     else:
 
@@ -107,24 +108,21 @@ class UnixSockets(Listening):
             """Serve at `path`, or on `sock`."""
             tls = server_tls(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
             bound = _bound_socket(path, sock)
-            return await self._serve_unix(
-                bound, protocol_factory, tls, backlog, start_serving, None
-            )
+            server = self._unix_server(bound, protocol_factory, tls, backlog, None)
+            if start_serving:
+                await server._start_or_end(owns_sockets=sock is None)
+            return server
 
-    async def _serve_unix(
+    def _unix_server(
         self,
         sock: socket.socket,
         protocol_factory: _Factory,
         tls: TLSOptions | None,
         backlog: int,
-        start_serving: bool,
         clean_up: Callable[[], None] | None,
     ) -> Server:
         sock.setblocking(False)
-        server = Server(self, [sock], protocol_factory, tls, backlog, after_close=clean_up)
-        if start_serving:
-            await server.start_serving()
-        return server
+        return Server(self, [sock], protocol_factory, tls, backlog, after_close=clean_up)
 
 
 def _require_unix_stream(sock: socket.socket) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from cloverleaf._releases import SERVERS_CLOSE_CLIENTS
 
+from .harness.leaks import descriptors
 from .harness.links import both_ends
 from .harness.protocols import Recorder
 from .harness.turns import turns, until
@@ -308,6 +309,53 @@ async def test_a_server_may_be_closed_while_it_accepts(loop: Loop, where: str) -
     for each in made:
         await asyncio.wait([each.lost])
     await server.wait_closed()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's goes on listening, and nobody can close it
+async def test_a_server_given_up_as_it_starts_leaves_nothing(loop: Loop) -> None:
+    before = descriptors()
+    for count in range(50):
+        hosts = ["127.0.0.1", "::1"]
+        starting = loop.create_task(loop.create_server(asyncio.Protocol, hosts, 0))
+        await turns(count)
+        if not starting.cancel():
+            (await starting).close()
+            break
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+        assert descriptors() == before
+    assert 1 < count < 49
+
+
+@pytest.mark.only("cloverleaf")  # asyncio leaves it to the collector
+async def test_a_server_that_cannot_listen_leaves_nothing(loop: Loop) -> None:
+    before = descriptors()
+    with pytest.raises(TypeError):
+        await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog="5")  # type: ignore[call-overload]
+    assert descriptors() == before
+
+
+@pytest.mark.only("cloverleaf")  # see above
+async def test_the_socket_of_a_server_given_up_as_it_starts_stays_its_owners(loop: Loop) -> None:
+    made: list[Recorder] = []
+
+    def factory() -> Recorder:
+        made.append(Recorder(loop))
+        return made[-1]
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        starting = loop.create_task(loop.create_server(factory, sock=sock))
+        await turns(1)
+        assert starting.cancel()
+        await asyncio.wait([starting])
+        client = socket.create_connection(sock.getsockname())
+        await turns(3)
+        assert not made
+        async with await loop.create_server(factory, sock=sock):
+            await until(lambda: made)
+            client.close()
+            await made[0].lost
 
 
 async def test_a_server_that_nobody_references_goes_on_serving(loop: Loop) -> None:

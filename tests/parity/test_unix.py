@@ -18,6 +18,7 @@ import pytest
 
 from .harness.leaks import descriptors
 from .harness.protocols import Echo, Recorder
+from .harness.turns import turns
 from .harness.types import Loop
 
 
@@ -273,3 +274,27 @@ async def test_no_call_of_os_removes_the_path(
         server.close()
         await server.wait_closed()
     assert not path.exists()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's goes on listening, and nobody can close it
+async def test_a_server_given_up_as_it_starts_leaves_nothing(loop: Loop, path: Path) -> None:
+    before = descriptors()
+    starting = loop.create_task(loop.create_unix_server(asyncio.Protocol, path))
+    await turns(1)
+    assert starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert descriptors() == before
+    assert path.exists() == (sys.version_info < (3, 13))
+
+
+@pytest.mark.only("cloverleaf")  # see above
+async def test_a_given_socket_keeps_its_path_then(loop: Loop, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        starting = loop.create_task(loop.create_unix_server(asyncio.Protocol, sock=sock))
+        await turns(1)
+        assert starting.cancel()
+        await asyncio.wait([starting])
+        assert sock.getsockname() == str(path)
+        assert path.exists()
