@@ -5,12 +5,11 @@ bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
 """
 
 import asyncio
-import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ._later import imported
-from ._loop import EventLoop
+from ._loop import EventLoop, chosen_factory
 
 if TYPE_CHECKING:
     from . import files, metrics
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from ._policy import EventLoopPolicy
     from ._server import Server
     from ._watchdog import Stall
+    from ._worker import Worker, WorkerError
+    from ._workers import run_workers
 
     __version__: str
 
@@ -26,6 +27,8 @@ __all__ = [
     "EventLoopPolicy",
     "Server",
     "Stall",
+    "Worker",
+    "WorkerError",
     "__version__",
     "files",
     "install",
@@ -33,12 +36,20 @@ __all__ = [
     "new_event_loop",
     "open",
     "run",
+    "run_workers",
 ]
 
 _T = TypeVar("_T")
 
 # What lies in modules that are imported when it is asked for.
-_LATER = {"Server": "_server", "Stall": "_watchdog", "open": "_file_open"}
+_LATER = {
+    "Server": "_server",
+    "Stall": "_watchdog",
+    "Worker": "_worker",
+    "WorkerError": "_worker",
+    "open": "_file_open",
+    "run_workers": "_workers",
+}
 
 
 def new_event_loop(
@@ -65,13 +76,8 @@ def run(
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.run() cannot be called from a running event loop")
-    if loop_factory is None:
-        loop_factory = functools.partial(new_event_loop, backend=backend, watchdog=watchdog)
-    elif backend is not None:
-        raise TypeError("run() takes a loop_factory or a backend, not both")
-    elif watchdog is not None:
-        raise TypeError("run() takes a loop_factory or a watchdog, not both")
-    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+    factory = chosen_factory("run", loop_factory, backend, watchdog)
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
         return runner.run(main)
 
 

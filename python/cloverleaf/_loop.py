@@ -1,7 +1,9 @@
 """`EventLoop`: the native loop and its Python half, joined."""
 
 import asyncio
+import functools
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from . import _cloverleaf
@@ -90,3 +92,18 @@ Part(EventLoop, "_pipes", "Pipes", ("connect_read_pipe", "connect_write_pipe"))
 Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell"))
 Part(EventLoop, "metrics", "Measuring", ("metrics",))
 Part(EventLoop, "_watchdog", "Watching", ("set_watchdog",))
+
+
+def chosen_factory(
+    caller: str,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    backend: Literal["auto", "epoll", "io_uring"] | None,
+    watchdog: float | None,
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the loops of a caller who takes either a factory or our arguments."""
+    if loop_factory is None:
+        return functools.partial(EventLoop, backend=backend, watchdog=watchdog)
+    for name, value in (("backend", backend), ("watchdog", watchdog)):
+        if value is not None:
+            raise TypeError(f"{caller}() takes a loop_factory or a {name}, not both")
+    return loop_factory

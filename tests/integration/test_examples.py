@@ -26,6 +26,29 @@ def test_the_echo_server_echoes_and_stops_in_order(loop_name: str, programs: Pro
     assert program.lines[-1] == "Stopped"
 
 
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_the_echo_server_with_workers_echoes_and_stops_in_order(
+    loop_name: str, programs: Programs, kind: str
+) -> None:
+    if loop_name != "cloverleaf":
+        pytest.skip("workers run on Cloverleaf's loops")
+    program = programs.python(
+        str(EXAMPLES / "echo_workers.py"), "--port", "0", "--workers", "2", "--kind", kind
+    )
+    port = int(program.wait_for_line(r"Serving on 127\.0\.0\.1:(\d+)")[1])
+    for _ in range(2):
+        program.wait_for_line(r"Worker [01] of 2 serves")
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as file:
+                assert file.read() == b"hello"
+    program.signal(signal.SIGTERM)
+    assert program.wait() == -signal.SIGTERM, program.text()
+    assert sorted(program.lines[-2:]) == ["Worker 0 stops", "Worker 1 stops"]
+
+
 def test_the_demo_serves_measures_and_says_so(loop_name: str, programs: Programs) -> None:
     program = programs.python(
         str(EXAMPLES / "demo.py"), "--loops", loop_name, "--seconds", "0.4", "--rounds", "1"

@@ -1,0 +1,308 @@
+"""``run_workers``: failures, signals and deaths, and who hears of them."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from .harness.program import Program
+from .harness.workers import BOTH, PROCESSES, output, started, told
+
+
+@BOTH
+def test_a_failure_cancels_the_others(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    if worker.index == 1:
+        raise KeyError("gone")
+    await for_ever(worker)
+try:
+    run(main, 3)
+except BaseException as group:
+    print(shown(group))
+    text = "".join(traceback.format_exception(group))
+    print('raise KeyError("gone")' in text or "in main" in text)
+""",
+    )
+    lines = out.splitlines()
+    assert lines[-2:] == ["[\"KeyError: 'gone'\"]", "True"]
+    assert lines.count("ended 0") == lines.count("runs 0")
+    assert lines.count("ended 2") == lines.count("runs 2")
+
+
+@BOTH
+def test_failures_of_clean_ups_are_told_too(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    if worker.index == 0:
+        raise ValueError("first")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise OSError("second")
+try:
+    run(main, 2)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    # The second may have been cancelled before its main began.
+    assert out in ("['ValueError: first', 'OSError: second']", "['ValueError: first']")
+
+
+@BOTH
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyboardInterrupt('now')"])
+def test_an_exit_is_raised_alone(program: Program, made_of: str, raised: str) -> None:
+    out = output(
+        program,
+        made_of,
+        f"""
+async def main(worker):
+    if worker.index == 1:
+        raise {raised}
+    await asyncio.sleep(3600)
+try:
+    run(main, 2)
+except BaseException as error:
+    print(repr(error))
+""",
+    )
+    assert out == raised
+
+
+@BOTH
+def test_who_cancels_itself_has_failed(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    if worker.index == 1:
+        raise asyncio.CancelledError
+    await asyncio.sleep(3600)
+try:
+    run(main, 2)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    assert out == "['CancelledError: ']"
+
+
+@BOTH
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_all_and_does_then_what_it_does(
+    program: Program, made_of: str, signum: signal.Signals
+) -> None:
+    process = started(
+        program,
+        made_of,
+        """
+try:
+    run(for_ever, 2)
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+""",
+    )
+    assert told(process, 2) == ["runs 0", "runs 1"]
+    process.send_signal(signum)
+    ended = program.wait(process)
+    lines = ended.out.splitlines()
+    assert sorted(lines[:2]) == ["ended 0", "ended 1"], ended.err
+    if signum == signal.SIGINT:
+        assert (ended.status, lines[2:]) == (0, ["interrupted True"])
+    else:
+        assert (ended.status, lines[2:]) == (-signal.SIGTERM, [])
+
+
+@BOTH
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_returns_when_cancelled_has_a_result(
+    program: Program, made_of: str, signum: signal.Signals
+) -> None:
+    process = started(
+        program,
+        made_of,
+        """
+async def main(worker):
+    try:
+        await for_ever(worker)
+    except asyncio.CancelledError:
+        return worker.index
+print(run(main, 2))
+""",
+    )
+    told(process, 2)
+    process.send_signal(signum)
+    ended = program.wait(process)
+    assert (ended.status, ended.out.splitlines()[2:]) == (0, ["[0, 1]"]), ended.err
+
+
+@BOTH
+def test_a_signal_handler_of_the_programs_stays(program: Program, made_of: str) -> None:
+    process = started(
+        program,
+        made_of,
+        """
+def leave(signum, frame):
+    sys.exit(f"by my own handler in {os.getpid() == parent}")
+parent = os.getpid()
+signal.signal(signal.SIGTERM, leave)
+try:
+    run(for_ever, 2)
+finally:
+    print(signal.getsignal(signal.SIGTERM) is leave)
+""",
+    )
+    told(process, 2)
+    process.send_signal(signal.SIGTERM)
+    ended = program.wait(process)
+    assert ended.status == 1
+    assert sorted(ended.out.splitlines()[:2]) == ["ended 0", "ended 1"]
+    assert ended.out.splitlines()[2:] == ["True"]
+    assert ended.err.strip() == "by my own handler in True"
+
+
+@PROCESSES
+def test_a_worker_stopped_by_a_signal_of_its_own_has_failed(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    if worker.index:
+        os.kill(os.getpid(), signal.SIGTERM)
+    await for_ever(worker)
+try:
+    run(main, 2)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    last = out.splitlines()[-1]
+    assert last.startswith("['WorkerError: worker 1 (process ")
+    assert last.endswith(") was stopped by SIGTERM']")
+
+
+@PROCESSES
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("os._exit(7)", "ended with exit status 7 before its main was done"),
+        ("os._exit(0)", "ended with exit status 0 before its main was done"),
+    ],
+)
+def test_a_worker_that_dies_is_told_of(program: Program, made_of: str, end: str, said: str) -> None:
+    out = output(
+        program,
+        made_of,
+        f"""
+async def main(worker):
+    if worker.index == 0:
+        {end}
+    await for_ever(worker)
+try:
+    run(main, 2)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    last = out.splitlines()[-1]
+    assert last.startswith("['WorkerError: worker 0 (process ")
+    assert last.endswith(f") {said}']")
+
+
+@PROCESSES
+def test_a_worker_that_dies_is_told_of_though_it_has_a_child(
+    program: Program, made_of: str
+) -> None:
+    """The child has all of the worker's descriptors, and outlives it."""
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    child = os.fork()
+    if not child:
+        os.close(1), os.close(2)
+        os.read(reading, 1)
+        os._exit(0)
+    say("child", child)
+    os._exit(5)
+reading, writing = os.pipe()
+try:
+    run(main, 1)
+except BaseException as group:
+    print(shown(group))
+os.write(writing, b".")
+""",
+    )
+    assert out.endswith("ended with exit status 5 before its main was done']")
+
+
+@BOTH
+def test_who_does_not_stop_in_time_is_killed_or_given_up(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+held = threading.Event()
+async def main(worker):
+    if worker.index == 0:
+        held.wait()
+    raise ValueError
+try:
+    run(main, 2, graceful_timeout=0.05)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    assert "did not stop within 0.05 s, and " in out
+    assert ("and was killed" in out) == (made_of == "processes")
+    assert ("and goes on: nothing can end a thread" in out) == (made_of == "threads")
+    assert out.endswith(", 'ValueError: ']")
+
+
+@BOTH
+def test_a_second_interrupt_waits_for_nobody(program: Program, made_of: str) -> None:
+    process = started(
+        program,
+        made_of,
+        """
+held = threading.Event()
+async def main(worker):
+    try:
+        await for_ever(worker)
+    finally:
+        say("holds", worker.index)
+        held.wait()
+try:
+    run(main, 2, graceful_timeout=None)
+except KeyboardInterrupt:
+    print("interrupted")
+""",
+    )
+    told(process, 2)
+    process.send_signal(signal.SIGINT)
+    assert told(process, 4) == ["ended 0", "ended 1", "holds 0", "holds 1"]
+    process.send_signal(signal.SIGINT)
+    ended = program.wait(process)
+    assert (ended.status, ended.out.strip()) == (0, "interrupted"), ended.err
+
+
+@PROCESSES
+def test_workers_stop_when_their_parent_is_gone(program: Program, made_of: str) -> None:
+    process = started(program, made_of, "run(for_ever, 3)")
+    told(process, 3)
+    process.kill()
+    # Its pipes are the workers', too: their end is what is waited for.
+    ended = program.wait(process)
+    assert sorted(ended.out.split("\n")) == ["", "ended 0", "ended 1", "ended 2"]
