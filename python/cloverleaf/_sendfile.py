@@ -236,6 +236,8 @@ async def _sendfile(
         size = os.fstat(number).st_size
     except (AttributeError, OSError, io.UnsupportedOperation) as error:
         raise asyncio.SendfileNotAvailableError("not a regular file") from error
+    if not (count or size):
+        return 0  # as asyncio, without a look at the file's position
     sent = 0
     try:
         while (rest := count - sent if count else size) > 0:

@@ -94,6 +94,21 @@ async def test_a_file_is_read_from_its_start_wherever_it_is(loop: Loop) -> None:
         assert await receive(loop, theirs, len(SMALL)) == SMALL
 
 
+@pytest.mark.parametrize("of_transport", [False, True], ids=["socket", "transport"])
+async def test_an_empty_file_keeps_its_position(
+    loop: Loop, tmp_path: Path, of_transport: bool
+) -> None:
+    with file_of(tmp_path, b"") as file:
+        file.seek(5)
+        if of_transport:
+            async with linked(loop, Recorder) as (protocol, _):
+                assert await loop.sendfile(protocol.transport, file, 2) == 0
+        else:
+            with nonblocking() as (ours, _):
+                assert await loop.sock_sendfile(ours, file, 2) == 0
+        assert file.tell() == 5
+
+
 async def test_an_empty_file_is_sent_at_once(loop: Loop, tmp_path: Path) -> None:
     with nonblocking() as (ours, _), file_of(tmp_path, b"") as file:
         assert await loop.sock_sendfile(ours, file) == 0
