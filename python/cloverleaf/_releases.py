@@ -6,9 +6,9 @@ change. A method that is no longer there means a newer Python, which has all of 
 tells, the method is tried.
 """
 
+from asyncio import selector_events
 from asyncio.base_events import Server
 from asyncio.base_subprocess import BaseSubprocessTransport
-from asyncio.selector_events import _SelectorSocketTransport
 from asyncio.unix_events import _UnixSelectorEventLoop
 
 
@@ -31,7 +31,8 @@ class _Sender:
 
 
 def _takes_no_piece_for_none() -> bool:
-    writelines = getattr(_SelectorSocketTransport, "writelines", None)
+    transport = getattr(selector_events, "_SelectorSocketTransport", None)
+    writelines = getattr(transport, "writelines", None)
     if writelines is None:
         return True
     try:
