@@ -26,7 +26,7 @@ _LINE_BYTES = 1024
 class BinaryFile(File[bytes]):
     """A file of bytes."""
 
-    __slots__ = ("_is_empty", "_passes_on")
+    __slots__ = ("_has_taken_ahead", "_is_empty", "_passes_on")
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
@@ -35,6 +35,8 @@ class BinaryFile(File[bytes]):
         self._passes_on = is_plain and raw._access == os.O_WRONLY
         #: The buffer is known to be empty, and passes on.
         self._is_empty = self._passes_on
+        #: The read that is under way has had bytes that had been read ahead.
+        self._has_taken_ahead = False
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Return `size` bytes, fewer only at the end of the file; all up to the end without it."""
@@ -140,10 +142,13 @@ class BinaryFile(File[bytes]):
     async def _returning(self, read: Coroutine[Any, Any, _T]) -> _T:
         """Have the next operation first go back to where a read began that is given up."""
         place = self._file.tell() if self._raw.is_seekable and not self._file.closed else None
+        self._has_taken_ahead = False
         try:
             return await read
         except BaseException as error:
-            if not isinstance(error, Exception) or self._raw._flight is not None:
+            # It had to write first. What is appended goes to the end, and there the read begins.
+            begins_here = self._has_taken_ahead or not self._raw._appends
+            if begins_here and (not isinstance(error, Exception) or self._raw._flight is not None):
                 self._raw.back_to = place
             raise
 
@@ -234,18 +239,22 @@ class BinaryFile(File[bytes]):
         raw = self._raw
         most = min(size, raw.passed_on_above) if size >= 0 else raw.passed_on_above
         raw.is_apart = True
+        ahead = b""
         try:
             if _read1_writes_first():
-                return bytes(self._file.read1(most))
-            parts: list[bytes] = []
-            with contextlib.suppress(Waits):
-                while len(parts) < most:
-                    parts.append(self._file.read(1))
-            return b"".join(parts)
+                ahead = bytes(self._file.read1(most))
+            else:
+                parts: list[bytes] = []
+                with contextlib.suppress(Waits):
+                    while len(parts) < most:
+                        parts.append(self._file.read(1))
+                ahead = b"".join(parts)
         except Waits:
-            return b""
+            pass
         finally:
             raw.is_apart = False
+        self._has_taken_ahead |= bool(ahead)
+        return ahead
 
     async def _read_on(self, method: str, data: bytes | None, size: int) -> bytes:
         """Go on with a read that had to stop for want of bytes."""

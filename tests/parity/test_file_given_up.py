@@ -22,6 +22,12 @@ from .harness.types import Loop
 
 pytestmark = [pytest.mark.only("cloverleaf"), pytest.mark.deadline(90)]  # asyncio has no files
 
+READS: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {
+    "read": lambda file: file.read(),
+    "read of some": lambda file: file.read(5),
+    "readline": lambda file: file.readline(),
+    "readinto": lambda file: file.readinto(bytearray(5)),
+}
 ROUNDS = 8
 CALLS = 30
 SIZES = [0, 1, 5, 17, 100, 4096, 5000, 9000, 200_001]
@@ -153,6 +159,25 @@ async def test_a_read_given_up_behind_a_write_has_not_moved_the_file(
         assert await file.tell() == 15
         assert await file.read(5) == b"56789"
     assert path.read_bytes()[:20] == b"0123456789xxxxx56789"
+
+
+@pytest.mark.parametrize("waits", range(4))
+@pytest.mark.parametrize("read", READS)
+async def test_a_read_given_up_behind_what_is_appended_begins_at_the_end(
+    loop: Loop, tmp_path: Path, read: str, waits: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 1000)
+    async with cloverleaf.open(path, "a+b") as file:
+        chill(file, random.Random(waits))
+        await file.seek(waits % 2 * 9000)
+        await file.write(b"abc")
+        task = asyncio.ensure_future(READS[read](file))
+        await turns(waits)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await file.read() == b""
+        assert await file.tell() == 10_003
 
 
 @pytest.mark.parametrize("buffering", [16, 100, 4096])
