@@ -202,8 +202,8 @@ async def test_start_tls_checks_its_arguments(loop: Loop) -> None:
         await loop.start_tls(None, None, client_context())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("yes", "no"), [(1, 0), ("yes", ""), ([None], None)])
-async def test_which_side_it_is_may_be_told_by_anything(loop: Loop, yes: Any, no: Any) -> None:
+@pytest.mark.parametrize(("yes", "no"), [(1, 0), (1, False)])
+async def test_which_side_it_is_may_be_told_by_a_number(loop: Loop, yes: Any, no: Any) -> None:
     async with both_ends(loop) as ends:
         client, server = ends.client, ends.server
         ours, theirs = await asyncio.gather(
