@@ -264,6 +264,24 @@ def test_at_the_interpreters_end_no_job_is_taken(program: Program) -> None:
     assert said == "cannot schedule new futures after interpreter shutdown"
 
 
+def test_closing_the_loop_shuts_its_executor_down_without_a_wait(new_loop: NewLoop) -> None:
+    executor = ThreadPoolExecutor(1)
+    loop, begun, free = new_loop(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        free.wait(60)
+
+    loop.set_default_executor(executor)
+    loop.run_in_executor(None, job)
+    assert begun.wait(60)
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+        executor.submit(int)
+    free.set()
+    executor.shutdown()
+
+
 async def test_shutdown_without_an_executor_returns(loop: Loop) -> None:
     await loop.shutdown_default_executor()
 
