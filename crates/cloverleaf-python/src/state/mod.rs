@@ -1,8 +1,8 @@
 //! What a loop owns: its scheduler, its reactor, and who uses which descriptor.
 
 mod collect;
+mod numbers;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use cloverleaf::{
 };
 use pyo3::Python;
 
+use self::numbers::ByNumber;
 use crate::ffi::{Owned, Visitor, reveal};
 use crate::first_look::FirstLook;
 use crate::give_way::GiveWay;
@@ -30,11 +31,11 @@ pub(crate) struct LoopState {
     /// Who hears of what.
     pub(crate) reactor: Reactor<Hybrid, Source>,
     /// The registration of each descriptor that stays the user's.
-    pub(crate) watches: HashMap<RawFd, Token>,
+    pub(crate) watches: ByNumber<Token>,
     /// The registration of each descriptor that a transport or a listener owns.
-    pub(crate) transports: HashMap<RawFd, Token>,
+    pub(crate) transports: ByNumber<Token>,
     /// The transports of asyncio's own, which watch their descriptors as users do.
-    pub(crate) foreign: HashMap<RawFd, Hold>,
+    pub(crate) foreign: ByNumber<Hold>,
     /// Lent to one receive at a time; made at the first.
     buffer: Vec<u8>,
     /// Likewise, to the receives of many connections in one call.
@@ -78,9 +79,9 @@ impl LoopState {
         Ok(Self {
             scheduler: Scheduler::new(Clock::monotonic(), waker),
             reactor: Reactor::new(driver),
-            watches: HashMap::new(),
-            transports: HashMap::new(),
-            foreign: HashMap::new(),
+            watches: ByNumber::default(),
+            transports: ByNumber::default(),
+            foreign: ByNumber::default(),
             buffer: Vec::new(),
             rooms: Vec::new(),
             batch: DatagramBatch::new(),
