@@ -19,7 +19,7 @@ use super::endpoint::{Endpoint, Peer};
 use super::kind::Kind;
 use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
-use super::state::Stream;
+use super::state::{Phase, Stream};
 use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpolled, write};
 use crate::error::os_error;
 use crate::event_loop::Loop;
@@ -161,12 +161,17 @@ impl StreamTransport {
         .map(|protocol| protocol.into_bound(py))
     }
 
-    /// The loop keeps a transport that hears of something; one that does not lives while the program wants it.
-    fn hold_for(&self, slf: &Bound<'_, PyAny>) -> PyResult<Hold> {
-        if self.with(|stream| stream.wanted().is_none()) {
-            return Ok(Hold::Weak(PyWeakrefReference::new(slf)?.into()));
+    /// The loop keeps a transport that hears of something; one that does not lives while the program wants it. What is
+    /// lost is held as it was: the call of `connection_lost` keeps it, and then it is forgotten.
+    fn hold_for(&self, slf: &Bound<'_, PyAny>) -> PyResult<Option<Hold>> {
+        let (phase, wanted) = self.with(|stream| (stream.phase, stream.wanted()));
+        if phase >= Phase::Lost {
+            return Ok(None);
         }
-        Ok(Hold::Strong(slf.clone().into()))
+        if wanted.is_none() {
+            return Ok(Some(Hold::Weak(PyWeakrefReference::new(slf)?.into())));
+        }
+        Ok(Some(Hold::Strong(slf.clone().into())))
     }
 
     /// Tells the driver what to report now, if that has changed.
@@ -179,7 +184,7 @@ impl StreamTransport {
         let py = slf.py();
         let event_loop = self.event_loop(py);
         let this = Loop::of(&event_loop)?;
-        let mut hold = Some(self.hold_for(slf)?);
+        let mut hold = self.hold_for(slf)?;
         let told = this.state().with(|state| {
             self.with(|stream| {
                 let wanted = stream.wanted();
