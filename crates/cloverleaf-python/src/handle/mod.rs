@@ -166,6 +166,18 @@ pub(crate) fn new_handle_of<'py>(
     HANDLE.instantiate(event_loop.py(), Handle::of_call(event_loop, call))
 }
 
+/// The same in debug mode, in which a handle knows where it was made.
+///
+/// # Errors
+/// `MemoryError`, and what walking the stack raises.
+#[cold]
+pub(crate) fn new_known_handle<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    call: BareCall,
+) -> PyResult<Bound<'py, PyAny>> {
+    remember_origin(event_loop, new_handle_of(event_loop, call)?)
+}
+
 /// The call of a handle that waits, if nobody can tell it from one without a handle; what is left of the handle is then to
 /// be discarded. No Python code runs, and no object loses its last reference.
 #[inline]

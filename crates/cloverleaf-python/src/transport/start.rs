@@ -7,7 +7,7 @@ use super::stream::StreamTransport;
 use super::{close, read};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
-use crate::ffi::{Owned, caught, tuple_from};
+use crate::ffi::{BareCall, CallContext, Owned, caught};
 use crate::job::Job;
 use crate::{future, handle};
 
@@ -29,7 +29,7 @@ pub(super) struct Start<'py> {
     /// A future that is done in the end.
     pub(super) waiter: Option<Bound<'py, PyAny>>,
     /// The context of `connection_made`.
-    pub(super) made: Owned,
+    pub(super) made: CallContext,
     /// The context for `begin`.
     pub(super) begun: Owned,
     /// Begins to read, or whatever it is that the transport does.
@@ -72,7 +72,7 @@ fn try_to_begin<'py>(
     }
     let start = Start {
         waiter: company.waiter,
-        made: transport.context(py)?,
+        made: transport.context_for_call(py)?,
         begun: transport.context(py)?,
         begin: begin_reading,
     };
@@ -111,9 +111,17 @@ pub(super) fn schedule_start<'py>(
     let py = event_loop.py();
     let this = Loop::of(event_loop)?;
     let made = protocol.getattr(intern!(py, "connection_made"))?;
-    let args = tuple_from(py, [slf.clone()])?;
-    let handle = handle::new_bound_handle_in(event_loop, &made, &args, start.made)?;
-    this.push(Job::Callback(handle.into()))?;
+    let made = BareCall {
+        callback: made.into(),
+        arg: Some(slf.clone().into()),
+        context: start.made,
+    };
+    this.push(if this.debug() {
+        Job::Callback(handle::new_known_handle(event_loop, made)?.into())
+    } else {
+        // Nobody has the handle that asyncio makes, until somebody looks on.
+        Job::Call(made)
+    })?;
     let slf = slf.clone().unbind();
     let waiter = start.waiter.map(Bound::unbind);
     let (begin, context) = (start.begin, start.begun);

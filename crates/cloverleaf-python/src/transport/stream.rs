@@ -24,8 +24,8 @@ use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpoll
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods, attach_property,
-    caught, copy_context,
+    CallContext, Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods,
+    attach_property, caught, copy_context, freeze_context,
 };
 use crate::held::for_collector;
 use crate::source::Hold;
@@ -103,14 +103,31 @@ impl StreamTransport {
     /// # Errors
     /// `MemoryError`.
     pub(super) fn context(&self, py: Python<'_>) -> PyResult<Owned> {
-        let own = self.with(|stream| {
+        self.own_context(py).map_or_else(|| copy_context(py), Ok)
+    }
+
+    fn own_context(&self, py: Python<'_>) -> Option<Owned> {
+        self.with(|stream| {
             let own = stream
                 .read_context
                 .as_ref()
                 .filter(|_| stream.has_own_context);
             own.map(|own| own.clone_ref(py))
-        });
-        own.map_or_else(|| copy_context(py), Ok)
+        })
+    }
+
+    /// The same for a single call, which makes a copy only when it runs.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn context_for_call(&self, py: Python<'_>) -> PyResult<CallContext> {
+        match self.own_context(py) {
+            Some(context) => Ok(CallContext {
+                context,
+                is_copy: false,
+            }),
+            None => freeze_context(py),
+        }
     }
 
     /// The transport in an object.

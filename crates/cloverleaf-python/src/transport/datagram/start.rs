@@ -13,7 +13,7 @@ use super::outbox::Outbox;
 use super::singles::Singles;
 use super::{CLASS, DatagramTransport, Datagrams, Domain, Family, close, receive};
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{AttachedCell, Owned, Reach, caught, copy_context, new_dict};
+use crate::ffi::{AttachedCell, Owned, Reach, caught, copy_context, freeze_context, new_dict};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
 use crate::transport::start::{Start, schedule_start};
@@ -84,7 +84,7 @@ pub(crate) fn start<'py>(
         slf.setattr(intern!(py, "_extra"), extra)?;
         let start = Start {
             waiter: correspondents.waiter,
-            made: copy_context(py)?,
+            made: freeze_context(py)?,
             begun: copy_context(py)?,
             begin,
         };
