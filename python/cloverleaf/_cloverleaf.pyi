@@ -4,9 +4,9 @@ import asyncio
 import contextvars
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Self, TypeVarTuple, Unpack, final
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, final
 
 from typing_extensions import disjoint_base
 
@@ -42,6 +42,7 @@ __all__ = [
     "streams_are_intact",
 ]
 
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _Ts = TypeVarTuple("_Ts")
 
 # A capsule, `types.CapsuleType` since Python 3.13.
@@ -73,6 +74,10 @@ class Connecting:
     @property
     def future(self) -> asyncio.Future[None] | None: ...
     def close(self) -> None: ...
+
+class _Meeting(Generic[_P]):
+    def __await__(self) -> Generator[Any]: ...
+    def result(self) -> tuple[asyncio.Transport, _P]: ...
 
 @final
 class Watchdog:
@@ -175,6 +180,16 @@ class Loop:
     def _connect_literal(
         self, host: Any, port: Any, family: int, proto: int, flags: int
     ) -> Connecting | None: ...
+    def _meet(
+        self,
+        protocol_factory: Callable[[], _P],
+        host: Any,
+        port: Any,
+        family: int,
+        proto: int,
+        flags: int,
+        /,
+    ) -> _Meeting[_P] | None: ...
     def _make_stream_transport(
         self,
         sock: socket.socket | Connecting,

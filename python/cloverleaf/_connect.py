@@ -1,7 +1,6 @@
 """`create_connection`: from a host's name, or a socket, to a connected transport."""
 
 import asyncio
-import contextvars
 import functools
 import itertools
 import socket
@@ -10,7 +9,7 @@ from asyncio.log import logger
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from ._accepted import SHARES_CONTEXT, Adopting
+from ._accepted import Adopting
 from ._cloverleaf import Connecting as NativeConnection
 from ._later import SOCKET
 from ._race import first_connected
@@ -60,11 +59,12 @@ class Connecting(Adopting):
                 and happy_eyeballs_delay is None
                 and interleave is None
                 and all_errors is False
-                and self._connects_natively()
             ):
-                met = await self._meet(protocol_factory, host, port, (family, proto, flags))
+                # Most ask for no more than a host by its number.
+                met = self._meet(protocol_factory, host, port, family, proto, flags)
                 if met is not None:
-                    return met
+                    await met
+                    return met.result()
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             hints = (family, proto, flags)
             how = (local_addr, happy_eyeballs_delay, interleave, all_errors)
@@ -102,11 +102,12 @@ class Connecting(Adopting):
                 and ssl_shutdown_timeout is None
                 and happy_eyeballs_delay is None
                 and interleave is None
-                and self._connects_natively()
             ):
-                met = await self._meet(protocol_factory, host, port, (family, proto, flags))
+                # Most ask for no more than a host by its number.
+                met = self._meet(protocol_factory, host, port, family, proto, flags)
                 if met is not None:
-                    return met
+                    await met
+                    return met.result()
             tls = _tls_of(host, ssl, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
             hints = (family, proto, flags)
             how = (local_addr, happy_eyeballs_delay, interleave, False)
@@ -144,49 +145,7 @@ class Connecting(Adopting):
             connected, protocol_factory, tls, is_ours=sock is None
         )
         if self.get_debug():
-            _log_connected(host, port, transport, protocol)
-        return transport, protocol
-
-    async def _meet(
-        self,
-        protocol_factory: Callable[[], _P],
-        host: Any,
-        port: Any,
-        hints: tuple[int, int, int],
-    ) -> tuple[asyncio.Transport, _P] | None:
-        """Connect to a host that is given by its number, without TLS; None if it is a name.
-
-        Most connections ask for no more, and need not go through what the others ask for: an eighth
-        of what both ends of a short connection execute.
-        """
-        connection = self._connect_literal(host, port, *hints)
-        if connection is None:
-            return None
-        try:
-            future = connection.future
-            # A connection within the machine is mostly there at once.
-            if future is not None:
-                await future
-            # From Python 3.15 on, the connection's callbacks share a context.
-            context = contextvars.copy_context() if SHARES_CONTEXT else None
-            protocol = protocol_factory()
-            met = self.create_future()
-            transport = self._make_stream_transport(connection, protocol, met, None, context)
-        except BaseException:
-            connection.close()
-            # The error's traceback refers to this frame, and its future to the error.
-            connection = future = None
-            raise
-        try:
-            await met
-        except BaseException:
-            transport.close()
-            raise
-        finally:
-            # Its exception's traceback refers to this frame.
-            del met
-        if self.get_debug():
-            _log_connected(host, port, transport, protocol)
+            self._log_connected(host, port, transport, protocol)
         return transport, protocol
 
     async def _connect_at_once(
@@ -262,6 +221,12 @@ class Connecting(Adopting):
             and not self.get_debug()
         )
 
+    def _log_connected(
+        self, host: Any, port: Any, transport: asyncio.Transport, protocol: Any
+    ) -> None:
+        kept = transport.get_extra_info("socket")
+        logger.debug("%r connected to %s:%r: (%r, %r)", kept, host, port, transport, protocol)
+
     async def _attempt(
         self,
         errors: list[list[OSError]],
@@ -334,11 +299,6 @@ def _bind_to_first(
     if noted:
         raise noted.pop()
     raise OSError(f"no matching local address with {family=} found")
-
-
-def _log_connected(host: Any, port: Any, transport: asyncio.Transport, protocol: Any) -> None:
-    kept = transport.get_extra_info("socket")
-    logger.debug("%r connected to %s:%r: (%r, %r)", kept, host, port, transport, protocol)
 
 
 def _failure(errors: list[OSError], all_errors: bool) -> BaseException:

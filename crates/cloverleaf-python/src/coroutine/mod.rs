@@ -10,7 +10,7 @@ use pyo3::exceptions::{
     PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::types::{PyBool, PyString, PyType};
 
 use crate::ffi::{
     Arguments, Awaitable, Driven, Native, Owned, Reach, Step, attach_methods, attach_property,
@@ -263,7 +263,7 @@ fn nothing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 ///
 /// # Errors
 /// What making a type raises.
-pub(crate) fn prepare<T: Coroutine>(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn prepare<T: Coroutine>(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
     let class = T::class().create::<T>(&py.get_type::<PyAny>())?;
     attach_methods(&class, &driven_methods::<T>())?;
     attach_property(&class, c"cr_await", awaited::<T>)?;
@@ -273,7 +273,7 @@ pub(crate) fn prepare<T: Coroutine>(py: Python<'_>) -> PyResult<()> {
     for name in [c"cr_frame", c"cr_code", c"cr_origin"] {
         attach_property(&class, name, nothing)?;
     }
-    Ok(())
+    Ok(class)
 }
 
 /// Says, when a coroutine is dropped that has come so far, that nobody has awaited it, if so: what its `Drop` calls.

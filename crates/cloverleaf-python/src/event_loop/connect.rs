@@ -41,6 +41,15 @@ struct Attempt {
     registered: Interest,
 }
 
+/// A connection that was there at once, or one that is being made.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// A connected socket, of which the loop does not know yet, and whom it is connected to.
+    There(OwnedFd, SocketAddr),
+    /// A [`Connecting`].
+    Pending(Owned),
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) struct Connected {
@@ -48,10 +57,8 @@ pub(crate) struct Connected {
     pub(crate) socket: OwnedFd,
     /// Whom it is connected to.
     pub(crate) remote: SocketAddr,
-    /// The token under which the driver reports it.
-    pub(crate) token: Token,
-    /// What the driver reports.
-    pub(crate) registered: Interest,
+    /// The token under which the driver reports it, and what it reports, if the loop knows of it already.
+    pub(crate) place: Option<(Token, Interest)>,
 }
 
 /// The address that these mean, if they are all that there is to it: a host's number and a port.
@@ -100,6 +107,43 @@ pub(super) fn begin<'py>(
     }
 }
 
+/// The address of a host that is given by its number; None if a resolver must be asked, or Python's socket.
+fn literal_of<'py>(
+    host: &Bound<'py, PyAny>,
+    port: &Bound<'py, PyAny>,
+    hints: [&Bound<'py, PyAny>; 3],
+) -> Option<SocketAddr> {
+    if is_audited(host.py()) || !port.is_exact_instance_of::<PyInt>() {
+        return None;
+    }
+    let text = host.cast_exact::<PyString>().ok()?.to_str().ok()?;
+    // asyncio asks for none of them here, and has a word of its own for each where it does.
+    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(PyAnyMethods::extract::<i32>) else {
+        return None;
+    };
+    let sort = [family, libc::SOCK_STREAM, proto, flags];
+    let found = literal(text, port.extract().ok()?, sort)?.address;
+    match found {
+        SocketAddr::V6(address) if address.scope_id() != 0 || address.flowinfo() != 0 => None,
+        SocketAddr::V4(_) | SocketAddr::V6(_) => Some(found),
+    }
+}
+
+/// As the socket module names it.
+fn named<'py>(
+    remote: SocketAddr,
+    host: &Bound<'py, PyAny>,
+    port: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = host.py();
+    let (host, port) = (host.clone(), port.clone());
+    let zero = || PyResult::Ok(int_from(py, 0)?.into_any());
+    Ok(match remote {
+        SocketAddr::V4(_) => tuple_from(py, [host, port])?.into_any(),
+        SocketAddr::V6(_) => tuple_from(py, [host, port, zero()?, zero()?])?.into_any(),
+    })
+}
+
 /// Begins to connect to a host that is given by its number; None if a resolver must be asked, or Python's socket.
 ///
 /// # Errors
@@ -110,35 +154,32 @@ pub(super) fn begin_literal<'py>(
     port: &Bound<'py, PyAny>,
     hints: [&Bound<'py, PyAny>; 3],
 ) -> PyResult<Option<Bound<'py, Connecting>>> {
-    let py = slf.py();
-    if is_audited(py) {
-        return Ok(None);
+    match literal_of(host, port, hints) {
+        Some(remote) => connect(slf, remote, named(remote, host, port)?).map(Some),
+        None => Ok(None),
     }
-    let (Ok(text), true) = (
-        host.cast_exact::<PyString>(),
-        port.is_exact_instance_of::<PyInt>(),
-    ) else {
+}
+
+/// The same, for who takes a connection that is there at once as it is.
+///
+/// # Errors
+/// Those of [`begin`].
+pub(super) fn attempt_literal<'py>(
+    slf: &Bound<'py, Loop>,
+    host: &Bound<'py, PyAny>,
+    port: &Bound<'py, PyAny>,
+    hints: [&Bound<'py, PyAny>; 3],
+) -> PyResult<Option<Begun>> {
+    let Some(remote) = literal_of(host, port, hints) else {
         return Ok(None);
     };
-    let (Ok(text), Ok(number)) = (text.to_str(), port.extract()) else {
-        return Ok(None);
-    };
-    // asyncio asks for none of them here, and has a word of its own for each where it does.
-    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(PyAnyMethods::extract::<i32>) else {
-        return Ok(None);
-    };
-    let Some(found) = literal(text, number, [family, libc::SOCK_STREAM, proto, flags]) else {
-        return Ok(None);
-    };
-    let address = match found.address {
-        SocketAddr::V4(_) => tuple_from(py, [host.clone(), port.clone()])?.into_any(),
-        SocketAddr::V6(address) if address.scope_id() == 0 && address.flowinfo() == 0 => {
-            let zero = || PyResult::Ok(int_from(py, 0)?.into_any());
-            tuple_from(py, [host.clone(), port.clone(), zero()?, zero()?])?.into_any()
-        }
-        SocketAddr::V6(_) => return Ok(None),
-    };
-    connect(slf, found.address, address).map(Some)
+    let (socket, is_there) = call(slf, remote)?;
+    Ok(Some(if is_there {
+        Begun::There(socket, remote)
+    } else {
+        let address = named(remote, host, port)?;
+        Begun::Pending(register(slf, (socket, false), remote, address)?.into())
+    }))
 }
 
 fn connect<'py>(
@@ -146,9 +187,14 @@ fn connect<'py>(
     remote: SocketAddr,
     address: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, Connecting>> {
+    let called = call(slf, remote)?;
+    register(slf, called, remote, address)
+}
+
+/// Connects a new socket, and says whether the connection is there at once.
+fn call(slf: &Bound<'_, Loop>, remote: SocketAddr) -> PyResult<(OwnedFd, bool)> {
     let py = slf.py();
-    let this = slf.get();
-    this.check_open()?;
+    slf.get().check_open()?;
     let family = match remote {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -159,7 +205,20 @@ fn connect<'py>(
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(errno) => return Err(errno_error(py, errno)),
     }
-    let registered = if remote.ip().is_loopback() && is_there(&socket) {
+    let is_there = remote.ip().is_loopback() && is_there(&socket);
+    Ok((socket, is_there))
+}
+
+/// Has the loop hear of a socket that is connecting, and know of one that is there.
+fn register<'py>(
+    slf: &Bound<'py, Loop>,
+    (socket, is_there): (OwnedFd, bool),
+    remote: SocketAddr,
+    address: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, Connecting>> {
+    let py = slf.py();
+    let this = slf.get();
+    let registered = if is_there {
         Interest::NONE
     } else {
         Interest::WRITE
@@ -244,8 +303,7 @@ impl Connecting {
         Ok(Connected {
             socket: attempt.socket,
             remote: self.remote,
-            token: attempt.token,
-            registered: attempt.registered,
+            place: Some((attempt.token, attempt.registered)),
         })
     }
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use super::Loop;
-use super::connect::Connecting;
+use super::connect::{Connected, Connecting};
 use crate::clients::Clients;
 use crate::listener::Listener;
 use crate::transport::{self, Company, Correspondents, Endpoint, Peer};
@@ -30,22 +30,33 @@ pub(super) fn make_stream_transport<'py>(
         endpoint.send_without_delay();
         return transport::start(slf.as_any(), (endpoint, None), protocol, Peer::Ask, company);
     };
-    let made = connecting.get().connected()?;
+    start_connected(slf, connecting.get().connected()?, protocol, company)
+}
+
+/// A transport on a connection that was made natively.
+///
+/// # Errors
+/// What the protocol or the loop raise; the connection is closed then.
+pub(super) fn start_connected<'py>(
+    slf: &Bound<'py, Loop>,
+    made: Connected,
+    protocol: &Bound<'py, PyAny>,
+    company: Company<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
     let peer = if made.remote.ip().to_canonical().is_unspecified() {
         // The kernel has chosen one of this machine's addresses.
         Peer::Ask
     } else {
         Peer::from(Address::Ip(made.remote))
     };
-    let (number, token) = (made.socket.as_raw_fd(), made.token);
+    let (number, place) = (made.socket.as_raw_fd(), made.place);
     let endpoint = Endpoint::Native(made.socket);
     endpoint.send_without_delay();
-    let place = Some((token, made.registered));
     let started = transport::start(slf.as_any(), (endpoint, place), protocol, peer, company);
-    if started.is_err() {
+    if let (Err(_), Some((token, registered))) = (&started, place) {
         let left = slf.get().state().with(|state| {
             let left = state.remove_source(number, token);
-            if left.is_some() && !made.registered.is_none() {
+            if left.is_some() && !registered.is_none() {
                 // Closed with the endpoint, before the transport had taken its place.
                 state.note_forgotten(number);
             }

@@ -10,6 +10,7 @@ mod endpoints;
 mod futures;
 mod handed;
 mod link;
+mod meet;
 mod metrics;
 mod offered;
 mod onlookers;

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{
-    FINAL, Loop, accept, connect, endpoints, link, resolve, schedule, sockets, steer, tasks, watch,
-    watchdog,
+    FINAL, Loop, accept, connect, endpoints, link, meet, resolve, schedule, sockets, steer, tasks,
+    watch, watchdog,
 };
 
 /// The class whose methods are called without a detour.
@@ -39,6 +39,7 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     crate::ffi::attach_methods(class, &schedule::METHODS)?;
     crate::ffi::attach_methods(class, &sockets::METHODS)?;
     crate::ffi::attach_methods(class, &accept::METHODS)?;
+    crate::ffi::attach_methods(class, &meet::METHODS)?;
     crate::ffi::attach_methods(class, &resolve::METHODS)
 }
 
@@ -52,6 +53,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<connect::Connecting>()?;
     module.add_class::<watchdog::Watchdog>()?;
     attach_all(&py.get_type::<Loop>())?;
+    meet::prepare(py)?;
     endpoints::add_to(module)?;
     link::add_to(module)?;
     watch::add_to(module)?;

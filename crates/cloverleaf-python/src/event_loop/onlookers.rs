@@ -55,7 +55,7 @@ pub(super) struct Onlookers {
     present: AtomicU8,
     /// The version of `asyncio.TimerHandle` when it was last looked at.
     version: AtomicU32,
-    /// Whether the loop was ever given a method of its own by which futures are made or call back.
+    /// Whether the loop was ever given a method of its own by which futures are made or call back, or sockets connect.
     own_methods: AtomicBool,
     /// Whether the loop was ever given a `time` of its own.
     own_time: AtomicBool,
@@ -80,7 +80,7 @@ impl Onlookers {
         self.present.load(Ordering::Relaxed) & TOOLS != 0
     }
 
-    /// Whether the loop was ever given a method of its own by which futures are made or call back.
+    /// Whether the loop was ever given a method of its own by which futures are made or call back, or sockets connect.
     #[inline]
     pub(super) fn own_methods(&self) -> bool {
         self.own_methods.load(Ordering::Relaxed)
@@ -150,9 +150,16 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    if name.eq(intern!(py, "call_soon"))? || name.eq(intern!(py, "create_future"))? {
-        let onlookers = &event_loop.get().onlookers;
-        onlookers.own_methods.store(true, Ordering::Relaxed);
+    let own = [
+        intern!(py, "call_soon"),
+        intern!(py, "create_future"),
+        intern!(py, "sock_connect"),
+    ];
+    for method in own {
+        if name.eq(method)? {
+            let onlookers = &event_loop.get().onlookers;
+            onlookers.own_methods.store(true, Ordering::Relaxed);
+        }
     }
     if name.eq(intern!(py, "time"))? {
         let onlookers = &event_loop.get().onlookers;

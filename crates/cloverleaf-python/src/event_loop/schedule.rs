@@ -89,7 +89,7 @@ pub(crate) fn is_plain(event_loop: &Bound<'_, PyAny>) -> bool {
     super::FINAL.is_exactly(event_loop) && !Loop::of(event_loop).is_ok_and(Loop::debug)
 }
 
-/// Whether a loop was ever given a `call_soon` or a `create_future` of its own.
+/// Whether a loop was ever given a `call_soon`, a `create_future` or a `sock_connect` of its own.
 #[inline]
 pub(crate) fn has_own_methods(event_loop: &Bound<'_, PyAny>) -> bool {
     Loop::of(event_loop).is_ok_and(|this| this.onlookers.own_methods())

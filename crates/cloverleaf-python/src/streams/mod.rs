@@ -20,6 +20,7 @@ mod writer;
 
 pub(crate) use adopt::adopt;
 pub(crate) use protocol::deliver;
+pub(crate) use waiter::{is_over, shown, wake, yielded};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

@@ -1,4 +1,4 @@
-//! What a read waits for: a future of asyncio's, or what passes for one as long as only a task looks.
+//! What a read or a connection waits for: a future of asyncio's, or what passes for one as long as only a task looks.
 //!
 //! A task asks three things of a future: whether it was yielded to be waited for, of which loop it is, and to be called
 //! back. A `Waiter` answers these, and queues the task's callback when it is woken. Whoever asks for more, the task
@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyTuple};
 
-use super::classes;
+use super::{CLASSES, classes};
 use crate::event_loop::{create_future, has_own_methods, is_plain, queue_callback};
 use crate::ffi::{
     Access, Arguments, AttachedCell, Callable, Called, Native, NativeClass, Once, Owned, Reach,
@@ -208,12 +208,12 @@ fn add_done_callback(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResul
         .map(Into::into)
 }
 
-/// What a read of this loop is to wait for, yielded already.
+/// What a coroutine of this loop is to wait for, yielded already.
 ///
 /// # Errors
 /// What making a future raises.
 #[inline]
-pub(super) fn yielded(event_loop: &Bound<'_, PyAny>) -> PyResult<Owned> {
+pub(crate) fn yielded(event_loop: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = event_loop.py();
     if may_stand_in(event_loop)? {
         let waiter = Waiter {
@@ -237,7 +237,10 @@ fn may_stand_in(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = event_loop.py();
     Ok(is_plain(event_loop)
         && !has_own_methods(event_loop)
-        && classes(py).event_loop.is_intact(py)?)
+        && match CLASSES.get(py) {
+            Some(classes) => classes.event_loop.is_intact(py)?,
+            None => false,
+        })
 }
 
 /// Wakes who waits, as `set_result(None)` does; nobody, if the wait was given up.
@@ -245,7 +248,7 @@ fn may_stand_in(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// # Errors
 /// `RuntimeError` if the loop is closed.
 #[inline]
-pub(super) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = object.py();
     let Some(waiter) = CLASS.get::<Waiter>(object) else {
         return future::set_result(object, py.None().bind(py));
@@ -279,7 +282,7 @@ pub(super) fn wake(object: &Bound<'_, PyAny>) -> PyResult<()> {
 ///
 /// # Errors
 /// What making one raises.
-pub(super) fn shown(object: &Bound<'_, PyAny>) -> PyResult<Owned> {
+pub(crate) fn shown(object: &Bound<'_, PyAny>) -> PyResult<Owned> {
     match CLASS.get::<Waiter>(object) {
         Some(waiter) => Ok(waiter.real(object.py())?.into()),
         None => Ok(object.clone().into()),
@@ -291,7 +294,7 @@ pub(super) fn shown(object: &Bound<'_, PyAny>) -> PyResult<Owned> {
 /// # Errors
 /// The exception that was given to who waits; `RuntimeError` if whoever drives the coroutine has not even looked.
 #[inline]
-pub(super) fn is_over(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is_over(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     let Some(waiter) = CLASS.get::<Waiter>(object) else {
         return is_future_over(object, object);

@@ -9,7 +9,7 @@ use crate::clients::Clients;
 use crate::event_loop::Loop;
 use crate::ffi::{BareCall, CallContext, Owned, caught};
 use crate::job::Job;
-use crate::{future, handle};
+use crate::{handle, streams};
 
 /// Who else has to do with a new transport.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ pub(super) fn schedule_start<'py>(
         let slf = slf.into_bound(py);
         begin(&slf, context)?;
         match waiter {
-            Some(waiter) => future::set_result(waiter.bind(py), py.None().bind(py)),
+            Some(waiter) => streams::wake(waiter.bind(py)),
             None => Ok(()),
         }
     })
