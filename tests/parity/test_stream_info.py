@@ -40,6 +40,16 @@ async def test_extra_info_of_ipv6_has_four_parts(loop: Loop) -> None:
         await protocol.lost
 
 
+async def test_extra_info_is_asked_for_by_what_a_dict_takes(loop: Loop) -> None:
+    names: list[Any] = ["\udc80", "peer\0name", "", b"socket", None, 5, ("socket",)]
+    async with linked(loop, Recorder) as (ours, _):
+        for name in names:
+            assert ours.transport.get_extra_info(name, "unknown") == "unknown"
+        unhashable: Any = []
+        with pytest.raises(TypeError, match="unhashable type: 'list'"):
+            ours.transport.get_extra_info(unhashable)
+
+
 async def test_extra_info_of_a_pair_has_empty_names(loop: Loop) -> None:
     async with linked(loop, Recorder) as (ours, _):
         assert ours.transport.get_extra_info("sockname") == ""

@@ -46,7 +46,7 @@ fn known<'py>(
     let Ok(text) = name.cast::<PyString>() else {
         return Ok(None);
     };
-    let text = text.to_str()?;
+    let text = text.to_str().unwrap_or_default();
     let Some((_, method)) = ASKED_LATE.iter().find(|(known, _)| *known == text) else {
         return Ok(None);
     };

@@ -345,12 +345,13 @@ fn known<'py>(
         }
     }
     let Ok(text) = name.cast::<PyString>() else {
-        return Ok(None);
+        // asyncio looks it up in a dict.
+        return name.hash().map(|_| None);
     };
     if kind != Kind::Socket {
         return Ok(None);
     }
-    match text.to_str()? {
+    match text.to_str().unwrap_or_default() {
         "socket" => transport_socket(slf).map(Some),
         "sockname" => sockname(slf),
         "peername" => peername(slf),
