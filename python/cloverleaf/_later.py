@@ -11,8 +11,11 @@ a module that another thread was importing, and wait for that thread, which it h
 
 What a program puts in the place of a function of the standard library must be called, and a module
 that comes later must not take it for the library's own. So what was there is remembered here.
+Even that may be a program's already, where a test brings this package in and has forbidden sockets
+before.
 """
 
+import _socket
 import os
 import socket
 import threading
@@ -20,8 +23,21 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-GETADDRINFO = socket.getaddrinfo
-SOCKET = socket.socket
+
+def _library_socket() -> type[socket.socket]:
+    """Return the class that the library calls `socket.socket`, the last if it was reloaded."""
+    found: type[socket.socket] = socket.socket
+    for cls in _socket.socket.__subclasses__():
+        if cls.__module__ == cls.__qualname__ == "socket":
+            found = cls  # type: ignore[assignment]
+    return found
+
+
+SOCKET = _library_socket()
+# None if it is not the library's: then nothing is.
+GETADDRINFO = (
+    socket.getaddrinfo if getattr(socket.getaddrinfo, "__globals__", None) is vars(socket) else None
+)
 # What asyncio's transports call of a socket.
 SOCKET_METHODS = {name: getattr(SOCKET, name) for name in ("recv", "recv_into", "send", "sendmsg")}
 

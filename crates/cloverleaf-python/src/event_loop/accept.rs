@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use cloverleaf::Address;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::PyModule;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketFlags, acceptfrom_with};
 
@@ -12,8 +12,8 @@ use super::sockets::{answered, checked_fd, missing, unless_blocked};
 use crate::ffi::{Arguments, Method, Once, Owned, Reach, borrow_fd, raw_fastcall};
 use crate::transport::{none, shown};
 
-/// `socket.socket`.
-static SOCKET: Once<Py<PyType>> = Once::new();
+/// The socket module; its class is asked for anew each time, as `socket.accept` does.
+static MODULE: Once<Py<PyModule>> = Once::new();
 
 /// `_sock_accept(sock)`: a connection and its peer's address, or None if nobody has called yet.
 fn sock_accept(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
@@ -52,7 +52,10 @@ fn with_peer<'py>(
     peer: &Address,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = listener.py();
-    let class = SOCKET.import(py, "socket", "socket")?;
+    let module = MODULE.get_or_try_init(py, || {
+        PyResult::Ok(py.import(intern!(py, "socket"))?.unbind())
+    })?;
+    let class = module.bind(py).getattr(intern!(py, "socket"))?;
     let family = listener.getattr(intern!(py, "family"))?;
     let kind: i32 = listener.getattr(intern!(py, "type"))?.extract()?;
     // By this flag the socket knows that it never blocks, and need not tell the kernel again.

@@ -98,7 +98,7 @@ pub(crate) use object::{Owned, Slot};
 pub(crate) use offer::{Offered, Posted, capsule_of};
 pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
-pub(crate) use plain::plain_socket_fd;
+pub(crate) use plain::{library_socket, plain_socket_fd};
 pub(crate) use private::{
     Left, Private, Slots, has_no_others, reveal, take_private, without_context,
 };

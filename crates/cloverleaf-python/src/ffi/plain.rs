@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -12,6 +13,13 @@ use super::socket::descriptor_field;
 
 /// The class of which a socket must be, and nothing derived from it; None if its descriptor is not where we look.
 static PLAIN: Once<Option<Py<PyType>>> = Once::new();
+
+/// Python's class of sockets, and the built-in one that it derives from.
+static LIBRARY: Once<Py<PyType>> = Once::new();
+static SOCKET_TYPE: Once<Py<PyType>> = Once::new();
+
+/// The name of the class, and of its module.
+const MODULE: &str = "socket";
 
 /// The open descriptor of a socket whose class is `socket.socket` itself: nothing about it was defined anew.
 ///
@@ -35,24 +43,33 @@ pub(crate) fn plain_socket_fd(object: &Bound<'_, PyAny>) -> PyResult<Option<RawF
 
 /// `socket.socket`, if a socket of it has its descriptor where we look.
 fn plain_class(py: Python<'_>) -> PyResult<Option<Py<PyType>>> {
-    let class = py
-        .import(intern!(py, "_socket"))?
-        .getattr(intern!(py, "socket"))?
-        .cast_into::<PyType>()?;
-    let plain = py
-        .import(intern!(py, "socket"))?
-        .getattr(intern!(py, "socket"))?
-        .cast_into::<PyType>()?;
-    if !plain.is_subclass(&class)? {
-        // A program has put a class of its own in place.
-        return Ok(None);
-    }
+    let plain = library_socket(py)?;
     let probe = plain.invoke0()?;
     let number: RawFd = probe.reach0(intern!(py, "fileno"))?.extract()?;
     let is_there = field(&probe) == number;
     probe.reach0(intern!(py, "close"))?;
     let shows_the_end = field(&probe) == -1;
-    Ok((is_there && shows_the_end).then(|| plain.unbind()))
+    Ok((is_there && shows_the_end).then(|| plain.clone().unbind()))
+}
+
+/// The class that Python's library calls `socket.socket`, whatever a program has put in its place; the last if the
+/// module was loaded more than once.
+///
+/// # Errors
+/// What looking at the modules raises; `TypeError` if it is nowhere.
+pub(crate) fn library_socket(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    let find = || {
+        let base = SOCKET_TYPE.import(py, "_socket", "socket")?;
+        let mut found = None;
+        for class in base.reach0(intern!(py, "__subclasses__"))?.try_iter()? {
+            let class = class?.cast_into::<PyType>()?;
+            if class.module()? == MODULE && class.qualname()? == MODULE {
+                found = Some(class.unbind());
+            }
+        }
+        found.ok_or_else(|| PyTypeError::new_err("the socket module has no class of sockets"))
+    };
+    Ok(LIBRARY.get_or_try_init(py, find)?.bind(py))
 }
 
 /// What a socket itself holds as its descriptor.

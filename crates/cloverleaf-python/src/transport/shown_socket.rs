@@ -25,8 +25,8 @@ use super::stream::StreamTransport;
 use crate::error::errno_error;
 use crate::ffi::{
     Arguments, Method, Native, NativeClass, Once, Owned, Reach, StandIn, TypeSlot, Visitor,
-    attach_methods, generic_attribute, raw_fastcall, raw_noargs, set_socket_option, socket_option,
-    stand_in_slots,
+    attach_methods, generic_attribute, library_socket, raw_fastcall, raw_noargs, set_socket_option,
+    socket_option, stand_in_slots,
 };
 use crate::original::Original;
 
@@ -54,9 +54,8 @@ static REAL: Once<Real> = Once::new();
 fn real(py: Python<'_>) -> PyResult<&Real> {
     REAL.get_or_try_init(py, || {
         let module = py.import(intern!(py, "socket"))?;
-        let class = module.getattr(intern!(py, "socket"))?;
         let answered = ["getpeername", "getsockname", "getsockopt", "setsockopt"];
-        let class = Original::new(class.cast::<PyType>()?, &PyList::new(py, answered)?)?;
+        let class = Original::new(library_socket(py)?, &PyList::new(py, answered)?)?;
         Ok(Real {
             module: module.unbind(),
             class,
