@@ -1,5 +1,7 @@
 """From a connected socket to a transport and its protocol."""
 
+from __future__ import annotations
+
 import asyncio
 import contextvars
 import socket

@@ -1,5 +1,7 @@
 """`create_connection`: from a host's name, or a socket, to a connected transport."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import itertools

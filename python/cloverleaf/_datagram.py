@@ -1,5 +1,7 @@
 """`create_datagram_endpoint`: sockets for datagrams, bound, connected, both or neither."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 import sys

@@ -4,6 +4,8 @@ An attempt starts when the one before it has failed, or has had its head start. 
 succeed wins. Whatever the other attempts have opened is closed before the race is over.
 """
 
+from __future__ import annotations
+
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterable
@@ -12,8 +14,8 @@ from typing import Any, TypeAlias
 from ._cloverleaf import Connecting
 
 # What an attempt opens.
-Opened: TypeAlias = socket.socket | Connecting
-Attempt: TypeAlias = Callable[[], Coroutine[Any, Any, Opened]]
+Opened: TypeAlias = "socket.socket | Connecting"
+Attempt: TypeAlias = "Callable[[], Coroutine[Any, Any, Opened]]"
 
 
 async def first_connected(

@@ -1,5 +1,7 @@
 """`create_server`: from hosts and a port, or a socket, to a `Server`."""
 
+from __future__ import annotations
+
 import asyncio
 import collections.abc
 import errno

@@ -5,6 +5,8 @@ reaps it and calls `_ended`, on whatever thread the loop runs. A child that is g
 even if its number is somebody else's by now.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import subprocess
@@ -50,7 +52,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self,
         loop: Pipes,
         protocol: asyncio.BaseProtocol,
-        proc: "subprocess.Popen[bytes]",
+        proc: subprocess.Popen[bytes],
         command: Any,
         files: tuple[Any, Any, Any],
     ) -> None:
@@ -207,7 +209,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 made = OutputProtocol(self, fd)
                 await loop.connect_read_pipe(lambda made=made: self._add_pipe(made), pipe)  # type: ignore[misc]
 
-    def _add_pipe(self, protocol: "PipeProtocol") -> "PipeProtocol":
+    def _add_pipe(self, protocol: PipeProtocol) -> PipeProtocol:
         self._pipes[protocol.fd] = protocol
         return protocol
 

@@ -4,6 +4,8 @@ A TLS transport is the protocol of the transport that carries its records, so a 
 by putting one between its transport and its protocol.
 """
 
+from __future__ import annotations
+
 import asyncio
 import socket
 from collections.abc import Callable

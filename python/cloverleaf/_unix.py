@@ -5,6 +5,8 @@ it is removed when the server closes, unless another server has taken it over. A
 which begin with a zero, are in no file system.
 """
 
+from __future__ import annotations
+
 import asyncio
 import errno
 import os

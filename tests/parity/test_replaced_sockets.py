@@ -84,7 +84,7 @@ async def by_unix():
 """
 
 
-@pytest.mark.parametrize("replaced", ["Guarded"])
+@pytest.mark.parametrize("replaced", ["Guarded", "function"])
 def test_a_replaced_class_serves_unix_sockets(program: Program, replaced: str) -> None:
     out = program.output(
         REPLACED
@@ -102,6 +102,19 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
     )
     made = "Guarded" if replaced == "Guarded" else "socket"
     assert out.splitlines() == [f"{made} b'x'", "b'y'"]
+
+
+def test_a_function_in_its_place_serves_tcp(program: Program) -> None:
+    out = program.output(
+        REPLACED
+        + """
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.get_loop()
+    socket.socket = function
+    runner.run(by_tcp())
+"""
+    )
+    assert out == "b'y'"
 
 
 REFUSES = """
@@ -153,7 +166,7 @@ from cloverleaf import new_event_loop
     assert out.split() == ["True"] * 3
 
 
-@pytest.mark.parametrize("replaced", ["Guarded"])
+@pytest.mark.parametrize("replaced", ["Guarded", "function"])
 def test_nothing_stays_of_a_class_that_is_gone(program: Program, replaced: str) -> None:
     out = program.output(
         REPLACED
@@ -169,6 +182,30 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
 """
     )
     assert out.splitlines()[2:] == ["socket b'x'", "b'y'", "b'y'"]
+
+
+def test_a_function_in_the_place_of_popen_is_called(program: Program) -> None:
+    out = program.output(
+        """
+import asyncio, subprocess
+
+library = subprocess.Popen
+called = []
+
+def popen(*args, **keywords):
+    called.append(args)
+    return library(*args, **keywords)
+
+async def main():
+    subprocess.Popen = popen
+    child = await asyncio.create_subprocess_exec("true")
+    print(await child.wait(), len(called))
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    )
+    assert out == "0 1"
 
 
 @pytest.mark.only("cloverleaf")  # it is about its import
