@@ -142,6 +142,8 @@ pub(crate) struct Held {
     events: u64,
     /// The address of the object whose event is being served, or zero.
     served: usize,
+    /// The address of the last object whose event was served with nothing held.
+    unheld: usize,
     /// In this turn enough events are to be answered for their answers to be sent together.
     together: bool,
     /// Turns in which nothing is sent together, as the protocols are too slow for that.
@@ -167,6 +169,7 @@ impl Default for Held {
             turn: 0,
             events: 0,
             served: 0,
+            unheld: 0,
             together: false,
             rest: 0,
             next_rest: limits::SHORTEST_REST_TURNS,
@@ -231,6 +234,27 @@ impl Held {
     pub(crate) fn begin_event(&mut self, object: &Owned) {
         self.events += 1;
         self.served = object.address();
+    }
+
+    /// The same of an event in which nothing may be held.
+    pub(crate) fn begin_unheld_event(&mut self, object: &Owned) {
+        self.unheld = object.address();
+    }
+
+    /// Whether an object's event may be what is being served, so that a run within it must end it first.
+    pub(crate) fn may_serve(&self, object: &Owned) -> bool {
+        [self.served, self.unheld].contains(&object.address())
+    }
+
+    /// Whether there may be such an object.
+    pub(crate) const fn may_serve_any(&self) -> bool {
+        self.served != 0 || self.unheld != 0
+    }
+
+    /// A run begins or ends within the event that is being served: nothing more is held for that event.
+    pub(crate) const fn break_off(&mut self) {
+        self.served = 0;
+        self.together = false;
     }
 
     /// The event has been served; whether what is held is to be sent now.

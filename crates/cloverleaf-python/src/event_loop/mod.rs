@@ -3,6 +3,7 @@
 mod accept;
 mod ahead;
 mod backend;
+mod batch;
 mod blocking;
 mod close;
 mod connect;
@@ -12,6 +13,7 @@ mod handed;
 mod link;
 mod meet;
 mod metrics;
+mod nested;
 mod offered;
 mod onlookers;
 mod perform;
@@ -28,6 +30,7 @@ mod steer;
 mod tasks;
 mod watch;
 mod watchdog;
+mod watched;
 
 pub(crate) use endpoints::transport_socket;
 pub(crate) use futures::create_future;
@@ -84,6 +87,7 @@ pub(crate) struct Loop {
     /// While it runs, itself by name; see `futures.rs`.
     itself: Slot,
     handed: handed::Handed,
+    nested: nested::Nesting,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -143,6 +147,7 @@ impl Loop {
             task_factory: Slot::default(),
             itself: Slot::default(),
             handed: handed::Handed::default(),
+            nested: nested::Nesting::default(),
         })
     }
 

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{
-    FINAL, Loop, accept, connect, endpoints, link, meet, resolve, schedule, sockets, steer, tasks,
-    watch, watchdog,
+    FINAL, Loop, accept, connect, endpoints, link, meet, nested, resolve, schedule, sockets, steer,
+    tasks, watch, watchdog,
 };
 
 /// The class whose methods are called without a detour.
@@ -56,6 +56,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     meet::prepare(py)?;
     endpoints::add_to(module)?;
     link::add_to(module)?;
+    nested::add_to(module)?;
     watch::add_to(module)?;
     steer::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)

@@ -5,16 +5,18 @@ use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use cloverleaf::{Clock, Interest, Time, Token};
+use cloverleaf::{Clock, Interest, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 
+use super::batch::Batch;
 use super::sleep::wait;
+use super::watched::{report_if_slow, run_watched};
 use super::{Loop, ahead, link, perform, steer, watch};
 use crate::error::ends_the_run;
-use crate::ffi::{BareCall, Owned, Reach, Stay, caught, reveal, thread_ident};
-use crate::handle::{self, AnyHandle};
+use crate::ffi::{BareCall, Owned, Stay, caught, thread_ident};
+use crate::handle;
 use crate::job::{Internal, Job};
 use crate::owner::Ownership;
 use crate::report;
@@ -46,6 +48,7 @@ impl<'a, 'py> Run<'a, 'py> {
             ran_before: link::begin_here(slf),
             _ownership: ownership,
         };
+        this.nested.begin_run(slf.py());
         this.stats.begin_run(Clock::monotonic().now());
         run.first_age = this.state().with(|state| {
             state.expect_events();
@@ -77,25 +80,6 @@ impl Drop for Run<'_, '_> {
     }
 }
 
-/// The jobs of one turn. Those that have not begun when it ends go back to where they were.
-struct Batch<'a> {
-    this: &'a Loop,
-    jobs: VecDeque<Job>,
-    /// Whether the loop serves so many that what an event needs is no more in the processor's cache.
-    has_many_sources: bool,
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        let jobs = std::mem::take(&mut self.jobs);
-        if !jobs.is_empty() {
-            let give = |state: &mut LoopState, jobs| state.scheduler.put_back(jobs);
-            // Not borrowed: a turn ends between two jobs. Were it refused, they would go with nothing borrowed.
-            drop(self.this.state().give(jobs, give));
-        }
-    }
-}
-
 /// Runs the loop until it is stopped.
 ///
 /// # Errors
@@ -106,14 +90,22 @@ pub(super) fn run(slf: &Bound<'_, Loop>) -> PyResult<()> {
     let _run = Run::begin(slf)?;
     // Another thread may have closed it before it was ours.
     this.check_open()?;
-    let mut batch = Batch {
-        this,
-        jobs: VecDeque::new(),
-        has_many_sources: false,
-    };
+    go_on(slf, VecDeque::new())
+}
+
+/// Runs these jobs, if there are any, as the rest of a turn, and then turn after turn until the loop is stopped.
+///
+/// # Errors
+/// Those of [`run`].
+pub(super) fn go_on(slf: &Bound<'_, Loop>, rest: VecDeque<Job>) -> PyResult<()> {
+    let mut is_first = rest.is_empty();
+    let mut batch = Batch::new(slf.get(), rest);
     // Left before anything else is done, whatever ends the run.
     let mut stay = Stay::new(slf.py());
-    let mut is_first = true;
+    if !is_first {
+        let together = slf.get().state().with(|state| state.held.goes_together())?;
+        run_batch(slf, &mut batch, &mut stay, together)?;
+    }
     while turn(slf, &mut batch, &mut stay, is_first)? {
         is_first = false;
     }
@@ -150,11 +142,13 @@ fn turn(
         if waited.is_ok() {
             state.collect(py);
             state.note_turn();
-            state.scheduler.take_ready(&mut batch.jobs);
             batch.has_many_sources = state.reactor.len() > ahead::MANY;
-            if batch.has_many_sources {
-                ahead::fetch_first_sources(state, &batch.jobs);
-            }
+            batch.with(|jobs| {
+                state.scheduler.take_ready(jobs);
+                if batch.has_many_sources {
+                    ahead::fetch_first_sources(state, jobs);
+                }
+            });
         }
         // Something is held still if a panic has ended the turn before.
         let together = state.held.goes_together() || state.held.is_any();
@@ -173,44 +167,55 @@ fn turn(
     this.onlookers.look(py)?;
     // A signal's handler or a finalizer may have set a variable, or have got hold of the context.
     stay.leave_if_changed();
+    run_batch(slf, batch, stay, together)?;
+    Ok(true)
+}
+
+#[inline]
+fn run_batch(
+    slf: &Bound<'_, Loop>,
+    batch: &mut Batch<'_>,
+    stay: &mut Stay<'_>,
+    together: bool,
+) -> PyResult<()> {
     if together {
         stay.leave();
         let ran = run_together(slf, batch);
         // What was written is sent, whatever has happened.
         let sent = transport::flush_all(slf);
-        return ran.and(sent).map(|()| true);
+        return ran.and(sent);
     }
     run_jobs(slf, batch, stay)?;
     stay.leave_to_others();
-    Ok(true)
+    Ok(())
 }
 
 #[inline]
 fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, stay: &mut Stay<'_>) -> PyResult<()> {
     let py = slf.py();
     let this = batch.this;
-    let fetch_sources = |jobs: &VecDeque<Job>| {
-        let fetch = |state: &mut _| ahead::fetch_sources(py, state, jobs);
+    let fetch_sources = |batch: &Batch<'_>| {
+        let fetch = |state: &mut _| batch.with(|jobs| ahead::fetch_sources(py, state, jobs));
         this.state().with(fetch)
     };
     if batch.has_many_sources {
-        fetch_sources(&batch.jobs)?;
+        fetch_sources(batch)?;
     }
-    while let Some(job) = batch.jobs.pop_front() {
-        if batch.jobs.len() > ahead::LONG {
-            ahead::fetch_handles(py, &batch.jobs);
+    while let Some((job, left)) = batch.pop() {
+        if left > ahead::LONG {
+            batch.with(|jobs| ahead::fetch_handles(py, jobs));
         }
         if batch.has_many_sources
             && let Job::Io(..) = job
         {
-            fetch_sources(&batch.jobs)?;
+            fetch_sources(batch)?;
         }
         this.stats.jobs.add(1);
         run_job(slf, this, job, stay)?;
         if this.closed.load(Ordering::Relaxed) {
             stay.leave();
             // By a forked child, in the midst of its parent's turn.
-            drop(std::mem::take(&mut batch.jobs));
+            drop(batch.take());
         }
     }
     Ok(())
@@ -222,19 +227,23 @@ fn run_jobs(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>, stay: &mut Stay<'_>) -
 fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
     let this = batch.this;
     let mut seen_to: usize = 0;
-    while let Some(next) = batch.jobs.front() {
-        let must_send = this
-            .state()
-            .with(|state| state.held.is_any() && !brings_an_answer(slf.py(), state, next))?;
+    while batch.len() > 0 {
+        let must_send = this.state().with(|state| {
+            let may_wait = |jobs: &mut VecDeque<Job>| {
+                let next = jobs.front();
+                next.is_some_and(|next| brings_an_answer(slf.py(), state, next))
+            };
+            state.held.is_any() && !batch.with(may_wait)
+        })?;
         if must_send {
             transport::flush_all(slf)?;
         }
         // What tools look on at is received as asyncio receives it.
         if seen_to == 0 && !this.onlookers.have_tools() {
-            seen_to = transport::receive_together(slf.py(), this, &batch.jobs)?;
+            seen_to = batch.with(|jobs| transport::receive_together(slf.py(), this, jobs))?;
         }
         seen_to = seen_to.saturating_sub(1);
-        let Some(job) = batch.jobs.pop_front() else {
+        let Some((job, _)) = batch.pop() else {
             break;
         };
         let mut stay = Stay::new(slf.py());
@@ -243,7 +252,7 @@ fn run_together(slf: &Bound<'_, Loop>, batch: &mut Batch<'_>) -> PyResult<()> {
         stay.leave();
         ran?;
         if this.closed.load(Ordering::Relaxed) {
-            drop(std::mem::take(&mut batch.jobs));
+            drop(batch.take());
         }
     }
     Ok(())
@@ -357,47 +366,6 @@ fn call_failed(slf: &Bound<'_, Loop>, error: PyErr, call: BareCall) -> PyResult<
     }
 }
 
-/// Runs a callback under the eyes of tools, of debug mode, or of both.
-#[cold]
-fn run_watched(slf: &Bound<'_, Loop>, this: &Loop, object: &Bound<'_, PyAny>) -> PyResult<()> {
-    let Some(handle) = AnyHandle::of(object).filter(|handle| !handle.is_cancelled()) else {
-        return Ok(());
-    };
-    // Whoever looks on is another owner.
-    reveal(object);
-    handle.mark_fired();
-    if !this.debug() {
-        return run_by_tools(slf, this, object, handle);
-    }
-    // Its handle is known meanwhile, and it is reported if it takes long.
-    let before = this
-        .current
-        .replace(slf.as_any(), Some(object.clone().into()));
-    let began = Clock::monotonic().now();
-    let result = run_by_tools(slf, this, object, handle);
-    drop(this.current.replace(slf.as_any(), before));
-    result?;
-    report_if_slow(slf, object, began)
-}
-
-/// Runs a callback by what tools have put in place of asyncio's method, if they have.
-#[cold]
-fn run_by_tools(
-    slf: &Bound<'_, Loop>,
-    this: &Loop,
-    object: &Bound<'_, PyAny>,
-    handle: AnyHandle<'_>,
-) -> PyResult<()> {
-    if this.onlookers.have_tools() {
-        // asyncio's method reports what the callback raises; the rest is the tool's, and nobody else's.
-        return handle::run_by_asyncio(object, handle);
-    }
-    match handle::run(object, handle) {
-        Ok(()) => Ok(()),
-        Err(error) => report::callback_failed(slf.as_any(), object, error),
-    }
-}
-
 /// Runs what is no callback as if it were one, for tools.
 #[cold]
 fn run_as_callback(
@@ -416,23 +384,6 @@ fn run_as_callback(
     run_callback(slf, this, handle.into(), &mut Stay::new(py))
 }
 
-/// Reports a handle, or an object that was served, that has held the loop up.
-#[cold]
-fn report_if_slow(slf: &Bound<'_, Loop>, object: &Bound<'_, PyAny>, began: Time) -> PyResult<()> {
-    let py = slf.py();
-    let took = Clock::monotonic()
-        .now()
-        .saturating_since(began)
-        .as_secs_f64();
-    let limit: f64 = slf
-        .getattr(intern!(py, "slow_callback_duration"))?
-        .extract()?;
-    if took >= limit {
-        slf.reach(intern!(py, "_report_slow_callback"), (object, took))?;
-    }
-    Ok(())
-}
-
 /// Who is to be told of an event.
 enum Found {
     Object(Owned, Serve),
@@ -448,7 +399,9 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
     let found = this.state().with(|state| match state.reactor.get(token) {
         Some(Source::Served(Hold::Strong(object), serve)) => {
             // What tools look on at is sent as asyncio sends it.
-            if !by_tools {
+            if by_tools {
+                state.held.begin_unheld_event(object);
+            } else {
                 state.held.begin_event(object);
             }
             Found::Object(object.clone_ref(py), *serve)
@@ -468,7 +421,7 @@ fn serve(slf: &Bound<'_, Loop>, this: &Loop, token: Token, interest: Interest) -
         });
     }
     let object = object.into_bound(py);
-    let began = this.debug().then(|| Clock::monotonic().now());
+    let began = this.debug().then(|| this.nested.own_time());
     let mut served = caught(py, || serve(&object, interest)).and_then(|served| served);
     if this.state().with(|state| state.held.end_event())? {
         // What was written is sent, whatever has happened.

@@ -393,7 +393,7 @@ fn is_mapping(one: *mut ffi::PyObject, other: *mut ffi::PyObject) -> bool {
     unsafe { ffi::Py_IS_TYPE(one, class) != 0 }
 }
 
-fn is_entered(context: *mut ffi::PyObject) -> bool {
+pub(super) fn is_entered(context: *mut ffi::PyObject) -> bool {
     // SAFETY: every caller's is a live object of a context's size.
     unsafe { (*context.cast::<Context>()).entered != 0 }
 }

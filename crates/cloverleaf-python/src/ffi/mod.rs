@@ -37,6 +37,7 @@ mod method;
 mod object;
 mod offer;
 mod option;
+mod outside;
 mod plain;
 mod private;
 mod reach;
@@ -98,6 +99,7 @@ pub(crate) use object::{Owned, Slot};
 pub(crate) use offer::{Offered, Posted, capsule_of};
 pub(crate) use once::{Interned, Once};
 pub(crate) use option::{set_socket_option, socket_option};
+pub(crate) use outside::{Outside, present_context};
 pub(crate) use plain::{library_socket, plain_socket_fd};
 pub(crate) use private::{
     Left, Private, Slots, has_no_others, reveal, take_private, without_context,

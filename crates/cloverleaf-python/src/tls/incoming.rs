@@ -41,6 +41,25 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
     Ok(none(slf.py()))
 }
 
+/// Ends the event in which the peer's bytes are looked at, if this is a TLS transport, for what was written in it; its
+/// protocol, which may be such a transport, too.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(crate) fn end_event<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Ok(this) = TlsTransport::of(slf) else {
+        return Ok(None);
+    };
+    let is_deferred = this.with(slf.py(), |connection| {
+        connection.in_event = false;
+        std::mem::take(&mut connection.is_deferred)
+    });
+    if is_deferred {
+        outgoing::flush(slf)?;
+    }
+    Ok(this.protocol(slf.py()))
+}
+
 /// Looks at what the peer has sent, according to the state.
 fn react(
     slf: &Bound<'_, PyAny>,

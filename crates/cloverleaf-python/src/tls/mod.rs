@@ -21,3 +21,4 @@ mod writing;
 
 pub(crate) use class::{Options, add_to, new_transport};
 pub(crate) use connection::Waiter;
+pub(crate) use incoming::end_event;

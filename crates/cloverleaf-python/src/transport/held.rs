@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 
 use super::corked::push_all;
+use super::datagram;
 use super::endpoint::Endpoint;
 use super::send::Outcome;
 use super::state::Stream;
@@ -146,6 +147,18 @@ pub(crate) fn flush_all(event_loop: &Bound<'_, Loop>) -> PyResult<()> {
     }
     this.state().with(|state| state.held.reuse(senders))?;
     result
+}
+
+/// Ends the event of a transport for all that is held for it but the bytes of a stream, which [`flush_all`] sends; the
+/// protocol of a stream, which may hold something itself.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(crate) fn end_event<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if let Ok(this) = StreamTransport::of(slf) {
+        return Ok(this.protocol(slf.py()));
+    }
+    datagram::end_event(slf).map(|()| None)
 }
 
 /// Whether [`flush_before`] has anything to do.

@@ -29,7 +29,7 @@ pub(crate) use datagram::{Correspondents, start as start_datagrams};
 pub(crate) use early::receive_together;
 pub(crate) use endpoint::{Endpoint, Peer, send_without_delay};
 pub(crate) use flow::{Turn, marks_of, tell};
-pub(crate) use held::flush_all;
+pub(crate) use held::{end_event, flush_all};
 pub(crate) use info::{boolean, name_and_default, none, shown};
 pub(crate) use pipe::{make_read_pipe, make_write_pipe};
 pub(crate) use start::Company;

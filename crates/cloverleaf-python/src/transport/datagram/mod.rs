@@ -154,6 +154,17 @@ impl Native for DatagramTransport {
     }
 }
 
+/// Ends the event that a transport serves, if this is one, for what is held until then.
+///
+/// # Errors
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn end_event(slf: &Bound<'_, PyAny>) -> PyResult<()> {
+    match DatagramTransport::of(slf) {
+        Ok(this) => outbox::close(slf, this),
+        Err(_) => Ok(()),
+    }
+}
+
 impl DatagramTransport {
     /// The transport in an object.
     #[inline]

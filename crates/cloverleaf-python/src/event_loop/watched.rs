@@ -1,0 +1,74 @@
+//! Callbacks under the eyes of tools, of debug mode, or of both.
+
+use cloverleaf::Time;
+use pyo3::prelude::*;
+
+use super::Loop;
+use crate::ffi::{Reach, reveal};
+use crate::handle::{self, AnyHandle};
+use crate::report;
+
+/// Runs a callback under the eyes of tools, of debug mode, or of both.
+#[cold]
+pub(super) fn run_watched(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let Some(handle) = AnyHandle::of(object).filter(|handle| !handle.is_cancelled()) else {
+        return Ok(());
+    };
+    // Whoever looks on is another owner.
+    reveal(object);
+    handle.mark_fired();
+    if !this.debug() {
+        return run_by_tools(slf, this, object, handle);
+    }
+    // Its handle is known meanwhile, and it is reported if it takes long.
+    let before = this
+        .current
+        .replace(slf.as_any(), Some(object.clone().into()));
+    let began = this.nested.own_time();
+    let result = run_by_tools(slf, this, object, handle);
+    drop(this.current.replace(slf.as_any(), before));
+    result?;
+    report_if_slow(slf, object, began)
+}
+
+/// Runs a callback by what tools have put in place of asyncio's method, if they have.
+#[cold]
+fn run_by_tools(
+    slf: &Bound<'_, Loop>,
+    this: &Loop,
+    object: &Bound<'_, PyAny>,
+    handle: AnyHandle<'_>,
+) -> PyResult<()> {
+    if this.onlookers.have_tools() {
+        // asyncio's method reports what the callback raises; the rest is the tool's, and nobody else's.
+        return handle::run_by_asyncio(object, handle);
+    }
+    match handle::run(object, handle) {
+        Ok(()) => Ok(()),
+        Err(error) => report::callback_failed(slf.as_any(), object, error),
+    }
+}
+
+/// Reports a handle, or an object that was served, that has held the loop up.
+#[cold]
+pub(super) fn report_if_slow(
+    slf: &Bound<'_, Loop>,
+    object: &Bound<'_, PyAny>,
+    began: Time,
+) -> PyResult<()> {
+    let py = slf.py();
+    // Not counted is the time in which the loop got on, in runs that it has begun.
+    let now = slf.get().nested.own_time();
+    let took = now.saturating_since(began).as_secs_f64();
+    let limit: f64 = slf
+        .getattr(intern!(py, "slow_callback_duration"))?
+        .extract()?;
+    if took >= limit {
+        slf.reach(intern!(py, "_report_slow_callback"), (object, took))?;
+    }
+    Ok(())
+}
