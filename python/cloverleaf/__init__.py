@@ -14,6 +14,7 @@ from ._loop import EventLoop, chosen_factory
 if TYPE_CHECKING:
     from . import files, metrics
     from ._file_open import open  # noqa: A004  # it is ours
+    from ._nested import allow_nested, run_nested
     from ._policy import EventLoopPolicy
     from ._server import Server
     from ._watchdog import Stall
@@ -30,12 +31,14 @@ __all__ = [
     "Worker",
     "WorkerError",
     "__version__",
+    "allow_nested",
     "files",
     "install",
     "metrics",
     "new_event_loop",
     "open",
     "run",
+    "run_nested",
     "run_workers",
 ]
 
@@ -47,7 +50,9 @@ _LATER = {
     "Stall": "_watchdog",
     "Worker": "_worker",
     "WorkerError": "_worker",
+    "allow_nested": "_nested",
     "open": "_file_open",
+    "run_nested": "_nested",
     "run_workers": "_workers",
 }
 

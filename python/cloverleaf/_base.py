@@ -24,12 +24,27 @@ if TYPE_CHECKING:  # to make a protocol takes 0.15 million instructions of each 
         def end(self) -> None:
             """It has stopped."""
 
+    class _Nesting(Protocol):
+        """Who lets a loop run within itself."""
+
+        @property
+        def depth(self) -> int:
+            """In how many runs the innermost one is."""
+
+        def run(self, loop: Any) -> None:
+            """Run it within itself."""
+
+        def end(self, loop: Any, depth: int) -> None:
+            """End the run that is in so many others."""
+
 
 class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
     """The native loop, before any of its Python parts is added."""
 
     # Who watches it while it runs.
     _watchdog: "_Attendant | None"
+    # Whether it may run within itself.
+    _nesting: "_Nesting | None"
     # The process that the loop is for; zero until `__init__` has come far enough.
     _process: int
 
@@ -42,6 +57,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         "_exception_handler",
         "_executor_is_shut_down",
         "_former_origin_depth",
+        "_nesting",
         "_process",
         "_signal_handlers",
         "_signal_pipe",

@@ -5,6 +5,7 @@ there only lets go of what the child inherited.
 """
 
 import asyncio
+import functools
 import os
 import sys
 import warnings
@@ -29,6 +30,7 @@ class Running(Debugging, Reporting, Tasks):
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_are_shut_down = False
         self._watchdog = None
+        self._nesting = None
 
     def __repr__(self) -> str:
         return (
@@ -39,6 +41,9 @@ class Running(Debugging, Reporting, Tasks):
     def run_forever(self) -> None:
         """Run until `stop()` is called, or until a callback raises what is no Exception."""
         self._check_may_run()
+        if self._nesting is not None and self.is_running():
+            self._nesting.run(self)
+            return
         self._track_coroutine_origins(self.get_debug())
         hooks = sys.get_asyncgen_hooks()
         try:
@@ -66,7 +71,11 @@ class Running(Debugging, Reporting, Tasks):
         if is_ours:
             # Should the loop stop early, the exception below says enough.
             waited._log_destroy_pending = False  # type: ignore[attr-defined]
-        waited.add_done_callback(self._stop_after)
+        stop_after = self._stop_after
+        if self._nesting is not None and self.is_running():
+            # Its own, as the same future may be waited for by the run outside, too.
+            stop_after = functools.partial(self._stop_after, depth=self._nesting.depth + 1)
+        waited.add_done_callback(stop_after)
         try:
             self.run_forever()
         except BaseException:
@@ -75,7 +84,7 @@ class Running(Debugging, Reporting, Tasks):
                 waited.exception()
             raise
         finally:
-            waited.remove_done_callback(self._stop_after)
+            waited.remove_done_callback(stop_after)
         if not waited.done():
             raise RuntimeError("Event loop stopped before Future completed.")
         return waited.result()
@@ -134,18 +143,28 @@ class Running(Debugging, Reporting, Tasks):
                 f"This event loop was made in process {self._process} and cannot run in "
                 f"process {os.getpid()}, which was forked from it; make a new event loop there"
             )
+        running = asyncio._get_running_loop()
         if self.is_running():
-            raise RuntimeError("This event loop is already running")
-        if asyncio._get_running_loop() is not None:
+            if self._nesting is None or not self._is_owner_thread():
+                raise RuntimeError("This event loop is already running")
+            if running is self:
+                return
+        if running is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
-    def _stop_after(self, future: asyncio.Future[Any]) -> None:
-        """End `run_until_complete`, unless what ended the future ends the loop anyway."""
+    def _stop_after(self, future: asyncio.Future[Any], depth: int = 0) -> None:
+        """End `run_until_complete`, unless what ended the future ends the loop anyway.
+
+        It is within so many runs of the loop.
+        """
         if not future.cancelled() and isinstance(
             future.exception(), (SystemExit, KeyboardInterrupt)
         ):
             return
-        self.stop()
+        if self._nesting is None:
+            self.stop()
+        else:
+            self._nesting.end(self, depth)
 
     def _note_asyncgen(self, generator: AsyncGenerator[Any, Any]) -> None:
         if self._asyncgens_are_shut_down:

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import _cloverleaf
 from ._base import LoopBase
+from ._nesting import Nesting
 from ._running import Running
 from ._signals import Signals
 
@@ -32,7 +33,9 @@ _KEPT_SECONDS = 0.05
 _PATIENCE_SECONDS = 2.0
 _UNSEEN = "what was over when Python's lock (the GIL) could be had, and so was not seen"
 # Between these and what the loop calls there is nothing of Python's.
-_OWN_CODE = frozenset((Running.run_forever.__code__, Signals._run.__code__))
+_OWN_CODE = frozenset(
+    method.__code__ for method in (Running.run_forever, Signals._run, Nesting.run)
+)
 
 
 @dataclass(frozen=True, slots=True)
