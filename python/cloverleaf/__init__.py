@@ -13,6 +13,7 @@ from ._loop import EventLoop, chosen_factory
 
 if TYPE_CHECKING:
     from . import files, metrics
+    from ._drain import Drained, drain
     from ._file_open import open  # noqa: A004  # it is ours
     from ._nested import allow_nested, run_nested
     from ._policy import EventLoopPolicy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Drained",
     "EventLoop",
     "EventLoopPolicy",
     "Server",
@@ -32,6 +34,7 @@ __all__ = [
     "WorkerError",
     "__version__",
     "allow_nested",
+    "drain",
     "files",
     "install",
     "metrics",
@@ -46,11 +49,13 @@ _T = TypeVar("_T")
 
 # What lies in modules that are imported when it is asked for.
 _LATER = {
+    "Drained": "_drain",
     "Server": "_server",
     "Stall": "_watchdog",
     "Worker": "_worker",
     "WorkerError": "_worker",
     "allow_nested": "_nested",
+    "drain": "_drain",
     "open": "_file_open",
     "run_nested": "_nested",
     "run_workers": "_workers",

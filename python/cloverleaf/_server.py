@@ -114,21 +114,8 @@ class Server(asyncio.AbstractServer):
 
     def close(self) -> None:
         """Stop to listen, which also ends `serve_forever`; connections stay as they are."""
-        sockets, self._sockets = self._sockets, None
-        if sockets is None:
-            return
-        self._clients.close()
-        for number in self._numbers:
-            self._loop._stop_serving(number)
-        self._numbers.clear()
-        for sock in sockets:
-            sock.close()
-        self._serving = False
-        if self._after_close is not None:
-            self._after_close()
-        if self._forever is not None and not self._forever.done():
-            self._forever.cancel()
-            self._forever = None
+        self._stop_listening()
+        self._end_forever()
         if not self._clients:
             self._wake_waiters()
 
@@ -176,6 +163,37 @@ class Server(asyncio.AbstractServer):
                 start()
             else:
                 self._context.copy().run(start)
+
+    def _stop_listening(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        if sockets is None:
+            return
+        self._clients.close()
+        for number in self._numbers:
+            self._loop._stop_serving(number)
+        self._numbers.clear()
+        for sock in sockets:
+            sock.close()
+        self._serving = False
+        if self._after_close is not None:
+            self._after_close()
+
+    def _end_forever(self) -> None:
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+            self._forever = None
+
+    async def _wait_until_gone(self, seconds: float | None) -> None:
+        """Wait until a server that listens no more has no connection left, or for so long."""
+        if not self._clients or self._waiters is None:
+            return
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            if self._waiters is not None:
+                self._waiters.remove(waiter)
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, None

@@ -112,6 +112,18 @@ impl Listener {
         Ok(())
     }
 
+    /// Accepts as if the kernel had reported that somebody waits.
+    ///
+    /// # Errors
+    /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+    pub(crate) fn accept_waiting(object: &Bound<'_, PyAny>) -> PyResult<()> {
+        if object.is_exact_instance_of::<Self>() {
+            serve(object, Interest::READ)
+        } else {
+            Ok(())
+        }
+    }
+
     fn registration(&self) -> MutexGuard<'_, Registration> {
         self.registration
             .lock()

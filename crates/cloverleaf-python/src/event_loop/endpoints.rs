@@ -123,6 +123,26 @@ pub(super) fn stop_serving(slf: &Bound<'_, Loop>, fd: RawFd) -> PyResult<()> {
     }
 }
 
+/// Accepts who waits already at this descriptor, whether the kernel has reported it or not. Nothing happens if it is no
+/// listener's.
+///
+/// # Errors
+/// `RuntimeError` from a thread that is not the loop's, and what [`Listener`] raises when it serves an event.
+#[pyfunction]
+fn accept_waiting(event_loop: &Bound<'_, Loop>, fd: RawFd) -> PyResult<()> {
+    let py = event_loop.py();
+    spared(py, || {
+        let listener = event_loop
+            .get()
+            .state()
+            .with(|state| state.served(py, fd))?;
+        match listener.map(|hold| hold.object(py)).transpose()?.flatten() {
+            Some(listener) => Listener::accept_waiting(&listener),
+            None => Ok(()),
+        }
+    })
+}
+
 /// The name under which a context shows a listener's socket.
 ///
 /// # Errors
@@ -168,6 +188,7 @@ fn remove_socket(py: Python<'_>, path: &[u8]) -> PyResult<()> {
 /// # Errors
 /// What setting an attribute of a module raises.
 pub(super) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(pyo3::wrap_pyfunction!(accept_waiting, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(socket_inode, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(remove_socket, module)?)
 }
