@@ -12,8 +12,9 @@ from ._later import imported
 from ._loop import EventLoop, chosen_factory
 
 if TYPE_CHECKING:
-    from . import files, metrics
+    from . import files, metrics, snapshots
     from ._drain import Drained, drain
+    from ._dump import dump_on_signal
     from ._file_open import open  # noqa: A004  # it is ours
     from ._nested import allow_nested, run_nested
     from ._policy import EventLoopPolicy
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "allow_nested",
     "drain",
+    "dump_on_signal",
     "files",
     "install",
     "metrics",
@@ -43,6 +45,7 @@ __all__ = [
     "run",
     "run_nested",
     "run_workers",
+    "snapshots",
 ]
 
 _T = TypeVar("_T")
@@ -56,6 +59,7 @@ _LATER = {
     "WorkerError": "_worker",
     "allow_nested": "_nested",
     "drain": "_drain",
+    "dump_on_signal": "_dump",
     "open": "_file_open",
     "run_nested": "_nested",
     "run_workers": "_workers",
@@ -102,7 +106,7 @@ def install() -> None:
 
 def __getattr__(name: str) -> Any:
     """What most programs do not ask for is found when it is asked for."""
-    if name in ("files", "metrics"):
+    if name in ("files", "metrics", "snapshots"):
         return imported(name)
     if name in _LATER:
         found = globals()[name] = getattr(imported(_LATER[name]), name)

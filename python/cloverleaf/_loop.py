@@ -13,15 +13,15 @@ from ._signals import Signals
 
 if TYPE_CHECKING:
     from ._datagram import Datagrams
+    from ._inspect import Inspecting
     from ._processes import Processes
     from ._sendfile import Sendfile
     from ._start_tls import StartTLS
     from ._unix import UnixSockets
     from ._watchdog import Watching
-    from .metrics import Measuring
 
     class _Parts(
-        UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Measuring, Watching, Executing
+        UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Inspecting, Watching, Executing
     ):
         """All that a loop consists of once all of it has been asked for."""
 else:
@@ -92,6 +92,7 @@ Part(EventLoop, "_pipes", "Pipes", ("connect_read_pipe", "connect_write_pipe"))
 Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell"))
 Part(EventLoop, "metrics", "Measuring", ("metrics",))
 Part(EventLoop, "_watchdog", "Watching", ("set_watchdog",))
+Part(EventLoop, "_inspect", "Inspecting", ("snapshot",))
 
 
 def chosen_factory(

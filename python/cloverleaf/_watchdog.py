@@ -15,14 +15,11 @@ import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any
 
 from . import _cloverleaf
 from ._base import LoopBase
-from ._nesting import Nesting
-from ._running import Running
-from ._signals import Signals
+from ._stacks import frames_of_callback, summary
 
 logger = logging.getLogger("cloverleaf")
 
@@ -32,10 +29,6 @@ _KEPT_SECONDS = 0.05
 # For how long the end of a run, or of the interpreter, waits for a report that is being made.
 _PATIENCE_SECONDS = 2.0
 _UNSEEN = "what was over when Python's lock (the GIL) could be had, and so was not seen"
-# Between these and what the loop calls there is nothing of Python's.
-_OWN_CODE = frozenset(
-    method.__code__ for method in (Running.run_forever, Signals._run, Nesting.run)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +123,6 @@ def _tell(stall: Stall) -> None:
     logger.warning("%s", stall)
 
 
-def _frames_of_callback(frame: FrameType | None) -> list[tuple[FrameType, int]]:
-    """Return the frames that the loop has called, outermost first."""
-    found = []
-    while frame is not None and frame.f_code not in _OWN_CODE:
-        found.append((frame, frame.f_lineno))
-        frame = frame.f_back
-    return found[::-1]
-
-
 def _look(loop: LoopBase, sighting: tuple[bool, float, float, bool, int]) -> Stall:
     """Look what a loop is at that does not get on."""
     _, seconds, without_python, is_kept_waiting, _ = sighting
@@ -149,9 +133,8 @@ def _look(loop: LoopBase, sighting: tuple[bool, float, float, bool, int]) -> Sta
     if is_kept_waiting:
         seen = [(frame, frame.f_lineno) for frame in frames.values()]
     else:
-        seen = _frames_of_callback(own_frame)
-    # The lines are looked up when they are shown.
-    stack = traceback.StackSummary.extract(iter(seen), lookup_lines=False)
+        seen = frames_of_callback(own_frame)
+    stack = summary(seen)
     del frames, own_frame, seen
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     task = None if is_kept_waiting else asyncio.current_task(loop)

@@ -177,6 +177,12 @@ impl Child {
 
 #[pymethods]
 impl Child {
+    /// Its number.
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for object in [&self.event_loop, &self.callback, &self.context] {
             visit.call(object)?;

@@ -296,6 +296,18 @@ impl Retry {
 
 #[pymethods]
 impl Listener {
+    /// The socket that listens.
+    #[getter]
+    fn sock<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.sock.object().clone_ref(py).into_bound(py)
+    }
+
+    /// The connections of its server.
+    #[getter]
+    fn clients(&self, py: Python<'_>) -> Py<Clients> {
+        self.server.clone_ref(py)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for object in [&self.event_loop, &self.factory, &self.context] {
             visit.call(object)?;

@@ -243,6 +243,34 @@ impl<J> Timers<J> {
         })
     }
 
+    /// The timers that are due next, no more than `most`, with their deadlines and in their order.
+    ///
+    /// It looks once at every entry, and keeps no more of them than it gives.
+    pub fn soonest(&self, most: usize) -> Vec<(Time, &J)> {
+        let mut soonest = BinaryHeap::new();
+        for Reverse(entry) in &self.heap {
+            let is_full = soonest.len() >= most;
+            if is_full && soonest.peek().is_none_or(|last| entry > last) {
+                continue;
+            }
+            if Self::is_live(&self.slots, entry) {
+                if is_full {
+                    soonest.pop();
+                }
+                soonest.push(*entry);
+            }
+        }
+        let payload = |entry: &Entry| match self.slots.get(entry.slot as usize)? {
+            Slot::Live { payload, .. } => Some((entry.deadline, payload)),
+            Slot::Free { .. } => None,
+        };
+        soonest
+            .into_sorted_vec()
+            .iter()
+            .filter_map(payload)
+            .collect()
+    }
+
     fn occupy(&mut self, content: Slot<J>) -> u32 {
         if self.first_free == NO_SLOT {
             let slot = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
@@ -413,6 +441,24 @@ mod tests {
         timers.insert(at(3), "young, in a used slot");
         let young: Vec<_> = timers.iter_since(age).copied().collect();
         assert_eq!(young, ["young, in a used slot"]);
+    }
+
+    #[test]
+    fn the_soonest_come_in_their_order_and_none_that_was_cancelled() {
+        let mut timers = Timers::new();
+        for deadline in [9, 3, 7, 3, 5, 1] {
+            timers.insert(at(deadline), deadline);
+        }
+        let first = timers.insert(at(1), 100);
+        let gone = timers.insert(at(2), 200);
+        timers.cancel(gone);
+        let soonest = |most| timers.soonest(most);
+        assert_eq!(soonest(0), []);
+        assert_eq!(soonest(2), [(at(1), &1), (at(1), &100)]);
+        let three: Vec<_> = soonest(4).into_iter().map(|(_, name)| *name).collect();
+        assert_eq!(three, [1, 100, 3, 3]);
+        assert_eq!(soonest(usize::MAX).len(), 7);
+        assert_eq!(timers.get(first), Some(&100));
     }
 
     #[test]

@@ -358,6 +358,12 @@ impl Connecting {
         self.future.as_ref().map(|future| future.clone_ref(py))
     }
 
+    /// Whom it is being made to, as it was given.
+    #[getter]
+    fn address(&self, py: Python<'_>) -> Py<PyAny> {
+        self.address.clone_ref(py)
+    }
+
     /// Gives the attempt up; nothing happens if a transport has taken it over.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let attempt = self.take(py)?;

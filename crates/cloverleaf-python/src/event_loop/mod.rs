@@ -16,6 +16,7 @@ mod metrics;
 mod nested;
 mod offered;
 mod onlookers;
+mod pending;
 mod perform;
 mod piece;
 mod queue;

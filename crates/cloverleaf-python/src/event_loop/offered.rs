@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{
-    FINAL, Loop, accept, connect, endpoints, link, meet, nested, resolve, schedule, sockets, steer,
-    tasks, watch, watchdog,
+    FINAL, Loop, accept, connect, endpoints, link, meet, nested, pending, resolve, schedule,
+    sockets, steer, tasks, watch, watchdog,
 };
 
 /// The class whose methods are called without a detour.
@@ -57,6 +57,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     endpoints::add_to(module)?;
     link::add_to(module)?;
     nested::add_to(module)?;
+    pending::add_to(module)?;
     watch::add_to(module)?;
     steer::add_to(module)?;
     module.add_function(pyo3::wrap_pyfunction!(attach_hot_methods, module)?)
