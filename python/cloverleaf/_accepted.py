@@ -1,7 +1,5 @@
 """From a connected socket to a transport and its protocol."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import socket
@@ -55,7 +53,7 @@ class Adopting(SocketOperations):
 
     async def _adopt(
         self,
-        sock: socket.socket | Connecting,
+        sock: "socket.socket | Connecting",
         protocol_factory: Callable[[], _P],
         tls: TLSOptions | None,
         *,
@@ -95,7 +93,7 @@ class Adopting(SocketOperations):
 
     def _transport_over(
         self,
-        sock: socket.socket | Connecting,
+        sock: "socket.socket | Connecting",
         protocol: asyncio.BaseProtocol,
         met: asyncio.Future[None] | None,
         context: contextvars.Context | None,

@@ -1,7 +1,5 @@
 """`create_connection`: from a host's name, or a socket, to a connected transport."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import itertools
@@ -41,7 +39,7 @@ class Connecting(Adopting):
             family: int = 0,
             proto: int = 0,
             flags: int = 0,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             local_addr: tuple[str, int] | None = None,
             server_hostname: str | None = None,
             ssl_handshake_timeout: float | None = None,
@@ -86,7 +84,7 @@ class Connecting(Adopting):
             family: int = 0,
             proto: int = 0,
             flags: int = 0,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             local_addr: tuple[str, int] | None = None,
             server_hostname: str | None = None,
             ssl_handshake_timeout: float | None = None,
@@ -124,7 +122,7 @@ class Connecting(Adopting):
         port: Any,
         hints: tuple[int, int, int],
         how: _How,
-        sock: socket.socket | None,
+        sock: "socket.socket | None",
         tls: TLSOptions | None,
     ) -> tuple[asyncio.Transport, _P]:
         refuse_tls_socket(sock)
@@ -171,7 +169,7 @@ class Connecting(Adopting):
 
     async def _connect_to(
         self, host: Any, port: Any, hints: tuple[int, int, int], how: _How
-    ) -> socket.socket | NativeConnection:
+    ) -> "socket.socket | NativeConnection":
         """Resolve, and try address after address until one answers."""
         local_addr, head_start, interleave, all_errors = how
         addresses = await self._addresses((host, port), hints)
@@ -234,7 +232,7 @@ class Connecting(Adopting):
         errors: list[list[OSError]],
         address: AddressInfo,
         local: Sequence[AddressInfo] | None,
-    ) -> socket.socket | NativeConnection:
+    ) -> "socket.socket | NativeConnection":
         """Connect to one address; what goes wrong is also noted, in order of the attempts."""
         noted: list[OSError] = []
         errors.append(noted)

@@ -1,7 +1,5 @@
 """`create_datagram_endpoint`: sockets for datagrams, bound, connected, both or neither."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import sys
@@ -34,7 +32,7 @@ class Datagrams(SocketOperations):
         flags: int = 0,
         reuse_port: bool | None = None,
         allow_broadcast: bool | None = None,
-        sock: socket.socket | None = None,
+        sock: "socket.socket | None" = None,
     ) -> tuple[asyncio.DatagramTransport, _P]:
         """Make an endpoint, or adopt `sock`; return (transport, protocol)."""
         if sock is not None:

@@ -4,8 +4,6 @@ An attempt starts when the one before it has failed, or has had its head start. 
 succeed wins. Whatever the other attempts have opened is closed before the race is over.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterable
@@ -20,7 +18,7 @@ Attempt: TypeAlias = "Callable[[], Coroutine[Any, Any, Opened]]"
 
 async def first_connected(
     loop: asyncio.AbstractEventLoop, attempts: Iterable[Attempt], head_start: float
-) -> Opened | None:
+) -> "Opened | None":
     """Return the winner's socket, or None if every attempt ended with an OSError."""
     waiting = iter(attempts)
     running: set[asyncio.Task[Opened]] = set()
@@ -63,7 +61,7 @@ async def first_connected(
 
 def _take_winner(
     running: set[asyncio.Task[Opened]], done: set[asyncio.Task[Opened]]
-) -> Opened | None:
+) -> "Opened | None":
     """Take ended attempts out of `running` until one has succeeded."""
     for task in done:
         running.discard(task)

@@ -1,7 +1,5 @@
 """`create_server`: from hosts and a port, or a socket, to a `Server`."""
 
-from __future__ import annotations
-
 import asyncio
 import collections.abc
 import errno
@@ -34,7 +32,7 @@ class Listening(Connecting):
             *,
             family: int = socket.AF_UNSPEC,
             flags: int = socket.AI_PASSIVE,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             backlog: int = 100,
             ssl: Any = None,
             reuse_address: bool | None = None,
@@ -61,7 +59,7 @@ class Listening(Connecting):
             *,
             family: int = socket.AF_UNSPEC,
             flags: int = socket.AI_PASSIVE,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             backlog: int = 100,
             ssl: Any = None,
             reuse_address: bool | None = None,
@@ -89,7 +87,7 @@ class Listening(Connecting):
         return Server(self, sockets, protocol_factory, tls, backlog)
 
     async def _begun(
-        self, server: Server, given: socket.socket | None, start_serving: bool
+        self, server: Server, given: "socket.socket | None", start_serving: bool
     ) -> Server:
         if start_serving:
             await server._start_or_end(owns_sockets=given is None)
@@ -103,7 +101,7 @@ class Listening(Connecting):
         port: Any,
         family: int,
         flags: int,
-        sock: socket.socket | None,
+        sock: "socket.socket | None",
         options: list[int],
     ) -> list[socket.socket]:
         """Bound sockets, one for each address, or the one that was given."""
@@ -146,7 +144,7 @@ class Listening(Connecting):
             raise OSError(f"getaddrinfo({host!r}) returned empty list")
         return found
 
-    def _bind(self, address: AddressInfo, options: list[int]) -> socket.socket | None:
+    def _bind(self, address: AddressInfo, options: list[int]) -> "socket.socket | None":
         """Bind a new socket, or return None if this system cannot serve such an address."""
         family, kind, proto, _, local = address
         try:

@@ -5,8 +5,6 @@ reaps it and calls `_ended`, on whatever thread the loop runs. A child that is g
 even if its number is somebody else's by now.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import subprocess
@@ -36,7 +34,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     # Class attributes, so that `__del__` also works when `__init__` did not.
     _closed = True
     _loop: Pipes | None = None
-    _proc: subprocess.Popen[bytes] | None = None
+    _proc: "subprocess.Popen[bytes] | None" = None
     _protocol: Any = None
     _returncode: int | None = None
     # Known from the moment the child is reaped, and told a little later.
@@ -52,7 +50,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self,
         loop: Pipes,
         protocol: asyncio.BaseProtocol,
-        proc: subprocess.Popen[bytes],
+        proc: "subprocess.Popen[bytes]",
         command: Any,
         files: tuple[Any, Any, Any],
     ) -> None:
@@ -209,7 +207,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
                 made = OutputProtocol(self, fd)
                 await loop.connect_read_pipe(lambda made=made: self._add_pipe(made), pipe)  # type: ignore[misc]
 
-    def _add_pipe(self, protocol: PipeProtocol) -> PipeProtocol:
+    def _add_pipe(self, protocol: "PipeProtocol") -> "PipeProtocol":
         self._pipes[protocol.fd] = protocol
         return protocol
 

@@ -4,8 +4,6 @@ A TLS transport is the protocol of the transport that carries its records, so a 
 by putting one between its transport and its protocol.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable
@@ -24,7 +22,7 @@ except ImportError:  # a Python built without OpenSSL
         """Nothing is one of these."""
 
 
-def refuse_tls_socket(sock: socket.socket | None) -> None:
+def refuse_tls_socket(sock: "socket.socket | None") -> None:
     """A socket that encrypts by itself cannot be driven by readiness alone."""
     if isinstance(sock, SSLSocket):
         raise TypeError("Socket cannot be of type SSLSocket")

@@ -5,8 +5,6 @@ it is removed when the server closes, unless another server has taken it over. A
 which begin with a zero, are in no file system.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import os
@@ -34,7 +32,7 @@ class UnixSockets(Listening):
         path: Any = None,
         *,
         ssl: Any = None,
-        sock: socket.socket | None = None,
+        sock: "socket.socket | None" = None,
         server_hostname: str | None = None,
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
@@ -76,7 +74,7 @@ class UnixSockets(Listening):
             protocol_factory: _Factory,
             path: Any = None,
             *,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             backlog: int = 100,
             ssl: Any = None,
             ssl_handshake_timeout: float | None = None,
@@ -100,7 +98,7 @@ class UnixSockets(Listening):
             protocol_factory: _Factory,
             path: Any = None,
             *,
-            sock: socket.socket | None = None,
+            sock: "socket.socket | None" = None,
             backlog: int = 100,
             ssl: Any = None,
             ssl_handshake_timeout: float | None = None,
@@ -137,7 +135,7 @@ def _is_abstract(path: str | bytes) -> bool:
     return path[:1] in ("\0", b"\0", "", b"")
 
 
-def _bound_socket(path: Any, sock: socket.socket | None) -> socket.socket:
+def _bound_socket(path: Any, sock: "socket.socket | None") -> socket.socket:
     """The socket to serve on: a new one bound to `path`, or the one that was given."""
     if path is None:
         if sock is None:

@@ -70,7 +70,7 @@ class Leash:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
 
-def work(job: Job, worker: Worker, leash: Leash, told: socket.socket | None) -> Outcome:
+def work(job: Job, worker: Worker, leash: Leash, told: "socket.socket | None") -> Outcome:
     """Run main in a loop of this thread's own. The end of `told`, if there is one, cancels it."""
 
     async def attend() -> Any:
