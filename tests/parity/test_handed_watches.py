@@ -188,6 +188,24 @@ async def test_what_is_closed_meanwhile_is_removed_by_its_number(loop: Loop, lan
     assert not loop.remove_reader(reader)
 
 
+async def test_what_is_closed_meanwhile_lets_a_busy_loop_hear_of_others(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    heard: list[bytes] = []
+    loop.add_reader(ours, lambda: heard.append(ours.recv(1)))
+    for _ in range(3):
+        reader, writer = os.pipe()
+        os.close(writer)
+        elsewhere(loop.add_reader, reader, print)
+        os.close(reader)
+        assert loop.remove_reader(reader)
+    theirs.send(b"x")
+    await turns(1000)
+    assert heard == [b"x"]
+    assert loop.remove_reader(ours)
+
+
 @pytest.mark.only("cloverleaf")  # on asyncio the number never reports again
 async def test_what_is_closed_meanwhile_gives_way_to_who_has_its_number(loop: Loop) -> None:
     ours, theirs = socket.socketpair()

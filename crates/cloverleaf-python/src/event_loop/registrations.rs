@@ -130,6 +130,8 @@ impl LoopState {
             };
             let token = self.reactor.insert(Source::Watch(Box::new(watch)));
             self.watches.insert(fd, token);
+            // Whoever takes it away notes that it was forgotten.
+            self.polling.note_attached();
             token
         });
         let Some(Source::Watch(watch)) = self.reactor.get_mut(token) else {
