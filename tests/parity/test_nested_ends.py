@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import cloverleaf
-from cloverleaf import testing
 
+from .harness.nests import nest_of_kind
 from .harness.types import Loop
 
 
 @pytest.fixture(params=["real", "steered"], name="nest")
-def _nest(request: pytest.FixtureRequest, guard: None) -> Any:
-    loop: cloverleaf.EventLoop
-    loop = cloverleaf.new_event_loop() if request.param == "real" else testing.new_event_loop()
-    cloverleaf.allow_nested(loop)
-    yield loop
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
+    yield from nest_of_kind(request.param)
 
 
 async def answer(value: int = 42, rounds: int = 3) -> int:

@@ -22,6 +22,7 @@ from cloverleaf import testing
 
 from .harness.certificates import HOST, client_context, server_context
 from .harness.complaints import Complaints
+from .harness.nests import Talker, nest_with_backend
 from .harness.turns import until
 from .harness.types import Loop
 
@@ -31,14 +32,7 @@ has_gil = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")
 def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
-    try:
-        loop = cloverleaf.new_event_loop(backend=request.param)
-    except OSError as error:
-        pytest.skip(f"io_uring is refused: {error}")
-    cloverleaf.allow_nested(loop)
-    yield loop
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    yield from nest_with_backend(request.param)
 
 
 async def answer(value: int = 42, rounds: int = 3) -> int:
@@ -95,33 +89,6 @@ def test_an_inner_task_copies_the_context_of_who_made_it(nest: Loop) -> None:
     nest.run_until_complete(answer())
     assert seen == [4, 4] * 3
     assert number.get() == 0
-
-
-class Talker(asyncio.Protocol):
-    """Does something once when it is told of data, and keeps the rest."""
-
-    def __init__(self, first: Callable[[Any, bytes], None]) -> None:
-        self.first: Callable[[Any, bytes], None] | None = first
-        self.data = bytearray()
-        self.transport: Any = None
-        self.more = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        first, self.first = self.first, None
-        if first is not None:
-            first(self, data)
-            return
-        self.data += data
-        self.more.set()
-
-    async def received(self, count: int) -> bytes:
-        while len(self.data) < count:
-            self.more.clear()
-            await self.more.wait()
-        return bytes(self.data)
 
 
 class Lender(asyncio.BufferedProtocol):

@@ -12,19 +12,13 @@ import pytest
 import cloverleaf
 
 from .harness.certificates import HOST, client_context, server_context
+from .harness.nests import nest_with_backend
 from .harness.turns import until
 
 
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")
 def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
-    try:
-        loop = cloverleaf.new_event_loop(backend=request.param)
-    except OSError as error:
-        pytest.skip(f"io_uring is refused: {error}")
-    cloverleaf.allow_nested(loop)
-    yield loop
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    yield from nest_with_backend(request.param)
 
 
 async def answer(value: int = 42, rounds: int = 3) -> int:

@@ -5,12 +5,14 @@
 
 use pyo3::exceptions::PyConnectionResetError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::class::TlsTransport;
 use super::connection::Connection;
 use super::records::Records;
 use super::state::{State, Told};
 use super::{flow, handshake, outgoing, shutdown};
+use crate::event_loop::Loop;
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
 use crate::transport::{boolean, none};
 use crate::{report, streams};
@@ -57,7 +59,38 @@ pub(crate) fn end_event<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'
     if is_deferred {
         outgoing::flush(slf)?;
     }
+    read_on_later(slf, this)?;
     Ok(this.protocol(slf.py()))
+}
+
+/// Has what found no room in the protocol's buffer read in a turn of its own.
+fn read_on_later(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+    let py = slf.py();
+    let may_be_more = this.with(py, |connection| {
+        let records = connection.records.as_ref();
+        connection.is_buffered && records.is_some_and(|records| !records.has_drained())
+    });
+    if may_be_more {
+        let go_on = slf.getattr(intern!(py, "_continue_reading"))?;
+        this.soon(&go_on, &PyTuple::empty(py))?;
+    }
+    Ok(())
+}
+
+/// Notes, for a run within it, that the event of a connection is served that the kernel has not reported.
+fn note_event(this: &TlsTransport, py: Python<'_>) -> PyResult<()> {
+    let mut carrier = this.inner(py);
+    while let Some(object) = &carrier
+        && let Ok(between) = TlsTransport::of(object)
+    {
+        carrier = between.inner(py);
+    }
+    if let Some(carrier) = carrier.map(Owned::from) {
+        let event_loop = this.event_loop.bind(py);
+        let state = Loop::of(&event_loop)?.state();
+        state.with(|state| state.held.begin_unheld_event(&carrier))?;
+    }
+    Ok(())
 }
 
 /// Looks at what the peer has sent, according to the state.
@@ -306,7 +339,9 @@ fn eof_received(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 /// Goes on where reading was paused.
 fn continue_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    match TlsTransport::of(slf)?.state(slf.py()) {
+    let this = TlsTransport::of(slf)?;
+    note_event(this, slf.py())?;
+    match this.state(slf.py()) {
         State::Wrapped => read(slf).map(drop)?,
         State::Flushing => shutdown::flush(slf)?,
         State::Shutdown => shutdown::say_goodbye(slf)?,

@@ -120,9 +120,10 @@ pub(super) fn advance(slf: &Bound<'_, PyAny>) -> PyResult<()> {
             })
         }
         Some(Next::HandOver(chunk)) => {
+            // Before it is called, as the protocol may have the loop run within.
+            let goes_on = go_on(slf);
             let handed = hand_over(slf, this, chunk);
-            go_on(slf)?;
-            handed
+            goes_on.and(handed)
         }
     }
 }

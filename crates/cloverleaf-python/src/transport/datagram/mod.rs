@@ -154,13 +154,17 @@ impl Native for DatagramTransport {
     }
 }
 
-/// Ends the event that a transport serves, if this is one, for what is held until then.
+/// Ends the event that a transport serves, if this is one, for what is held until then; what came with it, and was not
+/// handed over, is handed over in a turn of its own.
 ///
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 pub(super) fn end_event(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     match DatagramTransport::of(slf) {
-        Ok(this) => outbox::close(slf, this),
+        Ok(this) => {
+            let closed = outbox::close(slf, this);
+            closed.and(receive::go_on_later(slf, this))
+        }
         Err(_) => Ok(()),
     }
 }

@@ -297,14 +297,25 @@ fn empty_inbox(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()>
 }
 
 /// Lets the loop hand over what is in the inbox, because the kernel knows nothing of it any more.
-fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(super) fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> PyResult<()> {
     let py = slf.py();
     if this.with(py, |datagrams| datagrams.inbox.is_empty()) {
         return Ok(());
     }
     let slf = slf.clone().unbind();
-    Loop::of(&this.event_loop(py))?
-        .push_call(move |py| in_read_context(&slf.into_bound(py), empty_inbox))
+    Loop::of(&this.event_loop(py))?.push_call(move |py| {
+        let slf = slf.into_bound(py);
+        let event_loop = DatagramTransport::of(&slf)?.event_loop(py);
+        let served = Owned::from(slf.clone());
+        // A run within it has to end this, too.
+        Loop::of(&event_loop)?
+            .state()
+            .with(|state| state.held.begin_unheld_event(&served))?;
+        in_read_context(&slf, empty_inbox)
+    })
 }
 
 fn deliver(
