@@ -5,27 +5,32 @@ succeed wins. Whatever the other attempts have opened is closed before the race 
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeVar
 
-from ._cloverleaf import Connecting
 
-# What an attempt opens.
-Opened: TypeAlias = "socket.socket | Connecting"
-Attempt: TypeAlias = "Callable[[], Coroutine[Any, Any, Opened]]"
+class Closable(Protocol):
+    """What an attempt opens."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+_T = TypeVar("_T", bound=Closable)
 
 
 async def first_connected(
-    loop: asyncio.AbstractEventLoop, attempts: Iterable[Attempt], head_start: float
-) -> "Opened | None":
+    loop: asyncio.AbstractEventLoop,
+    attempts: Iterable[Callable[[], Coroutine[Any, Any, _T]]],
+    head_start: float,
+) -> _T | None:
     """Return the winner's socket, or None if every attempt ended with an OSError."""
     waiting = iter(attempts)
-    running: set[asyncio.Task[Opened]] = set()
-    latest: asyncio.Task[Opened] | None = None
+    running: set[asyncio.Task[_T]] = set()
+    latest: asyncio.Task[_T] | None = None
     next_start = loop.time()
     more = True
-    winner: Opened | None = None
+    winner: _T | None = None
     try:
         while True:
             now = loop.time()
@@ -59,9 +64,7 @@ async def first_connected(
             raise
 
 
-def _take_winner(
-    running: set[asyncio.Task[Opened]], done: set[asyncio.Task[Opened]]
-) -> "Opened | None":
+def _take_winner(running: set[asyncio.Task[_T]], done: set[asyncio.Task[_T]]) -> _T | None:
     """Take ended attempts out of `running` until one has succeeded."""
     for task in done:
         running.discard(task)
@@ -75,7 +78,7 @@ def _take_winner(
     return None
 
 
-async def _call_off(losers: set[asyncio.Task[Opened]]) -> None:
+async def _call_off(losers: set[asyncio.Task[_T]]) -> None:
     for task in losers:
         task.cancel()
         # As a callback, this also happens if we are cancelled while we wait.
@@ -84,6 +87,6 @@ async def _call_off(losers: set[asyncio.Task[Opened]]) -> None:
         await asyncio.wait(losers)
 
 
-def _close_what_it_opened(task: asyncio.Task[Opened]) -> None:
+def _close_what_it_opened(task: asyncio.Task[_T]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()
