@@ -9,6 +9,7 @@ import socket
 import threading
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from types import FrameType
 from typing import Any, Protocol
 
@@ -144,22 +145,27 @@ class ProcessMember(Member):
         # Only whoever forks needs to import it.
         from multiprocessing import get_context
 
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._process = get_context("fork").Process(
-            target=self._run, args=(job, crew), name=f"cloverleaf-worker-{self.worker.index}"
+            target=self._run, args=(job, crew, mask), name=f"cloverleaf-worker-{self.worker.index}"
         )
         try:
+            # A handler that raised between the fork and what notes it would leave a process that
+            # nobody knows. So signals wait, here and in the worker, until all is in place.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._process.start()
+            self._name = f"{self._name} (process {self._process.pid})"
+            self._theirs.close()
+            # Where the kernel or a filter refuses it, the process's own pipe has to do, whose end
+            # is not seen before the end of all children that the worker has forked.
+            with contextlib.suppress(OSError):
+                self._pidfd = os.pidfd_open(self._process.pid)
         finally:
-            # A signal handler may have raised in the midst of it.
+            # Another thread may have taken a signal, whose handler has raised in this one.
             self.is_running = self._process.pid is not None
-        self._name = f"{self._name} (process {self._process.pid})"
-        self._theirs.close()
-        # Where the kernel or a filter refuses it, the process's own pipe has to do, whose end is
-        # not seen before the end of all children that the worker has forked.
-        with contextlib.suppress(OSError):
-            self._pidfd = os.pidfd_open(self._process.pid)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _run(self, job: Job, crew: Crew) -> None:
+    def _run(self, job: Job, crew: Crew, mask: Collection[int]) -> None:
         """Work; this runs in the worker's process, and nothing else of this class does."""
         leash, signals = Leash(), []
 
@@ -169,8 +175,10 @@ class ProcessMember(Member):
 
         for signum in crew.handled:
             signal.signal(signum, stop)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if crew.signum is not None:
             # It has come before these handlers were there.
+            signals.append(crew.signum)
             leash.pull()
         self._name = f"{self._name} (process {os.getpid()})"
         crew.close_in_child(self)

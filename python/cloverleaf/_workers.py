@@ -111,11 +111,11 @@ class _Crew:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        for signum, default in _DEFAULTS.items():
-            if signal.getsignal(signum) == default:
-                self.handled.append(signum)
-                signal.signal(signum, self._on_signal)
         try:
+            for signum, default in _DEFAULTS.items():
+                if signal.getsignal(signum) == default:
+                    self.handled.append(signum)
+                    signal.signal(signum, self._on_signal)
             yield
         finally:
             for signum, default in _DEFAULTS.items():
@@ -233,9 +233,23 @@ def run_workers(
         Worker(index, count, cpus[index % len(cpus)] if pin else None) for index in range(count)
     ]
     make: type[ThreadMember] | type[ProcessMember] = ThreadMember if is_threads else ProcessMember
-    crew = _Crew([make(worker) for worker in known], timeout)
+    crew = _Crew(_members(make, known), timeout)
     crew.run(Job(main, debug, factory))
     return crew.results()
+
+
+def _members(
+    make: type[ThreadMember] | type[ProcessMember], workers: Sequence[Worker]
+) -> list[Member]:
+    members: list[Member] = []
+    try:
+        for worker in workers:
+            members.append(make(worker))  # noqa: PERF401  # those that were made are closed
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+    return members
 
 
 def _has_gil() -> bool:
