@@ -1,9 +1,8 @@
 """Which runs of a loop are within which, and which task runs in each."""
 
 import asyncio
-import contextlib
 from asyncio import tasks
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ._cloverleaf import run_nested
@@ -29,18 +28,36 @@ class Nesting:
         """Run a loop that this thread runs already until `stop()` is called."""
         before = asyncio._get_running_loop()
         depth = len(self._are_over)
+        # The tasks that run stand aside, so that others can. An interrupt may come after any call,
+        # so what is going to be changed is noted first.
+        left: list[tuple[Any, Callable[[Any, Any], None], Callable[[Any, Any], None]]] = []
+        for current, leave, enter in _registers():
+            task = current(loop)
+            # Before 3.14 both know the same one.
+            if task is not None and not (left and left[0][0] is task):
+                left.append((task, leave, enter))
         try:
             self._are_over.append(False)
             asyncio._set_running_loop(loop)
-            with _without_task(loop):
-                run_nested(loop)
+            for task, leave, _ in left:
+                leave(loop, task)
+            run_nested(loop)
         finally:
-            # An interrupt may have come anywhere.
-            are_over = self._are_over[depth:]
-            del self._are_over[depth:]
-            asyncio._set_running_loop(before)
-            if any(are_over):
-                loop.stop()
+            # Nothing here is called by way of Python code, where an interrupt would come before it.
+            try:
+                for task, _, enter in left:
+                    try:
+                        enter(loop, task)
+                    except RuntimeError:
+                        pass  # an interrupt came before it had stood aside
+            finally:
+                are_over = self._are_over[depth:]
+                del self._are_over[depth:]
+                try:
+                    asyncio._set_running_loop(before)
+                finally:
+                    if True in are_over:
+                        loop.stop()
 
     def end(self, loop: Running, depth: int) -> None:
         """End the run that is in so many others: now, or as soon as it goes on."""
@@ -48,22 +65,6 @@ class Nesting:
             self._are_over[depth] = True
         else:
             loop.stop()
-
-
-@contextlib.contextmanager
-def _without_task(loop: Running) -> Iterator[None]:
-    """Let the task that runs stand aside, so that others can run."""
-    left: list[tuple[Any, Callable[[Any, Any], None]]] = []
-    try:
-        for current, leave, enter in _registers():
-            task = current(loop)
-            if task is not None:
-                leave(loop, task)
-                left.append((task, enter))
-        yield
-    finally:
-        for task, enter in left:
-            enter(loop, task)
 
 
 def _registers() -> list[_Register]:

@@ -71,10 +71,12 @@ class Running(Debugging, Reporting, Tasks):
         if is_ours:
             # Should the loop stop early, the exception below says enough.
             waited._log_destroy_pending = False  # type: ignore[attr-defined]
-        stop_after = self._stop_after
+        depth = 0
         if self._nesting is not None and self.is_running():
-            # Its own, as the same future may be waited for by the run outside, too.
-            stop_after = functools.partial(self._stop_after, depth=self._nesting.depth + 1)
+            depth = self._nesting.depth + 1
+        # Its own, as the same future may be waited for by the run outside, too.
+        has_left: list[bool] = []
+        stop_after = functools.partial(self._stop_after, depth=depth, has_left=has_left)
         waited.add_done_callback(stop_after)
         try:
             self.run_forever()
@@ -84,6 +86,7 @@ class Running(Debugging, Reporting, Tasks):
                 waited.exception()
             raise
         finally:
+            has_left.append(True)
             waited.remove_done_callback(stop_after)
         if not waited.done():
             raise RuntimeError("Event loop stopped before Future completed.")
@@ -152,18 +155,20 @@ class Running(Debugging, Reporting, Tasks):
         if running is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
-    def _stop_after(self, future: asyncio.Future[Any], depth: int = 0) -> None:
+    def _stop_after(self, future: asyncio.Future[Any], depth: int, has_left: list[bool]) -> None:
         """End `run_until_complete`, unless what ended the future ends the loop anyway.
 
-        It is within so many runs of the loop.
+        It is within so many runs of the loop, and `has_left` is not empty once it is over.
         """
-        if not future.cancelled() and isinstance(
+        is_end_of_loop = not future.cancelled() and isinstance(
             future.exception(), (SystemExit, KeyboardInterrupt)
-        ):
-            return
+        )
         if self._nesting is None:
-            self.stop()
-        else:
+            if not is_end_of_loop:
+                self.stop()
+        elif not has_left:
+            # Such an exception may have ended a run within this one, and have been caught there.
+            # But once this one is over, there may be another one in its place.
             self._nesting.end(self, depth)
 
     def _note_asyncgen(self, generator: AsyncGenerator[Any, Any]) -> None:

@@ -170,3 +170,43 @@ def test_what_ends_runs_ends_the_inner_one_first(nest: Loop, error: type[BaseExc
     assert asyncio.current_task(nest) is None
     assert not nest.is_running()
     assert nest.run_until_complete(answer()) == 42
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_end_that_is_caught_within_ends_what_waits_for_it(error: type[BaseException]) -> None:
+    caught = []
+
+    async def main() -> None:
+        cloverleaf.allow_nested()
+
+        def cell() -> None:
+            try:
+                cloverleaf.run_nested(asyncio.sleep(60))
+            except error as found:
+                caught.append(found)
+
+        asyncio.get_running_loop().call_soon(cell)
+        await asyncio.sleep(0.01)
+        raise error(3)
+
+    with pytest.raises(error):
+        cloverleaf.run(main())
+    assert len(caught) == 1
+
+
+def test_a_run_that_is_over_ends_no_other() -> None:
+    async def main() -> str:
+        cloverleaf.allow_nested()
+        loop = asyncio.get_running_loop()
+
+        def cell() -> None:
+            future = loop.create_future()
+            loop.call_soon(future.set_result, 1)
+            loop.call_soon(loop.stop)
+            assert loop.run_until_complete(future) == 1
+
+        loop.call_soon(cell)
+        await asyncio.sleep(0.01)
+        return "done"
+
+    assert cloverleaf.run(main()) == "done"
