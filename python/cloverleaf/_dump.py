@@ -31,19 +31,28 @@ def dump_on_signal(
         file = 2 if sys.stderr is None else sys.stderr
     number = file if isinstance(file, int) else file.fileno()
 
+    is_at_it = False
+
     def dump(_signum: int, frame: FrameType | None) -> None:
         """Write it, around all buffers: whoever was interrupted may be at one of them."""
+        nonlocal is_at_it
         _ = file  # keeps the descriptor open
+        if is_at_it:
+            return  # signals that come faster than they are answered must not pile up on the stack
+        is_at_it = True
         try:
-            text = _text(limit, frame)
-        except Exception as error:
-            # From here it would strike whatever the program is at.
-            text = f"The snapshot of the event loop has failed with {type(error).__name__}"
-        rest = memoryview(text.encode(errors="backslashreplace") + b"\n")
-        # What cannot be written can be told to nobody.
-        with contextlib.suppress(OSError):
-            while rest:
-                rest = rest[os.write(number, rest) :]
+            try:
+                text = _text(limit, frame)
+            except Exception as error:
+                # From here it would strike whatever the program is at.
+                text = f"The snapshot of the event loop has failed with {type(error).__name__}"
+            rest = memoryview(text.encode(errors="backslashreplace") + b"\n")
+            # What cannot be written can be told to nobody.
+            with contextlib.suppress(OSError):
+                while rest:
+                    rest = rest[os.write(number, rest) :]
+        finally:
+            is_at_it = False
 
     return signal.signal(signum, dump)
 
