@@ -14,17 +14,25 @@ from types import FrameType
 from typing import Any
 
 from . import _cloverleaf
-from ._stacks import called, chain, frames_of_callback, kind, summary, task_name
+from ._stacks import (
+    asked_of_task,
+    called,
+    chain,
+    frames_of_callback,
+    is_future,
+    is_task,
+    kind,
+    summary,
+    task_name,
+)
 from ._transports import SSLTransport
 from .metrics import Measuring
 from .snapshots import Connection, Listener, Snapshot, TaskState, Timer, Watched
 
-_TRANSPORTS = (
-    _cloverleaf.StreamTransportBase,
-    _cloverleaf.DatagramTransportBase,
-    _cloverleaf.ReadPipeTransportBase,
-    _cloverleaf.WritePipeTransportBase,
-)
+# What `asyncio.gather` returns.
+_Gathering: Any = getattr(asyncio.tasks, "_GatheringFuture", None)
+# A name with more is nobody's number.
+_MOST_DIGITS = 20
 
 
 class Inspecting(Measuring):
@@ -206,17 +214,19 @@ def _tasks(
     rest = sorted((task for task in tasks if task is not current), key=_age)
     for task in itertools.islice(itertools.chain(first, rest), limit):
         waiter = getattr(task, "_fut_waiter", None)
-        waits = waiter is not None and not waiter.done()
-        frames, end = chain(task.get_coro()) if are_still and task is not current else ([], None)
+        # What is not asyncio's future would have to be asked by a method of the program's.
+        waits = waiter is not None and not (is_future(waiter) and asyncio.Future.done(waiter))
+        coroutine = asked_of_task(task, "get_coro", None)
+        frames, end = chain(coroutine) if are_still and task is not current else ([], None)
         state = "running" if task is current else "waiting" if waits else "ready"
         yield TaskState(
             name=task_name(task),
-            coroutine=_coroutine_name(task.get_coro()),
+            coroutine=_coroutine_name(coroutine),
             state=state,
             stack=stack if task is current else summary(frames),
             waits_for=_waits_for(end, waiter) if waits else None,
-            awaited_by=tuple(dict.fromkeys(task_name(each) for each in awaiting.get(task, ()))),
-            cancelling=task.cancelling(),
+            awaited_by=tuple(dict.fromkeys(task_name(each) for each in awaiting.get(id(task), ()))),
+            cancelling=asked_of_task(task, "cancelling", 0),
         )
 
 
@@ -224,27 +234,28 @@ def _age(task: "asyncio.Task[Any]") -> tuple[int, str]:
     """Return by what tasks are sorted: names of asyncio's own by their numbers."""
     name = task_name(task)
     number = name.removeprefix("Task-")
-    return (int(number), "") if number.isdecimal() and number != name else (sys.maxsize, name)
+    is_asyncios = number != name and number.isdecimal() and len(number) < _MOST_DIGITS
+    return (int(number), "") if is_asyncios else (sys.maxsize, name)
 
 
-def _awaiting(tasks: Iterable["asyncio.Task[Any]"]) -> dict[object, list["asyncio.Task[Any]"]]:
-    """Return which tasks wait for each future, be it directly or by a `gather`."""
-    awaiting: dict[object, list[asyncio.Task[Any]]] = {}
+def _awaiting(tasks: Iterable["asyncio.Task[Any]"]) -> dict[int, list["asyncio.Task[Any]"]]:
+    """Return which tasks wait for each task, by its `id`, be it directly or by a `gather`."""
+    awaiting: dict[int, list[asyncio.Task[Any]]] = {}
     for task in tasks:
         waiter = getattr(task, "_fut_waiter", None)
         if waiter is not None:
-            for each in (waiter, *getattr(waiter, "_children", ())):
-                awaiting.setdefault(each, []).append(task)
+            for each in (waiter, *(waiter._children if type(waiter) is _Gathering else ())):
+                awaiting.setdefault(id(each), []).append(task)
         # From Python 3.14 on asyncio notes it, for task groups and others, too.
         for each in getattr(task, "_asyncio_awaited_by", None) or ():
-            if isinstance(each, asyncio.Task):
-                awaiting.setdefault(task, []).append(each)
+            if is_task(each):
+                awaiting.setdefault(id(task), []).append(each)
     return awaiting
 
 
 def _waits_for(end: object, waiter: object) -> str:
     name = getattr(end, "__qualname__", None) if kind(end) not in ("FutureIter", "Future") else None
-    found = task_name(waiter) if isinstance(waiter, asyncio.Task) else kind(waiter)
+    found = task_name(waiter) if is_task(waiter) else kind(waiter)
     return f"{name}()" if isinstance(name, str) else found
 
 

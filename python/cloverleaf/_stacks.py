@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from traceback import StackSummary
 from types import FrameType
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._nesting import Nesting
 from ._running import Running
@@ -81,35 +81,41 @@ def named(what: object) -> str:
         what = what.__func__
     if type(what) is types.BuiltinMethodType or kind(what) == "TaskStepMethWrapper":
         owner = what.__self__  # type: ignore[attr-defined]
-        if isinstance(owner, asyncio.Task):
+        if is_task(owner):
             return f"the next step of {task_name(owner)}"
     if type(what) is types.FunctionType:
         code = what.__code__
         return f"{what.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
     if type(what) in (types.BuiltinFunctionType, type):
         return str(what.__qualname__)  # type: ignore[attr-defined]
-    return future_name(what) if asyncio.isfuture(what) else kind(what)
+    return future_name(what) if is_future(what) else kind(what)
 
 
 def called(callback: object, argument: object) -> str:
     """Return the name of a callback, and for whom it is if its first argument is a future."""
-    return named(callback) + (f" for {future_name(argument)}" if _is_future(argument) else "")
+    return named(callback) + (f" for {future_name(argument)}" if is_future(argument) else "")
 
 
 def future_name(future: object) -> str:
     """Return what kind of future it is, or which task, and which tasks wait for it."""
-    if isinstance(future, asyncio.Task):
+    if is_task(future):
         return task_name(future)
     waiting = []
     for callback in getattr(future, "_callbacks", None) or ():
         owner = getattr(callback[0], "__self__", None) if _is_native(callback[0]) else None
-        if isinstance(owner, asyncio.Task):
+        if is_task(owner):
             waiting.append(task_name(owner))
     return kind(future) + (f" of {', '.join(waiting)}" if waiting else "")
 
 
-def _is_future(what: object) -> bool:
-    return isinstance(what, asyncio.Future)
+def is_future(what: object) -> TypeGuard["asyncio.Future[Any]"]:
+    """Tell whether it is a future of asyncio's, by its class: `__class__` may be a program's."""
+    return issubclass(type(what), asyncio.Future)
+
+
+def is_task(what: object) -> TypeGuard["asyncio.Task[Any]"]:
+    """Tell whether it is a task of asyncio's, by its class."""
+    return issubclass(type(what), asyncio.Task)
 
 
 def _is_native(callback: object) -> bool:
@@ -118,10 +124,16 @@ def _is_native(callback: object) -> bool:
 
 def task_name(task: "asyncio.Task[Any]") -> str:
     """Return a task's name."""
+    return str(asked_of_task(task, "get_name", kind(task)))
+
+
+def asked_of_task(task: "asyncio.Task[Any]", method: str, otherwise: Any) -> Any:
+    """Call a method of a task as asyncio has it, whatever a subclass makes of it."""
     try:
-        return str(task.get_name())
-    except Exception:  # a subclass may say what it likes
-        return kind(task)
+        # Tasks that are written in Python have no class in common with the others.
+        return getattr(asyncio.Task if is_task(task) else type(task), method)(task)
+    except Exception:  # one that was never begun, or not asyncio's
+        return otherwise
 
 
 def kind(what: object) -> str:
