@@ -22,6 +22,7 @@ import socket
 import statistics
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import cast
 
@@ -119,10 +120,13 @@ def measure(name: str, workers: int, listener: str, arrival: str) -> tuple[float
         child = os.fork()
         if not child:
             try:
+                os.close(reading)
                 if own is not shared:
                     shared.close()
                 is_busy = "busy" in arrival and number < workers // 2
                 serve(name, number, own, writing, is_busy)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         children.append(child)
@@ -130,9 +134,12 @@ def measure(name: str, workers: int, listener: str, arrival: str) -> tuple[float
             own.close()
     # Nobody would accept what the kernel gives to this one.
     shared.close()
+    # So that its end is seen if no worker has it any more.
+    os.close(writing)
     try:
         for _ in range(workers):
-            os.read(reading, 1)
+            if not os.read(reading, 1):
+                raise SystemExit(f"the workers on {name} have ended before they served")
         at_once = int(arrival.split()[-1]) if "waves" in arrival else 1
         numbers, seconds = arrive(address, CONNECTIONS, at_once)
     finally:
@@ -140,7 +147,6 @@ def measure(name: str, workers: int, listener: str, arrival: str) -> tuple[float
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         os.close(reading)
-        os.close(writing)
     largest = max(collections.Counter(numbers).values()) / len(numbers)
     return largest * workers, statistics.quantiles(seconds, n=100)[-1] * 1e3
 
