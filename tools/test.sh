@@ -11,7 +11,7 @@
 #   conformance      for each Python: CPython's own tests, every module; on the newest, the same three
 #   free-threaded    wheels for 3.14t and 3.15t; where such a Python is, its parity and stress tests
 #   ecosystem        newest Python: the own tests of anyio, aiohttp, uvicorn, websockets, httpcore,
-#                    starlette, aiosqlite, aioquic, pyzmq and aiofiles
+#                    starlette, aiosqlite, aioquic, pyzmq, Twisted and aiofiles
 #
 # No stage means all of them. PYTHONS="3.12 /path/to/python3.13" chooses interpreters; without it
 # every Python 3.11 to 3.15 on the PATH and in pyenv is used. Each has its environment in .venvs, and
