@@ -301,7 +301,7 @@ def test_the_time_of_inner_runs_is_not_a_callbacks_own(nest: Loop, logged: Compl
     nest.slow_callback_duration = 0.0
 
     async def outer() -> None:
-        nest.run_until_complete(asyncio.sleep(0.2))
+        nest.run_until_complete(asyncio.sleep(0.05))
 
     def own_seconds() -> float:
         """Run it once; return how long the step of the task is said to have taken."""
@@ -310,7 +310,7 @@ def test_the_time_of_inner_runs_is_not_a_callbacks_own(nest: Loop, logged: Compl
         return max(float(match[1]) for match in said if match)
 
     # The machine may stand still at any moment.
-    assert any(own_seconds() < 0.2 for _ in range(20))
+    assert any(own_seconds() < 0.05 for _ in range(20))
 
 
 def test_the_watchdog_names_the_inner_task(nest: cloverleaf.EventLoop) -> None:
@@ -318,8 +318,10 @@ def test_the_watchdog_names_the_inner_task(nest: cloverleaf.EventLoop) -> None:
     told = threading.Event()
 
     def report(stall: cloverleaf.Stall) -> None:
-        stalls.append(stall)
-        told.set()
+        # The machine may stand still before the inner one has begun.
+        if stall.stack[0].name == "inner":
+            stalls.append(stall)
+            told.set()
 
     async def inner() -> None:
         assert told.wait(60)
@@ -333,7 +335,6 @@ def test_the_watchdog_names_the_inner_task(nest: cloverleaf.EventLoop) -> None:
     nest.set_watchdog(None)
     assert stalls[0].task is not None
     assert stalls[0].task.get_name() == "the inner one"
-    assert stalls[0].stack[0].name == "inner"
 
 
 def test_metrics_count_inner_runs_as_part_of_the_outer_one(nest: cloverleaf.EventLoop) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -42,6 +44,8 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # With what it may start, workers above all, which have its pipes and may outlive it.
+            process_group=0,
             env={**os.environ, **(env or {})},
         )
         self._started.append(process)
@@ -75,8 +79,9 @@ class Program:
         return ended.out.strip()
 
     def end(self) -> None:
-        """End what still runs, and close its pipes."""
+        """End what still runs, what that has started included, and close its pipes."""
         for process in self._started:
-            if process.poll() is None:
-                process.kill()
+            process.poll()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()

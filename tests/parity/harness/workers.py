@@ -49,6 +49,9 @@ def started(program: Program, made_of: str, source: str) -> subprocess.Popen[str
 
 
 def told(process: subprocess.Popen[str], count: int) -> list[str]:
-    """So many lines, in alphabetical order."""
+    """So many lines, in alphabetical order; a program that ends before has its errors shown."""
     assert process.stdout is not None
-    return sorted(process.stdout.readline().strip() for _ in range(count))
+    assert process.stderr is not None
+    lines = [process.stdout.readline().strip() for _ in range(count)]
+    assert all(lines), f"it has ended after {lines}:\n{process.stderr.read()}"
+    return sorted(lines)
