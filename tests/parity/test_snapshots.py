@@ -310,7 +310,9 @@ async def test_another_thread_is_told_of_tasks_and_of_what_blocks(loop: Loop) ->
     assert not shown.is_complete
     assert shown.thread == threading.current_thread().name
     assert [task.name for task in shown.tasks][1:] == ["waiting"]
-    assert names(shown.tasks[1].stack) == ["wait"]
+    # Without the GIL nobody may look at what another thread's tasks are at.
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert names(shown.tasks[1].stack) == (["wait"] if has_gil else [])
     assert "ask_in_thread" in names(shown.stack)
     assert names(shown.tasks[0].stack)[0] == sys._getframe().f_code.co_name
     assert shown.timers == shown.transports == ()
