@@ -5,6 +5,7 @@ cannot await, above all in notebooks. docs/embedding.md says what one can rely o
 """
 
 import asyncio
+import sysconfig
 from collections.abc import Awaitable, Generator
 from typing import Any, TypeVar
 
@@ -18,7 +19,11 @@ def allow_nested(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Allow `loop.run_until_complete` and `run_forever` in callbacks and tasks of the same loop.
 
     It is the running loop if none is given. Nothing of asyncio is changed, and no other loop.
+    A Python that is built to run without the GIL raises RuntimeError: there a callback's context
+    cannot be left, so a connection would hear of nothing in a run within its own call.
     """
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise RuntimeError("a loop does not run within itself on a Python built without the GIL")
     if loop is None:
         loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):

@@ -6,8 +6,11 @@ import asyncio
 import gc
 import subprocess
 import sys
+import sysconfig
 
 import pytest
+
+import cloverleaf
 
 from .harness.program import Program
 from .harness.types import Loop
@@ -218,3 +221,12 @@ def test_no_method_of_an_event_loop_is_missing(loop: Loop) -> None:
         if getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
     ]
     assert missing == []
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="allowed where there is a GIL"
+)
+def test_without_the_gil_no_loop_runs_within_itself(loop: Loop) -> None:
+    with pytest.raises(RuntimeError, match="built without the GIL"):
+        cloverleaf.allow_nested(loop)

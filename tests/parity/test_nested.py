@@ -20,8 +20,10 @@ import pytest
 
 import cloverleaf
 
-from .harness.nests import nest_of_kind
+from .harness.nests import NEEDS_GIL, nest_of_kind
 from .harness.types import Loop
+
+pytestmark = NEEDS_GIL
 
 
 @pytest.fixture(params=["real", "steered"], name="nest")

@@ -9,7 +9,6 @@ import itertools
 import os
 import re
 import socket
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,12 +21,13 @@ from cloverleaf import testing
 
 from .harness.certificates import HOST, client_context, server_context
 from .harness.complaints import Complaints
-from .harness.nests import Talker, nest_with_backend
+from .harness.nests import NEEDS_GIL, Talker, nest_with_backend
 from .harness.turns import until
 from .harness.types import Loop
 
+pytestmark = NEEDS_GIL
+
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
-has_gil = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")
@@ -41,7 +41,6 @@ async def answer(value: int = 42, rounds: int = 3) -> int:
     return value
 
 
-@pytest.mark.skipif(not has_gil, reason="which contexts are entered is not known there")
 def test_tasks_of_the_outer_ones_context_run_within_it(nest: Loop) -> None:
     context = contextvars.copy_context()
 

@@ -12,8 +12,10 @@ import pytest
 import cloverleaf
 
 from .harness.certificates import HOST, client_context, server_context
-from .harness.nests import nest_with_backend
+from .harness.nests import NEEDS_GIL, nest_with_backend
 from .harness.turns import until
+
+pytestmark = NEEDS_GIL
 
 
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")

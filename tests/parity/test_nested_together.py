@@ -12,9 +12,11 @@ import pytest
 import cloverleaf
 
 from .harness.certificates import HOST, client_context, server_context
-from .harness.nests import Talker, nest_with_backend
+from .harness.nests import NEEDS_GIL, Talker, nest_with_backend
 from .harness.turns import until
 from .harness.types import Loop
+
+pytestmark = NEEDS_GIL
 
 
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sysconfig
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -10,6 +11,11 @@ import pytest
 
 import cloverleaf
 from cloverleaf import testing
+
+#: A Python that is built without the GIL refuses such loops.
+NEEDS_GIL = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="refused without the GIL"
+)
 
 
 def nest_with_backend(backend: Literal["epoll", "io_uring"]) -> Iterator[cloverleaf.EventLoop]:
