@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 
 import cloverleaf
 
-from .harness.nests import NEEDS_GIL, nest_of_kind
+from .harness.nests import NEEDS_GIL, answer, in_callback, nest_of_kind, spin
 from .harness.types import Loop
 
 pytestmark = NEEDS_GIL
@@ -29,26 +29,6 @@ pytestmark = NEEDS_GIL
 @pytest.fixture(params=["real", "steered"], name="nest")
 def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
     yield from nest_of_kind(request.param)
-
-
-async def answer(value: int = 42, rounds: int = 3) -> int:
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    return value
-
-
-def spin(loop: Loop) -> None:
-    """Run what is ready, and what that makes ready. A stop in a callback would end an inner run."""
-    loop.run_until_complete(answer())
-
-
-def in_callback(loop: Loop, callback: Callable[[], Any]) -> Any:
-    """Call it from the loop; return what it returns, or raise what it raises."""
-
-    async def call() -> Any:
-        return callback()
-
-    return loop.run_until_complete(call())
 
 
 def test_without_being_asked_a_loop_refuses_to_run_within_itself(loop: Loop) -> None:

@@ -21,7 +21,7 @@ from cloverleaf import testing
 
 from .harness.certificates import HOST, client_context, server_context
 from .harness.complaints import Complaints
-from .harness.nests import NEEDS_GIL, Talker, nest_with_backend
+from .harness.nests import NEEDS_GIL, Talker, answer, nest_with_backend
 from .harness.turns import until
 from .harness.types import Loop
 
@@ -33,12 +33,6 @@ number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")
 def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
     yield from nest_with_backend(request.param)
-
-
-async def answer(value: int = 42, rounds: int = 3) -> int:
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    return value
 
 
 def test_tasks_of_the_outer_ones_context_run_within_it(nest: Loop) -> None:

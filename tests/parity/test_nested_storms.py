@@ -12,7 +12,7 @@ import pytest
 import cloverleaf
 
 from .harness.certificates import HOST, client_context, server_context
-from .harness.nests import NEEDS_GIL, nest_with_backend
+from .harness.nests import NEEDS_GIL, answer, nest_with_backend
 from .harness.turns import until
 
 pytestmark = NEEDS_GIL
@@ -21,12 +21,6 @@ pytestmark = NEEDS_GIL
 @pytest.fixture(params=["epoll", "io_uring"], name="nest")
 def _nest(request: pytest.FixtureRequest, guard: None) -> Iterator[cloverleaf.EventLoop]:
     yield from nest_with_backend(request.param)
-
-
-async def answer(value: int = 42, rounds: int = 3) -> int:
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-    return value
 
 
 class Nester(asyncio.Protocol):

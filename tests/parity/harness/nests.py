@@ -12,6 +12,8 @@ import pytest
 import cloverleaf
 from cloverleaf import testing
 
+from .types import Loop
+
 #: A Python that is built without the GIL refuses such loops.
 NEEDS_GIL = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="refused without the GIL"
@@ -37,6 +39,27 @@ def _given(loop: cloverleaf.EventLoop) -> Iterator[cloverleaf.EventLoop]:
     yield loop
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+async def answer(value: int = 42, rounds: int = 3) -> int:
+    """Return the value some turns later."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    return value
+
+
+def spin(loop: Loop) -> None:
+    """Run what is ready, and what that makes ready. A stop in a callback would end an inner run."""
+    loop.run_until_complete(answer())
+
+
+def in_callback(loop: Loop, callback: Callable[[], Any]) -> Any:
+    """Call it from the loop; return what it returns, or raise what it raises."""
+
+    async def call() -> Any:
+        return callback()
+
+    return loop.run_until_complete(call())
 
 
 class Talker(asyncio.Protocol):
