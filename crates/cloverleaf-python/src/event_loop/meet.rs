@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyModule};
+use pyo3::types::{PyList, PyModule, PyType};
 
 use super::connect::{self, Begun, Connected, Connecting};
 use super::sockets::missing;
@@ -15,8 +15,8 @@ use super::{Loop, endpoints, has_own_methods, is_plain, offered};
 use crate::coroutine::{Coroutine, Progress, Turn, dropped};
 use crate::ffi::{
     Access, Arguments, AttachedCell, Method, Native, NativeClass, Once, Owned, Reach, SINCE_3_15,
-    Step, TypeSlot, Visitor, attach_methods, awaitable_slots, copy_context, raw_fastcall,
-    raw_noargs_attached, tuple_from,
+    Step, TypeSlot, Visitor, attach_methods, awaitable_slots, copy_context, library_socket,
+    raw_fastcall, raw_noargs_attached, tuple_from,
 };
 use crate::original::Original;
 use crate::streams;
@@ -28,7 +28,7 @@ struct Untouched {
     class: Original,
     /// The module `socket`, and its class of that name.
     module: Py<PyModule>,
-    socket: Py<PyAny>,
+    socket: Py<PyType>,
 }
 
 static UNTOUCHED: Once<Untouched> = Once::new();
@@ -36,12 +36,10 @@ static UNTOUCHED: Once<Untouched> = Once::new();
 impl Untouched {
     fn find(py: Python<'_>) -> PyResult<Self> {
         let names = PyList::new(py, ["sock_connect"])?;
-        let later = py.import(intern!(py, "cloverleaf._later"))?;
         Ok(Self {
             class: Original::new(&offered::final_class(py)?, &names)?,
             module: py.import(intern!(py, "socket"))?.unbind(),
-            // As it was before the program could change it.
-            socket: later.getattr(intern!(py, "SOCKET"))?.unbind(),
+            socket: library_socket(py)?.clone().unbind(),
         })
     }
 

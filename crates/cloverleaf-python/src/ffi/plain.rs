@@ -2,7 +2,6 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -14,12 +13,8 @@ use super::socket::descriptor_field;
 /// The class of which a socket must be, and nothing derived from it; None if its descriptor is not where we look.
 static PLAIN: Once<Option<Py<PyType>>> = Once::new();
 
-/// Python's class of sockets, and the built-in one that it derives from.
+/// Python's class of sockets.
 static LIBRARY: Once<Py<PyType>> = Once::new();
-static SOCKET_TYPE: Once<Py<PyType>> = Once::new();
-
-/// The name of the class, and of its module.
-const MODULE: &str = "socket";
 
 /// The open descriptor of a socket whose class is `socket.socket` itself: nothing about it was defined anew.
 ///
@@ -52,24 +47,12 @@ fn plain_class(py: Python<'_>) -> PyResult<Option<Py<PyType>>> {
     Ok((is_there && shows_the_end).then(|| plain.clone().unbind()))
 }
 
-/// The class that Python's library calls `socket.socket`, whatever a program has put in its place; the last if the
-/// module was loaded more than once.
+/// The class that Python's library calls `socket.socket`, whatever a program has put in its place.
 ///
 /// # Errors
-/// What looking at the modules raises; `TypeError` if it is nowhere.
+/// What importing it raises.
 pub(crate) fn library_socket(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    let find = || {
-        let base = SOCKET_TYPE.import(py, "_socket", "socket")?;
-        let mut found = None;
-        for class in base.reach0(intern!(py, "__subclasses__"))?.try_iter()? {
-            let class = class?.cast_into::<PyType>()?;
-            if class.module()? == MODULE && class.qualname()? == MODULE {
-                found = Some(class.unbind());
-            }
-        }
-        found.ok_or_else(|| PyTypeError::new_err("the socket module has no class of sockets"))
-    };
-    Ok(LIBRARY.get_or_try_init(py, find)?.bind(py))
+    LIBRARY.import(py, "cloverleaf._later", "SOCKET")
 }
 
 /// What a socket itself holds as its descriptor.
