@@ -14,6 +14,7 @@ mod receive;
 mod send;
 mod singles;
 mod start;
+mod tell;
 
 pub(crate) use start::{Correspondents, start};
 

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::address::Destination;
 use super::queue::{Waiting, wait_for_room};
-use super::receive::{callback_failed, tell_error};
+use super::tell::{callback_failed, tell_error};
 use super::{DatagramTransport, Datagrams};
 use crate::error::os_error;
 use crate::event_loop::Loop;

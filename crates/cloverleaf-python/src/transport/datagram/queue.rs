@@ -11,8 +11,8 @@ use pyo3::types::PyBytes;
 use rustix::io::Errno;
 
 use super::address::Destination;
-use super::receive::{callback_failed, tell_error};
 use super::send::Attempt;
+use super::tell::{callback_failed, tell_error};
 use super::{DatagramTransport, Datagrams, close, info};
 use crate::ffi::{Owned, SINCE_3_13, copy_context, with_context};
 use crate::transport::failure::SENDTO_READY;

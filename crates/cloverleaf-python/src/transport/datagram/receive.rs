@@ -10,18 +10,16 @@ use std::os::fd::RawFd;
 use cloverleaf::{Address, DatagramBatch, Interest, limits, recv_datagram};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::outbox::{self, Held};
+use super::tell::{callback_failed, deliver, hand_over, tell_error};
 use super::{DatagramTransport, Datagrams, Family, close, queue};
 use crate::error::{ends_the_run, os_error};
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, copy_context, raw_noargs,
-    with_context,
+    Method, Owned, Reach, borrow_fd, bytes_from, caught, copy_context, raw_noargs, with_context,
 };
 use crate::report;
-use crate::transport::failure::method_failed;
 use crate::transport::info::{boolean, none};
 
 /// Serves an event of a transport: what came first, then room to send.
@@ -318,51 +316,6 @@ pub(super) fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> P
     })
 }
 
-fn deliver(
-    slf: &Bound<'_, PyAny>,
-    this: &DatagramTransport,
-    data: &Bound<'_, PyAny>,
-    from: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let py = slf.py();
-    match this.protocol(py) {
-        Some(protocol) => hand_over(slf, this, &protocol, [data, from]),
-        None => Ok(()),
-    }
-}
-
-#[inline]
-fn hand_over(
-    slf: &Bound<'_, PyAny>,
-    this: &DatagramTransport,
-    protocol: &Bound<'_, PyAny>,
-    datagram: [&Bound<'_, PyAny>; 2],
-) -> PyResult<()> {
-    let name = intern!(slf.py(), "datagram_received");
-    match call_method(protocol, name, datagram) {
-        Ok(_) => Ok(()),
-        Err(error) => callback_failed(slf, this, "_read_ready", error),
-    }
-}
-
-/// Reports what the protocol raised when this method of ours told it of something; the transport goes on.
-///
-/// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
-#[cold]
-pub(super) fn callback_failed(
-    slf: &Bound<'_, PyAny>,
-    this: &DatagramTransport,
-    method: &str,
-    error: PyErr,
-) -> PyResult<()> {
-    let py = slf.py();
-    // The handler runs in the handle's context, and this one is entered.
-    let context = copy_context(py)?;
-    let called = (method, &PyTuple::empty(py));
-    method_failed(&this.event_loop(py), slf, called, context, error)
-}
-
 /// Tells the protocol what the kernel has to say instead of a datagram.
 fn refused(slf: &Bound<'_, PyAny>, this: &DatagramTransport, error: &io::Error) -> PyResult<()> {
     if matches!(
@@ -376,23 +329,6 @@ fn refused(slf: &Bound<'_, PyAny>, this: &DatagramTransport, error: &io::Error) 
         Ok(()) => Ok(()),
         Err(error) => callback_failed(slf, this, "_read_ready", error),
     }
-}
-
-/// Hands an error of the network to the protocol.
-///
-/// # Errors
-/// What the protocol raises.
-#[cold]
-pub(super) fn tell_error(
-    slf: &Bound<'_, PyAny>,
-    this: &DatagramTransport,
-    error: PyErr,
-) -> PyResult<()> {
-    let py = slf.py();
-    if let Some(protocol) = this.protocol(py) {
-        protocol.reach(intern!(py, "error_received"), (error.into_value(py),))?;
-    }
-    Ok(())
 }
 
 /// Whether a call of the socket module's has said "not now".

@@ -11,7 +11,8 @@ use rustix::net::{SendFlags, send};
 use super::address::Destination;
 use super::outbox::{self, Place};
 use super::queue::{Waiting, wait_for_room};
-use super::receive::{is_not_now, tell_error};
+use super::receive::is_not_now;
+use super::tell::tell_error;
 use super::{DatagramTransport, Datagrams, close};
 use crate::error::os_error;
 use crate::ffi::{
