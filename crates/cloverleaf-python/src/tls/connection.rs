@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub(super) is_forsaken: bool,
     /// What `is_closing` says.
     pub(super) is_closed: bool,
-    /// The program has closed the transport, so it hears of no more data.
+    /// The program has closed the transport and heard of what had come by then; it hears of no more data.
     pub(super) discards: bool,
     /// The peer has said goodbye: there is nothing more to read.
     pub(super) has_goodbye: bool,

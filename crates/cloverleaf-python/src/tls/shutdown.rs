@@ -246,22 +246,30 @@ fn forsake(py: Python<'_>, this: &TlsTransport) -> PyResult<()> {
     Ok(())
 }
 
-/// `transport.close`.
+/// `transport.close`: what has come already is handed on first, as on asyncio, unless reading is paused.
 fn close(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    let is_first = this.with(slf.py(), |connection| {
+    let (is_first, state) = this.with(py, |connection| {
         let is_first = !connection.is_closed;
         connection.is_closed = true;
-        connection.discards |= is_first;
         connection.is_forsaken |= !is_first;
-        is_first
+        (is_first, connection.state)
     });
-    if is_first {
-        start(slf)?;
-    } else {
-        forsake(slf.py(), this)?;
+    if !is_first {
+        forsake(py, this)?;
+        return Ok(none(py));
     }
-    Ok(none(slf.py()))
+    let started = start(slf);
+    if state == State::Wrapped {
+        this.with(py, |connection| connection.discards = true);
+    }
+    started?;
+    if state == State::Wrapped && this.state(py) == State::Flushing {
+        // The protocol has paused, and will not be asked again.
+        flush(slf)?;
+    }
+    Ok(none(py))
 }
 
 fn py_abort(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
