@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import inspect
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from .harness.streams import stream
-from .harness.turns import until
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 
@@ -318,3 +319,18 @@ async def test_lines_are_cut_from_any_pieces(loop: Loop) -> None:
 async def read_lines(reader: Any, count: int) -> list[bytes]:
     """So many lines."""
     return [await reader.readline() for _ in range(count)]
+
+
+@pytest.mark.only("cloverleaf")
+@pytest.mark.parametrize("count", [100, -1])
+async def test_a_read_that_another_has_left_nothing_waits_on(loop: Loop, count: int) -> None:
+    """asyncio's gives ``b""`` then, or all it has until then, as if the stream had ended."""
+    async with stream() as (reader, _, peer):
+        first = await waiting(loop, reader.read(count))
+        reader.feed_data(b"one")
+        assert await reader.read(100) == b"one"
+        await turns(3)
+        assert not first.done()
+        peer.sendall(b"two")
+        peer.shutdown(socket.SHUT_WR)
+        assert await first == b"two"
