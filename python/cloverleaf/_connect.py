@@ -270,7 +270,7 @@ def interleaved(addresses: Sequence[AddressInfo], lead: int) -> list[AddressInfo
     for address in addresses:
         families.setdefault(address[0], []).append(address)
     first, *others = families.values()
-    head, rest = first[: lead - 1], first[lead - 1 :]
+    head, rest = (first[: lead - 1], first[lead - 1 :]) if lead > 1 else ([], first)
     rounds = itertools.zip_longest(rest, *others)
     return head + [address for turn in rounds for address in turn if address is not None]
 

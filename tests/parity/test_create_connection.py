@@ -227,6 +227,7 @@ async def test_interleave_alternates_the_families(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, refusing: Address
 ) -> None:
     port = refusing[1]
+    odd: Any = 0.5
     answers(
         monkeypatch,
         ("::1", port, 0, 0),
@@ -237,6 +238,8 @@ async def test_interleave_alternates_the_families(
     for first, families in (
         (1, ["::1", "127.0.0.1"] * 2),
         (2, ["::1", "::1", "127.0.0.1", "127.0.0.1"]),
+        (-1, ["::1", "127.0.0.1"] * 2),
+        (odd, ["::1", "127.0.0.1"] * 2),
     ):
         with pytest.raises(OSError, match="Multiple exceptions") as raised:
             await loop.create_connection(asyncio.Protocol, "some.example", 1, interleave=first)
