@@ -9,6 +9,7 @@ import builtins
 import fcntl
 import functools
 import io
+import operator
 import os
 import stat
 import sys
@@ -161,6 +162,8 @@ class Request:
             native, flags = await self._open_path()
             number = native._fileno()
         try:
+            # `open` has taken it for a number.
+            self.buffering = operator.index(self.buffering)
             known = native._known()
             if known[3] and flags & os.O_APPEND:
                 await perform(native._seeking(0, os.SEEK_END))

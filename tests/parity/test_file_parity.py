@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 from pathlib import Path
@@ -175,12 +176,23 @@ async def test_what_is_wrong_is_said_in_the_same_words(
     assert getattr(found.value, "filename", None) == getattr(expected.value, "filename", None)
 
 
+class Number:
+    """A number by its index."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __index__(self) -> int:
+        return self.index
+
+
 @pytest.mark.parametrize("mode", ["rb", "wb", "ab", "r+b", "w+b", "a+b", "r", "w", "a", "rt", "r+"])
-@pytest.mark.parametrize("buffering", [-1, 0])
+@pytest.mark.parametrize("buffering", [-1, 0, 1, Number(-1), Number(0), Number(1), Number(9)])
 async def test_the_attributes_are_the_same(
-    loop: Loop, tmp_path: Path, mode: str, buffering: int
+    loop: Loop, tmp_path: Path, mode: str, buffering: Any
 ) -> None:
-    if "b" not in mode and not buffering:
+    size = operator.index(buffering)
+    if ("b" not in mode and not size) or ("b" in mode and size == 1):
         return
     path = tmp_path / "file"
     path.touch()
