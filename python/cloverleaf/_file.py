@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _file_turns
-from ._file_arguments import as_bytes, size_or_all
+from ._file_arguments import Buffer, as_bytes, size_or_all
 from ._file_closing import Closing, mode_below
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
@@ -29,10 +29,11 @@ from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
 from ._file_turns import Turn, Turns
 
 _S = TypeVar("_S", str, bytes)
+_D = TypeVar("_D")
 _T = TypeVar("_T")
 
 
-class File(Closing, Generic[_S]):
+class File(Closing, Generic[_S, _D]):
     """What text and binary files have in common."""
 
     # Without a `__dict__` the interpreter finds methods by its shortest way.
@@ -166,7 +167,7 @@ class File(Closing, Generic[_S]):
         finally:
             self._turns.leave(turn)
 
-    async def write(self, data: Any, /) -> int:
+    async def write(self, data: _D, /) -> int:
         """Write; return how much: all, unless there is no buffer and the system took less."""
         turn = self._take() or await self._enter()
         try:
@@ -180,7 +181,7 @@ class File(Closing, Generic[_S]):
         finally:
             self._turns.leave(turn)
 
-    async def writelines(self, lines: Iterable[Any], /) -> None:
+    async def writelines(self, lines: Iterable[_D], /) -> None:
         """Write each of the lines; line ends are not added."""
         turn = self._take() or await self._enter()
         try:
@@ -247,7 +248,7 @@ class File(Closing, Generic[_S]):
         found: bytes = await perform(self._reading(size, offset))
         return found
 
-    async def pwrite(self, data: Any, offset: int, /) -> int:
+    async def pwrite(self, data: Buffer, offset: int, /) -> int:
         """Write at an offset, whatever the position, which stays; return how much, which is all.
 
         What is buffered is not looked at. A file that was opened to append is written at its end.

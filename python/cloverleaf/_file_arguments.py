@@ -1,9 +1,35 @@
-"""What methods of files are given: checked by Python's own files, and refused in their words."""
+"""What `open` and the methods of files are given: checked by Python's own files, and refused in
+their words.
+"""
 
 import io
 import operator
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as Buffer
+else:
+    Buffer = Any  # what it is called at run time differs between versions
+
+#: What names a file to open.
+Name = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+# The modes in every spelling, so that a type checker knows what kind of file `open` makes.
+# fmt: off
+TextMode = Literal[
+    "r", "r+", "+r", "rt", "tr", "r+t", "rt+", "+rt", "+tr", "t+r", "tr+", "w", "w+", "+w", "wt",
+    "tw", "w+t", "wt+", "+tw", "+wt", "t+w", "tw+", "a", "a+", "+a", "at", "ta", "a+t", "at+",
+    "+at", "+ta", "t+a", "ta+", "x", "x+", "+x", "xt", "tx", "x+t", "xt+", "+tx", "+xt", "t+x",
+    "tx+",
+]
+BinaryMode = Literal[
+    "rb", "br", "r+b", "rb+", "+br", "+rb", "b+r", "br+", "wb", "bw", "w+b", "wb+", "+bw", "+wb",
+    "b+w", "bw+", "ab", "ba", "a+b", "ab+", "+ab", "+ba", "b+a", "ba+", "xb", "bx", "x+b", "xb+",
+    "+bx", "+xb", "b+x", "bx+",
+]
+# fmt: on
 
 #: A file without a buffer that was never opened: its methods look at their arguments, and only
 #: then find it closed.

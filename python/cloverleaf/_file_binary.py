@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ._file import File
-from ._file_arguments import room_for, size_or_all
+from ._file_arguments import Buffer, room_for, size_or_all
 from ._file_held import Held, Waits
 from ._file_pieces import LINE_BYTES_AT_ONCE
 from ._file_raw import RawFile
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 _LINE_BYTES = 1024
 
 
-class BinaryFile(File[bytes]):
+class BinaryFile(File[bytes, Buffer]):
     """A file of bytes."""
 
     __slots__ = ("_has_taken_ahead", "_is_empty", "_passes_on")
@@ -113,7 +113,7 @@ class BinaryFile(File[bytes]):
             return line
         raise StopAsyncIteration
 
-    async def readinto(self, buffer: Any, /) -> int:
+    async def readinto(self, buffer: Buffer, /) -> int:
         """Fill a buffer; return how much of it, less than all only at the end of the file."""
         with room_for(buffer, self._file) as room:
             return await self._read_for(room)

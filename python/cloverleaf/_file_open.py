@@ -16,10 +16,11 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from . import _cloverleaf
 from ._file import File
+from ._file_arguments import BinaryMode, Name, TextMode
 from ._file_binary import BinaryFile
 from ._file_flight import perform
 from ._file_held import HoldingRandom, HoldingWriter
@@ -27,7 +28,6 @@ from ._file_raw import RawFile
 from ._file_text import TextFile
 
 _F = TypeVar("_F", bound=AbstractAsyncContextManager[Any])
-_Name = int | str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Opener = Callable[[Any, int], int]
 
 _LARGEST_BUFFER = 8 * 1024 * 1024
@@ -79,8 +79,8 @@ class _Asked(Exception):  # noqa: N818  # it is no error
 
 @overload
 def open(  # noqa: A001  # it is ours
-    file: _Name,
-    mode: Literal["r", "w", "a", "x", "r+", "w+", "a+", "x+", "rt", "wt", "at", "xt"] = "r",
+    file: Name,
+    mode: TextMode = "r",
     buffering: int = -1,
     encoding: str | None = None,
     errors: str | None = None,
@@ -92,8 +92,8 @@ def open(  # noqa: A001  # it is ours
 
 @overload
 def open(  # noqa: A001  # it is ours
-    file: _Name,
-    mode: Literal["rb", "wb", "ab", "xb", "rb+", "r+b", "wb+", "w+b", "ab+", "a+b", "xb+", "x+b"],
+    file: Name,
+    mode: BinaryMode,
     buffering: int = -1,
     encoding: None = None,
     errors: None = None,
@@ -105,7 +105,7 @@ def open(  # noqa: A001  # it is ours
 
 @overload
 def open(  # noqa: A001  # it is ours
-    file: _Name,
+    file: Name,
     mode: str,
     buffering: int = -1,
     encoding: str | None = None,
@@ -117,7 +117,7 @@ def open(  # noqa: A001  # it is ours
 
 
 def open(  # noqa: A001  # it is ours
-    file: _Name,
+    file: Name,
     mode: str = "r",
     buffering: int = -1,
     encoding: str | None = None,
@@ -136,7 +136,7 @@ class Request:
 
     def __init__(
         self,
-        file: _Name,
+        file: Name,
         mode: str,
         buffering: int,
         text: tuple[str | None, str | None, str | None],
@@ -154,7 +154,7 @@ class Request:
         #: The flags for the system, if whoever listens to audit events was told of them.
         self.flags: int | None = None
 
-    async def open(self) -> File[Any]:
+    async def open(self) -> File[Any, Any]:
         """Open the descriptor, and build the file on it."""
         if isinstance(self.file, int):
             native, flags, number = await self._adopt(self.file)
@@ -271,7 +271,7 @@ class Request:
         flags: int,
         number: int,
         known: tuple[int, int, int, bool],
-    ) -> File[Any]:
+    ) -> File[Any, Any]:
         kind, block_size, length, may_ask = known
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, os.strerror(21), self.file)

@@ -30,7 +30,7 @@ _LINES_SEEN_TO = max(LINE_BYTES_AT_ONCE, 8 * _TEXT_CHUNK)
 _READS_WRITE_FIRST = sys.version_info >= (3, 13)
 
 
-class TextFile(File[str]):
+class TextFile(File[str, str]):
     """A file of text."""
 
     __slots__ = (

@@ -11,9 +11,10 @@ import os
 import shutil
 import stat as _stat
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _cloverleaf
+from ._file_arguments import Buffer, Name
 from ._file_binary import BinaryFile
 from ._file_open import Opening, Request, open  # noqa: A004  # it is ours
 from ._file_paths import (
@@ -65,6 +66,10 @@ __all__ = [
     "write_text",
 ]
 
+_Path = TypeVar("_Path", bound=str | bytes | os.PathLike[Any])
+_StrPath = TypeVar("_StrPath", bound=str | os.PathLike[str])
+_BytesPath = TypeVar("_BytesPath", bound=bytes | os.PathLike[bytes])
+
 # What a thread copies before it takes what else waits for a thread.
 _STRETCH_BYTES = 128 * 1024 * 1024
 
@@ -86,13 +91,17 @@ removedirs = on_thread(os.removedirs)
 rename = changed_natively(os.rename, "os.rename", _cloverleaf.renaming)
 replace = changed_natively(os.replace, "os.rename", _cloverleaf.renaming)
 rmdir = changed_natively(os.rmdir, "os.rmdir", _cloverleaf.removing_folder)
-rmtree = on_thread(shutil.rmtree)
 stat = seen_at_once(os.stat, lambda found: found)
 statvfs = on_thread(os.statvfs)
 symlink = on_thread(os.symlink)
 truncate = on_thread(os.truncate)
 unlink = changed_natively(os.unlink, "os.remove", _cloverleaf.removing_file)
 utime = on_thread(os.utime)
+if TYPE_CHECKING:
+    # That way a checker sees all of the signatures that it has.
+    rmtree = on_thread(shutil.rmtree.__call__)
+else:
+    rmtree = on_thread(shutil.rmtree)
 
 
 @on_thread
@@ -101,12 +110,20 @@ def _entries(path: Any) -> list[os.DirEntry[Any]]:
         return list(entries)
 
 
+@overload
+async def scandir(path: int | str | os.PathLike[str] | None = ".") -> list[os.DirEntry[str]]: ...
+
+
+@overload
+async def scandir(path: bytes | os.PathLike[bytes]) -> list[os.DirEntry[bytes]]: ...
+
+
 async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
     """Return the entries of a folder, as `os.scandir` gives them one by one."""
     return await _entries(path)
 
 
-async def read_bytes(path: Any) -> bytes:
+async def read_bytes(path: Name) -> bytes:
     """Return the content of a file."""
     request = Request(path, "rb", 0, (None, None, None), True, None)
     if not isinstance(path, int):
@@ -123,7 +140,7 @@ async def read_bytes(path: Any) -> bytes:
     return found
 
 
-async def write_bytes(path: Any, data: Any) -> int:
+async def write_bytes(path: Name, data: Buffer) -> int:
     """Make `data` the content of a file, which is made if there is none; return its length."""
     # `memoryview` says at once that this is no bytes; what may change meanwhile is copied.
     content = data if type(data) is bytes else bytes(memoryview(data))
@@ -138,7 +155,7 @@ async def write_bytes(path: Any, data: Any) -> int:
 
 
 async def read_text(
-    path: Any, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    path: Name, encoding: str | None = None, errors: str | None = None, newline: str | None = None
 ) -> str:
     """Return the text in a file."""
     async with open(path, "r", -1, encoding, errors, newline) as file:
@@ -146,7 +163,7 @@ async def read_text(
 
 
 async def write_text(
-    path: Any,
+    path: Name,
     data: str,
     encoding: str | None = None,
     errors: str | None = None,
@@ -219,15 +236,29 @@ async def _splice(source: BinaryFile, target: BinaryFile, count: int | None) -> 
     return copied
 
 
-async def copyfile(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:
+async def copyfile(
+    src: str | bytes | os.PathLike[Any], dst: _Path, *, follow_symlinks: bool = True
+) -> _Path:
     """Copy a file's content, as `shutil.copyfile` does; return `dst`."""
     await _check_copy(src, dst)
     if not follow_symlinks and await islink(src):
-        await symlink(await readlink(src), dst)
+        await symlink(await readlink(src), dst)  # type: ignore[type-var]  # each kind alone fits
         return dst
     async with open(src, "rb", 0) as source, open(dst, "wb", 0) as target:
         await splice(source, target)
     return dst
+
+
+@overload
+async def copy(
+    src: str | os.PathLike[str], dst: _StrPath, *, follow_symlinks: bool = True
+) -> _StrPath | str: ...
+
+
+@overload
+async def copy(
+    src: bytes | os.PathLike[bytes], dst: _BytesPath, *, follow_symlinks: bool = True
+) -> _BytesPath | bytes: ...
 
 
 async def copy(src: Any, dst: Any, *, follow_symlinks: bool = True) -> Any:

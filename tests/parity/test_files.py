@@ -268,7 +268,7 @@ async def test_pread_and_pwrite_leave_the_position_alone(loop: Loop, path: Path)
         with pytest.raises(TypeError):
             await file.pread("many", 0)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            await file.pwrite("text", 0)
+            await file.pwrite("text", 0)  # type: ignore[arg-type]
     async with cloverleaf.open(path, "wb") as file:
         with pytest.raises(OSError, match="Bad file descriptor"):
             await file.pread(1, 0)

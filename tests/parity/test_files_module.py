@@ -41,7 +41,7 @@ async def test_whole_files_that_cannot_be_read_or_written(loop: Loop, tmp_path: 
             await files.read_bytes(path)
         assert str(found.value) == str(expected.value)
     with pytest.raises(TypeError):
-        await files.write_bytes(tmp_path / "file", "text")
+        await files.write_bytes(tmp_path / "file", "text")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         await files.write_text(tmp_path / "file", b"bytes")  # type: ignore[arg-type]
     assert not (tmp_path / "file").exists(), "what is wrong was seen before the file was made"

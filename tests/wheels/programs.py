@@ -42,10 +42,14 @@ TYPED = '''
 
 import asyncio
 import contextvars
+import os
+import pathlib
+import tempfile
 from collections.abc import Callable
+from typing import assert_type
 
 import cloverleaf
-from cloverleaf import EventLoop
+from cloverleaf import EventLoop, files
 
 
 class Greeter(asyncio.Protocol):
@@ -74,7 +78,27 @@ async def plain() -> int:
     return 1
 
 
+async def use_files(folder: str) -> None:
+    path = pathlib.Path(folder, "file")
+    async with cloverleaf.open(path, "t+w") as text:
+        assert_type(text, files.TextFile)
+        await text.write("text")
+        await text.writelines(["of", "lines"])
+    async with cloverleaf.open(path, "b+r") as binary:
+        assert_type(binary, files.BinaryFile)
+        await binary.write(bytearray(b"T"))
+        assert_type(await binary.read(), bytes)
+    assert_type(await files.read_bytes(path), bytes)
+    assert_type(await files.copyfile(path, folder + "/copy"), str)
+    third = pathlib.Path(folder, "third")
+    assert_type(await files.copy(folder + "/copy", third), pathlib.Path | str)
+    assert_type(await files.listdir(os.fsencode(folder)), list[bytes])
+    assert_type(await files.scandir(folder), list[os.DirEntry[str]])
+    await files.rmtree(folder, ignore_errors=True)
+
+
 factory: Callable[[], asyncio.AbstractEventLoop] = cloverleaf.new_event_loop
+cloverleaf.run(use_files(tempfile.mkdtemp()))
 number: int = cloverleaf.run(plain(), debug=True, loop_factory=factory)
 with asyncio.Runner(loop_factory=cloverleaf.new_event_loop) as runner:
     own = runner.get_loop()
@@ -91,9 +115,16 @@ async def main() -> int:
     return 1
 
 
+file: cloverleaf.files.TextFile
+
 text: str = cloverleaf.run(main())
 cloverleaf.run(main)
 cloverleaf.EventLoop(1)
 cloverleaf.new_event_loop().call_later("soon", print)
 cloverleaf.new_event_loop().no_such_method()
+cloverleaf.run(file.write(b"bytes"))
+cloverleaf.run(file.pwrite("text", 0))
+cloverleaf.run(cloverleaf.files.write_bytes("name", "text"))
+cloverleaf.run(cloverleaf.files.read_bytes(1.5))
+cloverleaf.run(cloverleaf.files.rmtree())
 """

@@ -73,7 +73,7 @@ class AsyncBase(metaclass=_Kind):
     _plain = frozenset({"fileno"})
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         """Whether aiofiles would have made this file one of this class."""
         return True
 

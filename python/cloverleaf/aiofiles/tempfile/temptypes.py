@@ -15,7 +15,7 @@ class AsyncSpooledTemporaryFile(AsyncBase):
     _plain = frozenset[str]()
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         return False
 
 

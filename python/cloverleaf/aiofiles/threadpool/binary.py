@@ -31,7 +31,7 @@ class AsyncBufferedIOBase(AsyncBase):
     _plain = frozenset({"fileno", "readable"})
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         return isinstance(file, BinaryFile) and not file._raw.is_unbuffered
 
 
@@ -39,7 +39,7 @@ class AsyncBufferedReader(AsyncBufferedIOBase):
     """A buffered file of bytes that can be read."""
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         return super()._stands_for(file) and file._raw.is_read
 
 
@@ -47,5 +47,5 @@ class AsyncFileIO(AsyncBase):
     """A file without a buffer."""
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         return isinstance(file, BinaryFile) and file._raw.is_unbuffered

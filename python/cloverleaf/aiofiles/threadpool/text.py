@@ -33,5 +33,5 @@ class AsyncTextIOWrapper(AsyncBase):
     """A file of text."""
 
     @classmethod
-    def _stands_for(cls, file: File[Any]) -> bool:
+    def _stands_for(cls, file: File[Any, Any]) -> bool:
         return isinstance(file, TextFile)
