@@ -135,6 +135,32 @@ fn a_loop_may_go_with_operations_in_flight() {
 }
 
 #[test]
+fn behind_the_end_there_is_nothing_to_read() {
+    let folder = Folder::new();
+    let path = folder.file("short", b"content");
+    run(async {
+        let file = File::open(&path).await.unwrap();
+        assert_eq!(file.read_to_end_at(7).await.unwrap(), b"");
+        assert_eq!(file.read_to_end_at(1 << 40).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn a_file_that_is_there_is_opened_to_be_read_and_written() {
+    let folder = Folder::new();
+    let path = folder.file("both", b"content");
+    run(async {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        file.write_all_at(b"CON", 0).await.1.unwrap();
+        assert_eq!(file.read_to_end_at(0).await.unwrap(), b"CONtent");
+        let file = options.append(true).open(&path).await.unwrap();
+        file.write_all_at(b"s", 0).await.1.unwrap();
+        assert_eq!(file.read_to_end_at(0).await.unwrap(), b"CONtents");
+    });
+}
+
+#[test]
 fn appending_writes_at_the_end() {
     let folder = Folder::new();
     let path = folder.file("log", b"first");

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use cloverleaf::limits::OPERATIONS_PER_TURN;
 use cloverleaf::{
     Address, ByteStream, Elapsed, EventLoop, TcpListener, TcpStream, UdpSocket, UnixListener,
     UnixStream, lookup, spawn, timeout, yield_now,
@@ -276,6 +277,26 @@ fn a_flood_does_not_keep_other_tasks_from_running() {
         }
         reader.abort();
         flood.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stream_that_is_always_ready_has_a_share_of_each_turn() {
+    run(async {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let reads = 10 * OPERATIONS_PER_TURN;
+        theirs.write_all(&vec![7; reads]).await.unwrap();
+        let reader = spawn(async move {
+            for _ in 0..reads {
+                assert_eq!(ours.read(&mut [0]).await.unwrap(), 1);
+            }
+        });
+        let mut turns = 0;
+        while !reader.is_finished() {
+            yield_now().await;
+            turns += 1;
+        }
+        assert!((10..=12).contains(&turns), "{turns} turns");
     });
 }
 

@@ -238,4 +238,26 @@ mod tests {
         epoll.close();
         assert!(in_use.is_some(), "closed under its user");
     }
+
+    #[test]
+    fn a_closed_driver_refuses_everything_but_to_be_woken() {
+        let mut epoll = Epoll::new().expect("descriptors");
+        let waker = epoll.waker();
+        let (reading, _writing) = rustix::pipe::pipe().expect("descriptors");
+        epoll.close();
+        waker.wake();
+        let token = Token::from_bits(0);
+        let refused = [
+            epoll.register(reading.as_fd(), token, Interest::READ),
+            epoll.modify(reading.as_fd(), token, Interest::READ),
+            epoll.deregister(reading.as_fd()),
+            epoll.wait(&mut Vec::new(), Some(Duration::ZERO)),
+        ];
+        for result in refused {
+            assert_eq!(
+                Errno::from_io_error(&result.expect_err("closed")),
+                Some(Errno::BADF)
+            );
+        }
+    }
 }
