@@ -198,6 +198,16 @@ for step in [*steps, *steps]:
         assert printed.splitlines() == lines
 
 
+def test_every_public_name_is_there_and_no_other() -> None:
+    for name in cloverleaf.__all__:
+        if name != "EventLoopPolicy" or sys.version_info < (3, 16):
+            assert getattr(cloverleaf, name) is not None
+    with pytest.raises(AttributeError, match="module 'cloverleaf' has no attribute 'no_such'"):
+        cloverleaf.no_such  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'no_such'"):
+        exec("from cloverleaf import no_such", {})
+
+
 def test_importing_changes_nothing(program: Program) -> None:
     out = program.output("""
         import asyncio, sys, threading, os

@@ -361,3 +361,37 @@ print(failure == errno.EMFILE, os.listdir("/proc/self/fd") == before)
 """,
     )
     assert out == "True True"
+
+
+@PROCESSES
+def test_workers_whose_exit_status_somebody_else_takes_end_too(
+    program: Program, made_of: str
+) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+def reap(signum, frame):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+async def main(worker):
+    if dies and worker.index:
+        os._exit(0)
+    return worker.index
+signal.signal(signal.SIGCHLD, reap)
+dies = False
+print(run(main, 3))
+dies = True
+try:
+    run(main, 2)
+except BaseException as group:
+    print(shown(group))
+""",
+    )
+    first, last = out.splitlines()
+    assert first == "[0, 1, 2]"
+    assert last.startswith("['WorkerError: worker 1 (process ")
+    # Mostly that somebody has: the handler comes before us, but for a child that has just died.
