@@ -262,3 +262,29 @@ extern "C" fn before_fork() {
 extern "C" fn after_fork() {
     GUARD.go_on_after_fork();
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Holder for Nothing {
+        fn send_overdue(&self, _now: Time, _held_for: Duration) -> Found {
+            Found::Nothing
+        }
+    }
+
+    #[test]
+    fn what_is_held_since_before_a_fork_is_looked_after_no_more() {
+        let mut guarded = Guarded::new(Nothing);
+        let before = guarded.watch().expect("a thread");
+        assert!(before.goes_on());
+        GUARD.clear_for_fork();
+        assert!(!before.goes_on());
+        assert_eq!(guarded.watch(), None, "somebody is about to fork");
+        GUARD.go_on_after_fork();
+        let after = guarded.watch().expect("a thread");
+        assert!(after.goes_on() && !before.goes_on());
+    }
+}
