@@ -46,7 +46,33 @@ impl From<io::Error> for Error {
     }
 }
 
+/// What the kernel has refused as it is, so that a program which speaks of [`io::Error`] alone can use `?`.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => error,
+            Error::Closed | Error::Stopped | Error::Running => Self::other(error),
+        }
+    }
+}
+
 /// Discards a result. Each use says beside it why nothing can be done about a failure.
 pub fn ignore<T, E>(result: std::result::Result<T, E>) {
     drop(result);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_loop_becomes_one_of_the_kernels_and_says_the_same() {
+        let refused = Error::from(io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(io::Error::from(refused).raw_os_error(), Some(libc::EMFILE));
+        let stopped = io::Error::from(Error::Stopped);
+        assert_eq!(stopped.kind(), io::ErrorKind::Other);
+        assert_eq!(stopped.to_string(), Error::Stopped.to_string());
+        let inner = stopped.into_inner().and_then(|inner| inner.downcast().ok());
+        assert!(matches!(inner.as_deref(), Some(Error::Stopped)));
+    }
 }

@@ -60,8 +60,9 @@
 //!
 //! Below [`EventLoop`] are the parts of which other loops can be made, ignorant of what they carry: a [`Scheduler`]
 //! orders jobs of any type, with [`Timers`] and an [`Injector`]; a [`Reactor`] tells sources of any type what any
-//! [`Driver`] reports, and an [`Order`] which of many is served first; a [`BlockingPool`] runs what can only block; [`WriteQueue`], [`DatagramBatch`], [`accept`]
-//! and [`Query`] do one thing each for a transport. No part of the crate runs foreign code while it holds a lock or a borrow of its own.
+//! [`Driver`] reports, and an [`Order`] which of many is served first; a [`BlockingPool`] runs what can only block;
+//! [`WriteQueue`], [`DatagramBatch`], [`accept`] and [`Query`] do one thing each for a transport. No part of the crate runs
+//! foreign code while it holds a lock or a borrow of its own.
 
 mod blocking;
 mod children;

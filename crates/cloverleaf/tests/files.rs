@@ -221,6 +221,33 @@ fn names_and_folders_can_be_changed() {
 }
 
 #[test]
+fn folders_are_made_and_removed_with_all_that_is_in_them() {
+    let folder = Folder::new();
+    let top = folder.0.join("a");
+    run(async {
+        let deep = top.join("b/c");
+        files::create_dir_all(&deep).await.unwrap();
+        files::create_dir_all(&deep).await.unwrap();
+        files::write(deep.join("file"), b"content").await.unwrap();
+        assert!(files::remove_dir(&top).await.is_err());
+        files::remove_dir_all(&top).await.unwrap();
+    });
+    assert!(!top.exists());
+}
+
+#[test]
+fn text_is_utf_8_or_an_error() {
+    let folder = Folder::new();
+    let text = folder.file("text", "grün".as_bytes());
+    let bytes = folder.file("bytes", b"gr\xfcn");
+    run(async {
+        assert_eq!(files::read_to_string(&text).await.unwrap(), "grün");
+        let error = files::read_to_string(&bytes).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    });
+}
+
+#[test]
 fn a_copy_has_content_and_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();

@@ -19,5 +19,6 @@ pub use copy::{Copied, copy, copy_stretch};
 pub use file::{File, OpenOptions};
 pub use full::{read_full, write_full};
 pub use paths::{
-    DirEntry, create_dir, metadata, read, read_dir, remove_dir, remove_file, rename, write,
+    DirEntry, create_dir, create_dir_all, metadata, read, read_dir, read_to_string, remove_dir,
+    remove_dir_all, remove_file, rename, write,
 };

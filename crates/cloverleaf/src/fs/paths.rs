@@ -38,6 +38,17 @@ pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
     on_pool(path.as_ref(), std::fs::create_dir).await
 }
 
+/// Makes a directory, and those above it that are not there; one that is there already is no error.
+///
+/// # Errors
+/// Those of `mkdir(2)`.
+///
+/// # Panics
+/// If no loop runs in this thread.
+pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    on_pool(path.as_ref(), std::fs::create_dir_all).await
+}
+
 /// Removes an empty directory.
 ///
 /// # Errors
@@ -47,6 +58,17 @@ pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// If no loop runs in this thread.
 pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
     on_pool(path.as_ref(), std::fs::remove_dir).await
+}
+
+/// Removes a directory with all that is in it; symbolic links are not followed.
+///
+/// # Errors
+/// Those of `openat(2)`, `getdents64(2)`, `unlinkat(2)`; what was removed before stays so.
+///
+/// # Panics
+/// If no loop runs in this thread.
+pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    on_pool(path.as_ref(), std::fs::remove_dir_all).await
 }
 
 /// Removes a name of a file.
@@ -138,6 +160,26 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let file = File::open(path).await?;
     file.read_to_end_at(0).await
+}
+
+/// The whole content of a file that is text in UTF-8.
+///
+/// # Errors
+/// Those of opening and reading it; `InvalidData` if it is no UTF-8.
+///
+/// # Panics
+/// If no loop runs in this thread.
+///
+/// # Examples
+/// ```
+/// let event_loop = cloverleaf::EventLoop::new()?;
+/// let comm = event_loop.run_until_complete(cloverleaf::fs::read_to_string("/proc/self/comm"))?;
+/// assert!(comm?.ends_with('\n'));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
+    let content = String::from_utf8(read(path).await?);
+    content.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Makes `bytes` the whole content of a file, which is made if there is none.
