@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import inspect
 import re
 import socket
@@ -254,3 +255,12 @@ def test_a_closed_loop_makes_no_endpoint(new_loop: Any) -> None:
         loop.close()
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             coroutine.send(None)
+
+
+async def test_an_endpoint_that_cannot_be_made_closes_its_socket(
+    loop: Loop, recwarn: pytest.WarningsRecorder
+) -> None:
+    with plain_udp() as taken:
+        await refused(loop, OSError, "in use", local_addr=taken.getsockname())
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []

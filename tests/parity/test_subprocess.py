@@ -356,3 +356,22 @@ async def test_debug_mode_tells_of_children_but_not_of_their_arguments(
     assert "process 'echo' created: pid" in told
     assert "exited with return code 0" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"stdin": DEVNULL}, f" stdin={DEVNULL!r}"),
+        ({"stdin": PIPE, "stdout": PIPE, "stderr": STDOUT}, " stdin=<pipe> stdout=stderr=<pipe>"),
+        ({"stdout": DEVNULL, "stderr": PIPE}, f" stdout={DEVNULL!r} stderr=<pipe>"),
+        ({"stderr": STDOUT}, " stderr=<stdout>"),
+    ],
+)
+async def test_debug_mode_tells_what_a_childs_files_are(
+    loop: Loop, caplog: pytest.LogCaptureFixture, files: dict[str, Any], told: str
+) -> None:
+    loop.set_debug(True)
+    with caplog.at_level("DEBUG", logger="asyncio"):
+        process = await asyncio.create_subprocess_exec("true", **files)
+        await process.communicate()
+    assert f"execute program 'true'{told}" in caplog.messages
