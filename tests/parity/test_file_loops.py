@@ -96,6 +96,35 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 
 
+def test_a_close_says_that_the_end_of_a_write_was_not_heard_of(new_loop: NewLoop) -> None:
+    first, second = new_loop(), new_loop()
+    reading, writing = os.pipe()
+    data = b"x" * 1_000_000  # more than a pipe holds
+
+    async def begin() -> tuple[Any, asyncio.Task[int]]:
+        file = await cloverleaf.open(writing, "wb", 0)
+        write = asyncio.ensure_future(file.write(data))
+        await asyncio.to_thread(os.read, reading, 1)  # it is under way
+        return file, write
+
+    with os.fdopen(reading, "rb") as pipe:
+        file, write = first.run_until_complete(begin())
+        write.cancel()
+        first.run_until_complete(asyncio.wait([write]))
+        first.close()
+
+        async def close() -> None:
+            closing = asyncio.ensure_future(file.close())
+            rest = await asyncio.to_thread(pipe.read)  # up to the end, which is the close
+            assert len(data) - 1 >= len(rest) > 0
+            await closing
+
+        with pytest.raises(RuntimeError, match="the event loop was closed while an operation on"):
+            second.run_until_complete(asyncio.wait_for(close(), 60))
+        assert file.closed
+        second.run_until_complete(file.close())
+
+
 @pytest.mark.parametrize("is_free", [True, False])
 async def test_a_close_that_gets_no_task_can_be_tried_again(
     loop: Loop, path: Path, is_free: bool
