@@ -19,7 +19,7 @@ use super::{Loop, watch};
 use crate::error::errno_error;
 use crate::ffi::{
     Arguments, Bytes, Method, Owned, Reach, borrow_fd, bytes_from, fill_buffer, int_from,
-    plain_socket_fd, raw_fastcall, recv_into_bytes,
+    plain_socket_fd, raw_fastcall, recv_into_bytes, slice_from,
 };
 use crate::source::Direction;
 use crate::transport::none;
@@ -227,12 +227,7 @@ fn send_by_method(
     let mut sent = start;
     loop {
         if sent > 0 {
-            rest = data.get_item(pyo3::types::PySlice::new(
-                py,
-                isize::try_from(sent)?,
-                isize::MAX,
-                1,
-            ))?;
+            rest = data.get_item(slice_from(py, sent, data.len()?)?)?;
         }
         let answer = sock.reach(intern!(py, "send"), (&rest,));
         let Some(count) = answered(answer, py)? else {

@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PySlice, PyString, PyTuple};
 
 /// What the interpreter has made.
 ///
@@ -96,6 +96,22 @@ pub(crate) fn signed_from(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyIn
     let int = unsafe { ffi::PyLong_FromLongLong(value) };
     // SAFETY: the call gave a new `int`, or null with an exception set.
     unsafe { made(py, int) }
+}
+
+/// The slice from one place to another.
+///
+/// PyO3's own keeps the numbers that it makes for ever.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn slice_from(py: Python<'_>, start: usize, end: usize) -> PyResult<Bound<'_, PySlice>> {
+    let start = int_from(py, start as u64)?;
+    let end = int_from(py, end as u64)?;
+    let step = std::ptr::null_mut();
+    // SAFETY: both numbers are held, of which the call takes references of its own; no step is one of 1.
+    let slice = unsafe { ffi::PySlice_New(start.as_ptr(), end.as_ptr(), step) };
+    // SAFETY: the call gave a new slice, or null with an exception set.
+    unsafe { made(py, slice) }
 }
 
 /// A `float`.

@@ -86,8 +86,8 @@ pub(crate) use growing::Growing;
 pub(crate) use known::Known;
 pub(crate) use letters::{find_letter, letters_in, letters_of};
 pub(crate) use made::{
-    bytes_from, file_name_from, float_from, int_from, new_dict, new_list, signed_from, text_from,
-    tuple_from,
+    bytes_from, file_name_from, float_from, int_from, new_dict, new_list, signed_from, slice_from,
+    text_from, tuple_from,
 };
 pub(crate) use memory::{caught, spared, value_of, write_of_bugs_alone};
 pub(crate) use method::{

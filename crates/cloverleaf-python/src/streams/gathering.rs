@@ -3,12 +3,12 @@
 
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PySlice};
+use pyo3::types::{PyByteArray, PyBytes};
 
 use super::classes;
 use super::feed::{Buffer, Feed, Part, Taken, feed_of};
 use super::reading::Reading;
-use crate::ffi::{Growing, Owned, Reach, Step};
+use crate::ffi::{Growing, Owned, Reach, Step, slice_from};
 
 /// What such a read has taken.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Reading {
         }
         let name = intern!(py, "_buffer");
         let buffer = reader.getattr(name)?;
-        match buffer.set_item(PySlice::new(py, 0, 0, 1), &bytes) {
+        match buffer.set_item(slice_from(py, 0, 0)?, &bytes) {
             // Somebody has a view of it.
             Err(error) if error.is_instance_of::<PyBufferError>(py) => {
                 let all = bytes.add(buffer)?;

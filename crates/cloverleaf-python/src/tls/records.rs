@@ -6,13 +6,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PyType};
 
 use super::framing::Framing;
 use super::turns::{Turns, crossed};
 use crate::ffi::{
     AttachedCell, Once, Owned, Reach, Visitor, call_with, instance_dict, int_from, new_dict,
-    tuple_from,
+    slice_from, tuple_from,
 };
 use crate::original::Original;
 
@@ -332,6 +332,5 @@ pub(super) fn part<'py>(
     if start == 0 && end == view.len()? {
         return Ok(view.clone());
     }
-    let slice = PySlice::new(view.py(), isize::try_from(start)?, isize::try_from(end)?, 1);
-    view.get_item(slice)
+    view.get_item(slice_from(view.py(), start, end)?)
 }
