@@ -121,11 +121,13 @@ class Server(asyncio.AbstractServer):
 
     def close_clients(self) -> None:
         """Close every connection, after what is written has been sent."""
+        self._clients.give_up()
         for transport in self._clients.alive():
             transport.close()
 
     def abort_clients(self) -> None:
         """Close every connection at once."""
+        self._clients.give_up()
         for transport in self._clients.alive():
             transport.abort()
 

@@ -14,11 +14,15 @@ use crate::ffi::{Owned, Reach, new_list};
 struct Places {
     taken: Vec<Option<Owned>>,
     free: Vec<u32>,
+    /// How many were accepted and have no transport yet.
+    expected: usize,
+    /// How often those without a transport were given up.
+    given_up: u64,
 }
 
 impl Places {
     fn len(&self) -> usize {
-        self.taken.len() - self.free.len()
+        self.taken.len() - self.free.len() + self.expected
     }
 }
 
@@ -71,6 +75,36 @@ impl Clients {
             (old, places.len() == 0)
         };
         drop(old);
+        self.tell_if_gone(py, is_last)
+    }
+
+    /// Counts a client that was accepted and has no transport yet, until [`Self::settle`]. Says what
+    /// [`Self::are_wanted`] is to be asked.
+    pub(crate) fn expect(&self) -> u64 {
+        let mut places = locked(&self.transports);
+        places.expected += 1;
+        places.given_up
+    }
+
+    /// Whether those that were expected then have not been given up since.
+    pub(crate) fn are_wanted(&self, expected: u64) -> bool {
+        locked(&self.transports).given_up == expected
+    }
+
+    /// A client that was expected has its transport, or gets none.
+    ///
+    /// # Errors
+    /// As [`Self::discard`].
+    pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let is_last = {
+            let mut places = locked(&self.transports);
+            places.expected -= 1;
+            places.len() == 0
+        };
+        self.tell_if_gone(py, is_last)
+    }
+
+    fn tell_if_gone(&self, py: Python<'_>, is_last: bool) -> PyResult<()> {
         if !is_last || !self.is_closed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -115,6 +149,11 @@ impl Clients {
             }
         }
         Ok(alive)
+    }
+
+    /// Closes those that were accepted and have no transport yet.
+    fn give_up(&self) {
+        locked(&self.transports).given_up += 1;
     }
 
     /// Says that the server is closed: the last one that goes is told of.

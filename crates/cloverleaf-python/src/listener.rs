@@ -147,13 +147,15 @@ impl Listener {
         told.map_err(|error| os_error(py, &error))
     }
 
-    fn accept_some(&self, py: Python<'_>) -> PyResult<()> {
-        for attempt in 0..self.accepts_per_turn {
-            if self.registration().interest.is_none() {
-                // A protocol's factory has stopped the server.
-                return Ok(());
-            }
-            let Some(listener) = self.sock.fd() else {
+    fn accept_some(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.registration().interest.is_none() {
+            // It has paused, or was stopped.
+            return Ok(());
+        }
+        for attempt in 0..this.accepts_per_turn {
+            let Some(listener) = this.sock.fd() else {
                 return Ok(());
             };
             // The event says that somebody waits for the first.
@@ -162,13 +164,13 @@ impl Listener {
             }
             match accept(listener) {
                 Accepted::Connection(fd, peer) => {
-                    self.count_one(py)?;
-                    self.connect(py, fd, peer)?;
+                    this.count_one(py)?;
+                    Self::connect_soon(slf, fd, peer)?;
                 }
                 Accepted::WouldBlock => return Ok(()),
                 // Who waited has gone again; the next one may be there.
                 Accepted::Transient(_) => {}
-                Accepted::OutOfResources(error) => return self.pause(py, &error),
+                Accepted::OutOfResources(error) => return this.pause(py, &error),
                 Accepted::Failed(error) => {
                     return Err(os_error(py, &error));
                 }
@@ -183,11 +185,29 @@ impl Listener {
         Ok(())
     }
 
-    /// Makes a client's protocol and transport in a copy of the context: what it changes is nobody else's.
-    fn connect(&self, py: Python<'_>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+    /// Makes a client's protocol and transport in the next turn, as asyncio does in a task.
+    ///
+    /// A program that closes its server closes those that it knows, too, and has not heard yet. A turn earlier, it would
+    /// know those that were accepted in the turn before, and lose what they ask.
+    fn connect_soon(slf: &Bound<'_, Self>, fd: OwnedFd, peer: Address) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        // A copy of the context: what the client changes is nobody else's.
         let context = copy_context(py)?;
-        let own = SINCE_3_15.then(|| context.clone_ref(py));
-        with_context(py, context.bind(py), || self.connect_in(py, own, fd, peer))
+        let expected = this.server.get().expect();
+        let listener = slf.clone().unbind();
+        Loop::of(this.event_loop.bind(py))?.push_call(move |py| {
+            let this = listener.get();
+            let clients = this.server.get();
+            let connected = if clients.are_wanted(expected) {
+                let own = SINCE_3_15.then(|| context.clone_ref(py));
+                with_context(py, context.bind(py), || this.connect_in(py, own, fd, peer))
+            } else {
+                drop(fd);
+                Ok(())
+            };
+            connected.and(clients.settle(py))
+        })
     }
 
     fn connect_in(
@@ -260,7 +280,7 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
     let listener = object.cast::<Listener>()?;
     let this = listener.get();
     with_context(py, this.context.bind(py).as_borrowed(), || {
-        this.accept_some(py)
+        Listener::accept_some(listener)
     })
 }
 
