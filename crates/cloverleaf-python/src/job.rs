@@ -8,7 +8,6 @@ use pyo3::prelude::*;
 use crate::ffi::{BareCall, Owned, Posted};
 
 /// What the loop does next.
-#[derive(Debug)]
 pub(crate) enum Job {
     /// Run the callback of a handle.
     Callback(Owned),
@@ -18,9 +17,14 @@ pub(crate) enum Job {
     Io(Token, Interest),
     /// Do what another extension asks for.
     Posted(Posted),
+    /// Whatever else must happen on the loop's thread: the end of a blocking call, a transport's next step.
+    Step(Box<Step>),
     /// Do something that is not a user's callback; boxed, so that every other job is small.
     Internal(Box<Internal>),
 }
+
+/// What a loop does for itself, once.
+pub(crate) type Step = dyn FnOnce(Python<'_>) -> PyResult<()> + Send;
 
 /// A queue may have a hundred thousand.
 const _: () = assert!(size_of::<Job>() <= 32, "a job is small");
@@ -29,6 +33,19 @@ impl Job {
     /// Something that the loop does for itself.
     pub(crate) fn internal(what: Internal) -> Self {
         Self::Internal(Box::new(what))
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Callback(handle) => f.debug_tuple("Callback").field(handle).finish(),
+            Self::Call(call) => f.debug_tuple("Call").field(call).finish(),
+            Self::Io(token, heard) => f.debug_tuple("Io").field(token).field(heard).finish(),
+            Self::Posted(posted) => f.debug_tuple("Posted").field(posted).finish(),
+            Self::Step(_) => f.write_str("Step(..)"),
+            Self::Internal(what) => f.debug_tuple("Internal").field(what).finish(),
+        }
     }
 }
 
@@ -42,8 +59,6 @@ pub(crate) enum Internal {
     RemoveSource(RawFd, Token),
     /// Tell who waits for an operation that it has ended.
     Ended(Owned, Completion),
-    /// Whatever else must happen on the loop's thread: the end of a blocking call, a transport's next step.
-    Call(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
 }
 
 impl std::fmt::Debug for Internal {
@@ -57,7 +72,6 @@ impl std::fmt::Debug for Internal {
                 .field(token)
                 .finish(),
             Self::Ended(..) => f.write_str("Ended(..)"),
-            Self::Call(_) => f.write_str("Call(..)"),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn fetch_handles(py: Python<'_>, jobs: &VecDeque<Job>) {
             }
         }
         Some(Job::Call(call)) => call.fetch(),
-        Some(Job::Io(..) | Job::Posted(_) | Job::Internal(_)) | None => {}
+        Some(Job::Io(..) | Job::Posted(_) | Job::Step(_) | Job::Internal(_)) | None => {}
     }
 }
 

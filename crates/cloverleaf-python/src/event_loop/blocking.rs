@@ -11,7 +11,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
-use crate::job::{Internal, Job};
+use crate::job::Job;
 
 /// What a call may wait for, and so which other calls it may keep waiting.
 #[derive(Clone, Copy, Debug)]
@@ -64,11 +64,9 @@ impl Loop {
         let target = waiter.clone().unbind();
         let submitted = self.threads_for(wait).submit(move || {
             let answer = call();
-            let job = Job::internal(Internal::Call(Box::new(move |py| {
-                settle(&target.into_bound(py), answer)
-            })));
+            let step = move |py: Python<'_>| settle(&target.into_bound(py), answer);
             // A loop that was closed meanwhile has nobody left who waits.
-            ignore(injector.inject(job));
+            ignore(injector.inject(Job::Step(Box::new(step))));
         });
         submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }

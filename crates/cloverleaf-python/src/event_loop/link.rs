@@ -47,7 +47,7 @@ impl Offered for Link {
         };
         given.map_err(|job| match job {
             Job::Posted(posted) => posted,
-            Job::Callback(_) | Job::Call(_) | Job::Io(..) | Job::Internal(_) => {
+            Job::Callback(_) | Job::Call(_) | Job::Io(..) | Job::Step(_) | Job::Internal(_) => {
                 unreachable!("what is refused is what was given")
             }
         })

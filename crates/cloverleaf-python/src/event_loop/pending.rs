@@ -43,7 +43,7 @@ impl Waiting {
                 let arg = call.arg.as_ref().map(|arg| arg.clone_ref(py));
                 Some(Self::Call(call.callback.clone_ref(py), arg))
             }
-            Job::Io(..) | Job::Posted(_) | Job::Internal(_) => None,
+            Job::Io(..) | Job::Posted(_) | Job::Step(_) | Job::Internal(_) => None,
         }
     }
 

@@ -118,7 +118,7 @@ impl Loop {
         &self,
         call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
     ) -> PyResult<()> {
-        self.push(Job::internal(Internal::Call(Box::new(call))))
+        self.push(Job::Step(Box::new(call)))
     }
 
     /// Takes a timer back, from any thread.

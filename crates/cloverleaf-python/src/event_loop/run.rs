@@ -285,6 +285,13 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job, stay: &mut Stay<'_>) ->
             }
             run_own(slf, || posted.run(slf.py()))
         }
+        Job::Step(step) => {
+            stay.leave();
+            if this.onlookers.have_tools() {
+                return run_as_callback(slf, this, c"step", step);
+            }
+            run_own(slf, || step(slf.py()))
+        }
         Job::Internal(internal) => {
             stay.leave();
             run_internal(slf, this, *internal)
@@ -309,10 +316,6 @@ fn run_internal(slf: &Bound<'_, Loop>, this: &Loop, internal: Internal) -> PyRes
         Internal::Ended(waiter, completion) => run_own(slf, || {
             perform::ended(this, &waiter.into_bound(slf.py()), completion)
         }),
-        Internal::Call(call) if this.onlookers.have_tools() => {
-            run_as_callback(slf, this, c"step", call)
-        }
-        Internal::Call(call) => run_own(slf, || call(slf.py())),
     }
 }
 

@@ -202,7 +202,7 @@ fn group_of(py: Python<'_>, job: &Job, seen: &mut Vec<Owned>) -> Option<usize> {
             let handle = handle.bind(py);
             AnyHandle::of(&handle)?.callback_and_argument(&handle)?
         }
-        Job::Io(..) | Job::Internal(_) | Job::Posted(_) => return None,
+        Job::Io(..) | Job::Step(_) | Job::Internal(_) | Job::Posted(_) => return None,
     };
     let group = match (task_step(&callback.bind(py)), &arg) {
         (Some(TaskStep::Alone), _) => Some(callback.address()),

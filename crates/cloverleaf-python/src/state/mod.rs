@@ -419,7 +419,7 @@ impl LoopState {
             match job {
                 Job::Callback(handle) => visitor.object(handle),
                 Job::Call(call) => call.traverse(visitor),
-                Job::Io(..) | Job::Posted(_) | Job::Internal(_) => {}
+                Job::Io(..) | Job::Posted(_) | Job::Step(_) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);
