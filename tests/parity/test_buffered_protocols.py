@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,3 +89,93 @@ async def test_a_buffer_that_cannot_be_written_loses_the_connection(
         peer.sendall(b"x")
         assert isinstance(await ours.lost, (TypeError, BufferError))
         assert len(contexts) == 1
+
+
+async def heard(loop: Loop, protocol: Callable[[], Any]) -> str:
+    """Return how a protocol that can receive either way is told of a byte."""
+    ours, peer = socket.socketpair()
+    with peer:
+        transport, made = await loop.create_connection(protocol, sock=ours)
+        peer.sendall(b"x")
+        way: str = await made.way
+        transport.abort()
+        await made.lost
+    return way
+
+
+def either(loop: Loop, base: type = asyncio.Protocol) -> Any:
+    """Return a class of protocols that can receive either way."""
+
+    def begin(self: Any) -> None:
+        self.way, self.lost = loop.create_future(), loop.create_future()
+        self.buffer = bytearray(8)
+
+    def attributes() -> dict[str, Any]:
+        return {
+            "__init__": begin,
+            "data_received": lambda self, _: self.way.set_result("data"),
+            "get_buffer": lambda self, _: self.buffer,
+            "buffer_updated": lambda self, _: self.way.set_result("buffer"),
+            "connection_lost": lambda self, _: self.lost.set_result(None),
+        }
+
+    return type("Either", (base,), attributes())
+
+
+def by_property(cls: Any) -> None:
+    """Have its objects say of another class that it is theirs."""
+    said = {"__slots__": (), "__class__": property(lambda _: asyncio.BufferedProtocol)}
+    cls.__bases__ = (type("Saying", (asyncio.Protocol,), said),)
+
+
+def by_lookup(cls: Any) -> None:
+    """The same by a method for all attributes."""
+
+    def get(self: Any, name: str) -> Any:
+        if name == "__class__":
+            return asyncio.BufferedProtocol
+        return object.__getattribute__(self, name)
+
+    cls.__getattribute__ = get
+
+
+def by_bases(cls: Any) -> None:
+    """Derive it from another class."""
+    cls.__bases__ = (asyncio.BufferedProtocol,)
+
+
+@pytest.mark.parametrize("is_derived", [False, True])
+@pytest.mark.parametrize("change", [by_property, by_lookup, by_bases])
+async def test_a_class_that_becomes_buffered_is_known_as_that(
+    loop: Loop, change: Callable[[Any], None], is_derived: bool
+) -> None:
+    cls = either(loop)
+    made = type("Derived", (cls,), {}) if is_derived else cls
+    for _ in range(3):
+        assert await heard(loop, made) == "data"
+    change(cls)
+    for _ in range(3):
+        assert await heard(loop, made) == "buffer"
+
+
+async def test_an_object_that_changes_its_class_is_known_by_the_new_one(loop: Loop) -> None:
+    plain = either(loop)
+    buffered = type("Buffered", (plain, asyncio.BufferedProtocol), {})
+
+    def changed() -> Any:
+        protocol = plain()
+        protocol.__class__ = buffered
+        return protocol
+
+    for _ in range(3):
+        assert await heard(loop, plain) == "data"
+        assert await heard(loop, buffered) == "buffer"
+        assert await heard(loop, changed) == "buffer"
+
+
+async def test_many_classes_are_told_apart(loop: Loop) -> None:
+    bases = [asyncio.Protocol, asyncio.BufferedProtocol] * 10
+    classes = [either(loop, base) for base in bases]
+    for _ in range(3):
+        ways = [await heard(loop, cls) for cls in classes]
+        assert ways == ["data", "buffer"] * 10

@@ -110,7 +110,8 @@ pub(crate) use refill::{cut_and_hold, unfilled_again};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{
-    class_version, generic_attribute, instance_dict, replace_instance_dict, set_generic_attribute,
+    class_version, generic_attribute, has_plain_attributes, instance_dict, replace_instance_dict,
+    set_generic_attribute,
 };
 pub(crate) use stay::Stay;
 pub(crate) use step::{TaskStep, task_step};

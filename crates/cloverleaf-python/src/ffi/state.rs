@@ -64,6 +64,16 @@ pub(crate) fn set_generic_attribute(
     Ok(())
 }
 
+/// Whether the objects of a class have their attributes looked up as any object has, without a method for it.
+pub(crate) fn has_plain_attributes(class: &Bound<'_, PyType>) -> bool {
+    let [own, plain] = [class, &class.py().get_type::<PyAny>()].map(|class| {
+        // SAFETY: a class is live, and its slot is a word that is read whole.
+        let slot = unsafe { (*class.as_type_ptr()).tp_getattro };
+        slot.map(|slot| slot as usize)
+    });
+    own == plain
+}
+
 /// The number that the interpreter has given to a class as it is now, with its bases: it changes when any of their
 /// attributes does. Zero if it has given none.
 pub(crate) fn class_version(class: &Bound<'_, PyType>) -> u32 {

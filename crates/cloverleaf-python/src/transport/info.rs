@@ -12,12 +12,13 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString, PyType};
 
+use super::buffered::is_buffered;
 use super::endpoint::{Endpoint, Peer};
 use super::extra::pretended;
 use super::held;
 use super::kind::Kind;
 use super::shown_socket;
-use super::stream::{StreamTransport, is_buffered};
+use super::stream::StreamTransport;
 use crate::event_loop::socket_address;
 use crate::ffi::{
     Arguments, Method, Once, Owned, Reach, bytes_from, new_dict, raw_fastcall, raw_noargs,

@@ -1,5 +1,6 @@
 //! Transports: what a protocol talks to.
 
+mod buffered;
 mod close;
 mod corked;
 mod datagram;
@@ -24,6 +25,7 @@ mod stream;
 mod unpolled;
 mod write;
 
+pub(crate) use buffered::is_buffered;
 pub(crate) use corked::push_all;
 pub(crate) use datagram::{Correspondents, start as start_datagrams};
 pub(crate) use early::receive_together;
@@ -33,5 +35,5 @@ pub(crate) use held::{end_event, flush_all};
 pub(crate) use info::{boolean, name_and_default, none, shown};
 pub(crate) use pipe::{make_read_pipe, make_write_pipe};
 pub(crate) use start::Company;
-pub(crate) use stream::{add_to, fetch, fetch_company, is_buffered, is_stream, start};
+pub(crate) use stream::{add_to, fetch, fetch_company, is_stream, start};
 pub(crate) use write::write_pieces;

@@ -15,6 +15,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyType, PyWeakrefReference};
 
+use super::buffered::is_buffered;
 use super::endpoint::{Endpoint, Peer};
 use super::kind::Kind;
 use super::sendfile::{self, Sending};
@@ -24,7 +25,7 @@ use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpoll
 use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    CallContext, Native, NativeClass, Once, Owned, Visitor, attach_attribute, attach_methods,
+    CallContext, Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods,
     attach_property, caught, copy_context, freeze_context,
 };
 use crate::held::for_collector;
@@ -249,18 +250,6 @@ enum Told {
     Everything,
     /// Nothing: it cannot report on this descriptor.
     Unpolled,
-}
-
-/// asyncio's class of protocols that lend a buffer.
-static BUFFERED_PROTOCOL: Once<Py<PyType>> = Once::new();
-
-/// Whether a protocol lends a buffer.
-///
-/// # Errors
-/// What importing asyncio or an `__instancecheck__` raises.
-pub(crate) fn is_buffered(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let class = BUFFERED_PROTOCOL.import(protocol.py(), "asyncio", "BufferedProtocol")?;
-    protocol.is_instance(class)
 }
 
 /// Whether an object is the transport of a socket.
