@@ -61,6 +61,11 @@ impl Clients {
         Ok(place)
     }
 
+    /// Whether the server is closed, so that it is told of the last one.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     /// Discards the transport at a place, which is given to another from now on.
     ///
     /// # Errors
@@ -105,7 +110,7 @@ impl Clients {
     }
 
     fn tell_if_gone(&self, py: Python<'_>, is_last: bool) -> PyResult<()> {
-        if !is_last || !self.is_closed.load(Ordering::Acquire) {
+        if !is_last || !self.is_closed() {
             return Ok(());
         }
         let when_gone = locked(&self.when_gone)

@@ -102,7 +102,7 @@ pub(crate) use option::{set_socket_option, socket_option};
 pub(crate) use outside::{Outside, present_context};
 pub(crate) use plain::{library_socket, plain_socket_fd};
 pub(crate) use private::{
-    Left, Private, Slots, has_no_others, reveal, take_private, without_context,
+    Left, Private, Slots, has_no_others, is_ours_alone, reveal, take_private, without_context,
 };
 pub(crate) use reach::Reach;
 pub(crate) use reachable::Reachable;

@@ -265,6 +265,12 @@ fn may_be_shared(object: &Bound<'_, PyAny>) -> bool {
     cfg!(Py_GIL_DISABLED) || unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
 }
 
+/// Whether nobody but the one who asks has an object, or could find it by a weak reference.
+#[inline]
+pub(crate) fn is_ours_alone(object: &Bound<'_, PyAny>) -> bool {
+    !may_be_shared(object) && !has_weak_references(object.as_ptr())
+}
+
 /// Whether an object has no other owners than the one who asks and so many more.
 #[inline]
 pub(crate) fn has_no_others(object: &Bound<'_, PyAny>, more: isize) -> bool {

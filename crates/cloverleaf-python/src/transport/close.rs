@@ -5,17 +5,18 @@ use std::os::fd::RawFd;
 use cloverleaf::Token;
 use pyo3::prelude::*;
 
+use super::early::{self, Early};
 use super::endpoint::Endpoint;
 use super::failure::{CALL_CONNECTION_LOST, method_failed, told_and_closed};
 use super::kind::Kind;
 use super::state::Phase;
 use super::stream::StreamTransport;
-use super::{early, held, sendfile};
+use super::{held, sendfile};
 use crate::clients::Clients;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Method, Owned, Reach, caught, raw_noargs, raw_noargs_attached, raw_onename, tuple_from,
-    value_of, with_context,
+    Method, Owned, Reach, caught, is_ours_alone, raw_noargs, raw_noargs_attached, raw_onename,
+    tuple_from, value_of, with_context,
 };
 use crate::job::{Internal, Job};
 use crate::report;
@@ -146,6 +147,10 @@ pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>)
         None => Ok(()),
         Some(protocol) => tell_lost(&protocol, reason),
     };
+    // Whom an exception is told of is shown the transport.
+    if told.is_ok() && !cfg!(Py_GIL_DISABLED) && this.with(|stream| stream.is_unasked()) {
+        return end_unasked(slf, this);
+    }
     let remembered = if this.with(|stream| stream.kind == Kind::Socket) {
         super::info::remember_sockname(slf)
     } else {
@@ -154,6 +159,41 @@ pub(super) fn connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>)
     let closed = release(slf);
     sendfile::give_up(slf, None)?;
     told_and_closed(slf.py(), told, remembered.and(closed))
+}
+
+/// Closes a connection of which nobody has asked anything. Its own address is kept only if somebody may ask later: if
+/// anybody still has the transport when the protocol has gone with all that it had.
+///
+/// # Errors
+/// What waking those raises who wait for a server's last client.
+fn end_unasked(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
+    let py = slf.py();
+    let (endpoint, server, gone) = take_back(slf)?;
+    if let Endpoint::Native(fd) = endpoint {
+        // To be asked until it is closed: finalizers run now, and they may have the transport, or keep it.
+        this.with(|stream| stream.leaving = Some(fd));
+    }
+    drop(gone);
+    // A server that is closed may wake somebody, who may find the transport; one that is not has a weak reference at most.
+    let (server, left) = match server {
+        Some((server, place)) if is_open(&server, py)? => (None, leave(slf, Some((server, place)))),
+        server => (server, Ok(())),
+    };
+    // No Python code runs from here to the end of the last reference.
+    let remembered = if server.is_some() || left.is_err() || !is_ours_alone(slf) {
+        super::info::remember_sockname(slf)
+    } else {
+        Ok(())
+    };
+    let fd = this.with(|stream| stream.leaving.take());
+    drop(fd);
+    remembered.and(left)?;
+    leave(slf, server)
+}
+
+/// Whether the server of these clients is open.
+fn is_open(clients: &Owned, py: Python<'_>) -> PyResult<bool> {
+    Ok(!clients.bind(py).cast::<Clients>()?.get().is_closed())
 }
 
 /// Calls `connection_lost`.
@@ -175,21 +215,23 @@ pub(super) fn abandon(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = StreamTransport::of(slf)?;
     this.with(|stream| stream.phase = Phase::Lost);
     this.update_interest(slf)?;
-    let (endpoint, server) = take_back(slf)?;
+    let (endpoint, server, gone) = take_back(slf)?;
+    drop(gone);
     drop(endpoint);
     leave(slf, server)
 }
 
 /// Closes the descriptor and lets go of the protocol and the server.
 fn release(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (endpoint, server) = take_back(slf)?;
+    let (endpoint, server, gone) = take_back(slf)?;
+    drop(gone);
     let closed = endpoint.close(slf.py());
     leave(slf, server)?;
     closed
 }
 
 /// Leaves the clients of the server that accepted the connection.
-fn leave(slf: &Bound<'_, PyAny>, server: Option<(Owned, u32)>) -> PyResult<()> {
+fn leave(slf: &Bound<'_, PyAny>, server: Option<Place>) -> PyResult<()> {
     match server {
         Some((server, place)) => server
             .bind(slf.py())
@@ -200,8 +242,19 @@ fn leave(slf: &Bound<'_, PyAny>, server: Option<(Owned, u32)>) -> PyResult<()> {
     }
 }
 
+/// The clients of a server, and which of them a transport is.
+type Place = (Owned, u32);
+
+/// What a connection had, which goes with it: what was received early, its protocol, and its contexts.
+#[must_use = "it goes when the transport is what it is after the end"]
+struct Gone {
+    _early: Option<Early>,
+    _protocol: Option<Owned>,
+    _contexts: [Option<Owned>; 2],
+}
+
 /// Takes everything from a transport and from the loop; what is left to do is for its descriptor and its server.
-fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<(Owned, u32)>)> {
+fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<Place>, Gone)> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
     let event_loop = this.event_loop(py);
@@ -220,7 +273,7 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<(Owned, u32)>
             stream.token.take(),
             stream.protocol.take(),
             stream.server.take().map(|server| (server, stream.place)),
-            (stream.read_context.take(), stream.write_context.take()),
+            [stream.read_context.take(), stream.write_context.take()],
         )
     });
     if let Some(token) = token {
@@ -228,8 +281,12 @@ fn take_back(slf: &Bound<'_, PyAny>) -> PyResult<(Endpoint, Option<(Owned, u32)>
         forget_source(Loop::of(&event_loop)?, fd, token);
     }
     early::close_unread(py, this, &endpoint, early.as_ref());
-    drop((early, protocol, contexts));
-    Ok((endpoint, server))
+    let gone = Gone {
+        _early: early,
+        _protocol: protocol,
+        _contexts: contexts,
+    };
+    Ok((endpoint, server, gone))
 }
 
 /// Takes a transport from the loop's registry, from any thread.

@@ -227,12 +227,13 @@ pub(super) fn remember_peer(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 /// `MemoryError`.
 pub(super) fn remember_sockname(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let is_kept = StreamTransport::of(slf)?.with(|stream| {
-        let rare = stream.rare.get_or_insert_default();
-        if rare.sockname.is_none() && rare.own_address.is_none() {
-            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
-            rare.own_address = asked.and_then(Result::ok).map(Address::from);
+        let rare = stream.rare.as_ref();
+        if rare.is_none_or(|rare| rare.sockname.is_none() && rare.own_address.is_none()) {
+            let asked = stream.ask_own_address();
+            stream.rare().own_address = asked;
         }
-        !matches!(rare.own_address, Some(Address::Other))
+        let rare = stream.rare.as_ref();
+        !rare.is_some_and(|rare| matches!(rare.own_address, Some(Address::Other)))
     });
     if !is_kept {
         // Only the socket module knows how to show it.
@@ -249,10 +250,8 @@ fn sockname<'py>(slf: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>
     }
     let address = this.with(|stream| {
         let kept = stream.rare.as_ref();
-        kept.and_then(|rare| rare.own_address.clone()).or_else(|| {
-            let asked = stream.endpoint.fd().map(rustix::net::getsockname);
-            asked.and_then(Result::ok).map(Address::from)
-        })
+        kept.and_then(|rare| rare.own_address.clone())
+            .or_else(|| stream.ask_own_address())
     });
     let Some(address) = address else {
         return Ok(None);

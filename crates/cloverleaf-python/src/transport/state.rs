@@ -3,6 +3,7 @@
 //! No Python code runs here, so that all of it may be used under the transport's lock.
 
 use std::mem::offset_of;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use cloverleaf::{Address, Interest, Stats, Token, WriteQueue};
@@ -91,6 +92,8 @@ pub(super) struct Stream {
     pub(super) place: u32,
     pub(super) extra: Option<Owned>,
     pub(super) peer: Peer,
+    /// The descriptor of a connection that has ended, for as long as the own address may still have to be asked for.
+    pub(super) leaving: Option<OwnedFd>,
 }
 
 impl Stream {
@@ -158,6 +161,7 @@ impl Stream {
             extra_is_whole: false,
             place: 0,
             peer: Peer::Ask,
+            leaving: None,
             rare: None,
         }
     }
@@ -165,6 +169,21 @@ impl Stream {
     /// What is rare, to be looked at or changed.
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// What the kernel says to be the own address, while there is a descriptor to ask.
+    pub(super) fn ask_own_address(&self) -> Option<Address> {
+        let leaving = || self.leaving.as_ref().map(AsFd::as_fd);
+        let asked = self.endpoint.fd().or_else(leaving);
+        asked
+            .and_then(|fd| rustix::net::getsockname(fd).ok())
+            .map(Address::from)
+    }
+
+    /// Whether nobody has asked about this connection, and all that could be asked when it has ended can be shown without a
+    /// Python socket.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.rare.is_none() && self.peer.is_ip() && matches!(self.endpoint, Endpoint::Native(_))
     }
 
     /// The file that is being sent.
