@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
 
 use super::Loop;
 use super::futures::create_future;
+use super::resolve::number;
 use crate::error::{errno_error, os_error};
 use crate::ffi::{Owned, int_from, is_audited, tuple_from};
 use crate::future;
@@ -118,7 +119,7 @@ fn literal_of<'py>(
     }
     let text = host.cast_exact::<PyString>().ok()?.to_str().ok()?;
     // asyncio asks for none of them here, and has a word of its own for each where it does.
-    let [Ok(family), Ok(proto), Ok(flags)] = hints.map(PyAnyMethods::extract::<i32>) else {
+    let [Some(family), Some(proto), Some(flags)] = hints.map(number) else {
         return None;
     };
     let sort = [family, libc::SOCK_STREAM, proto, flags];

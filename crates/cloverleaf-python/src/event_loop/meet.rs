@@ -11,7 +11,7 @@ use pyo3::types::{PyList, PyModule, PyType};
 
 use super::connect::{self, Begun, Connected, Connecting};
 use super::sockets::missing;
-use super::{Loop, endpoints, has_own_methods, is_plain, offered};
+use super::{FINAL, Loop, endpoints, has_own_methods, is_plain, offered};
 use crate::coroutine::{Coroutine, Progress, Turn, dropped};
 use crate::ffi::{
     Access, Arguments, AttachedCell, Method, Native, NativeClass, Once, Owned, Reach, SINCE_3_15,
@@ -247,7 +247,7 @@ impl Meeting {
             context,
             ..endpoints::alone(Some(waiter.clone_ref(py).into_bound(py)), None)
         };
-        let event_loop = (*event_loop).cast::<Loop>()?;
+        let event_loop = FINAL.cast(&event_loop)?;
         event_loop.get().check_open()?;
         let transport = endpoints::start_connected(event_loop, connected()?, &protocol, company)?;
         Ok(Met {
@@ -421,7 +421,7 @@ fn meet(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     if !connects_natively(slf)? {
         return Ok(none(py));
     }
-    let event_loop = slf.cast::<Loop>()?;
+    let event_loop = FINAL.cast(slf)?;
     let hints = [&*family, &*proto, &*flags];
     let Some(begun) = connect::attempt_literal(event_loop, &host, &port, hints)? else {
         return Ok(none(py));

@@ -86,7 +86,7 @@ static ZERO: Once<Py<PyAny>> = Once::new();
 
 /// An argument as C takes it; None for what the socket module must judge.
 #[inline]
-fn number(argument: &Bound<'_, PyAny>) -> Option<i32> {
+pub(super) fn number(argument: &Bound<'_, PyAny>) -> Option<i32> {
     let py = argument.py();
     // Most are not given, and so the very same object.
     if argument.is(ZERO.get_or_init(py, || PyInt::new(py, 0).into_any().unbind())) {

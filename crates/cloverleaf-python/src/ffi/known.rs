@@ -68,6 +68,22 @@ impl<T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Know
         Self::search(object)
     }
 
+    /// An instance, as one of its class.
+    ///
+    /// # Errors
+    /// `TypeError` if it is none.
+    #[inline]
+    pub(crate) fn cast<'a, 'py>(
+        &self,
+        object: &'a Bound<'py, PyAny>,
+    ) -> PyResult<&'a Bound<'py, T>> {
+        if self.is_exactly(object) {
+            // SAFETY: as in `get`.
+            return Ok(unsafe { object.cast_unchecked() });
+        }
+        Ok(object.cast()?)
+    }
+
     #[cold]
     fn search<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a T> {
         Ok(object.cast::<T>()?.get())
