@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # to make a protocol takes 0.15 million instructions of each 
         def begin(self, loop: "LoopBase") -> None:
             """The loop is about to run."""
 
+        def stay(self, loop: "LoopBase") -> None:
+            """The loop is about to run one turn of many."""
+
         def end(self) -> None:
             """It has stopped."""
 

@@ -13,6 +13,7 @@ from ._signals import Signals
 
 if TYPE_CHECKING:
     from ._datagram import Datagrams
+    from ._guest import Guest
     from ._inspect import Inspecting
     from ._processes import Processes
     from ._sendfile import Sendfile
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from ._watchdog import Watching
 
     class _Parts(
-        UnixSockets, Sendfile, Datagrams, StartTLS, Processes, Inspecting, Watching, Executing
+        UnixSockets,
+        Sendfile,
+        Datagrams,
+        StartTLS,
+        Processes,
+        Inspecting,
+        Watching,
+        Guest,
+        Executing,
     ):
         """All that a loop consists of once all of it has been asked for."""
 else:
@@ -93,6 +102,7 @@ Part(EventLoop, "_processes", "Processes", ("subprocess_exec", "subprocess_shell
 Part(EventLoop, "metrics", "Measuring", ("metrics",))
 Part(EventLoop, "_watchdog", "Watching", ("set_watchdog",))
 Part(EventLoop, "_inspect", "Inspecting", ("snapshot",))
+Part(EventLoop, "_guest", "Guest", ("run_once", "fileno", "next_deadline"))
 
 
 def chosen_factory(

@@ -99,6 +99,8 @@ class Running(Debugging, Reporting, Tasks):
         if os.getpid() == self._process:
             if self.is_running():
                 raise RuntimeError("Cannot close a running event loop")
+            if self._watchdog is not None:
+                self._watchdog.end()
             if self.get_debug():
                 logger.debug("Close %r", self)
         self._close()

@@ -17,12 +17,13 @@ import warnings
 from asyncio.log import logger
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from ._cloverleaf import let_only_end_sleeps
 from ._debug import refuse_coroutine
 from ._running import Running
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _Handler = tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]
 
@@ -108,6 +109,10 @@ class Signals(Running):
         return True
 
     def _run(self) -> None:
+        """Run until `stop()` is called."""
+        self._run_heeding_signals(super()._run)
+
+    def _run_heeding_signals(self, run: Callable[[], _T]) -> _T:
         """Run; in the main thread, any signal ends the loop's sleep.
 
         A signal that comes after the last look for signals and before the sleep would otherwise be
@@ -116,20 +121,17 @@ class Signals(Running):
         is left in place, and Python warns if what it leads to is full: whether it did is not told.
         """
         if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
-            super()._run()
-            return
+            return run()
         ours = self._signal_writer()
         try:
             former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:
-            super()._run()  # signals are for the main interpreter, and this is another one
-            return
+            return run()  # signals are for the main interpreter, and this is another one
         if former != -1:
             signal.set_wakeup_fd(former)
-            super()._run()
-            return
+            return run()
         try:
-            super()._run()
+            return run()
         finally:
             latter = signal.set_wakeup_fd(-1)
             if latter != ours or self._signal_handlers:

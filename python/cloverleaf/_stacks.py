@@ -18,7 +18,7 @@ from ._signals import Signals
 
 # Between these and what the loop calls there is nothing of Python's.
 _OWN_CODE = frozenset(
-    method.__code__ for method in (Running.run_forever, Signals._run, Nesting.run)
+    method.__code__ for method in (Running.run_forever, Signals._run_heeding_signals, Nesting.run)
 )
 # What is awaited in the place of something else, which only the collector's eyes find.
 _WRAPPERS = frozenset(

@@ -202,6 +202,7 @@ class Watchdog:
         """Watch a loop that is about to run."""
         if _ending.is_set():
             return
+        self.end()  # it may have stayed from turn to turn
         watch = _cloverleaf.Watchdog(loop, self._seconds)
         # It must not keep a loop that nobody else has, even if a report takes for ever.
         thread = threading.Thread(
@@ -218,6 +219,14 @@ class Watchdog:
         except BaseException:
             self.end()
             raise
+
+    def stay(self, loop: LoopBase) -> None:
+        """Watch a loop whose turns somebody else runs, from the first of them on.
+
+        Between two turns it does not run, and so nothing keeps it.
+        """
+        if self._watch is None:
+            self.begin(loop)
 
     def end(self) -> None:
         """Watch no more."""

@@ -33,7 +33,7 @@ with asyncio.Runner(loop_factory=EventLoop) as runner:
 print(have_come() == before, len(before) < 12, len(later()))
 """
     )
-    assert out == "True True 26"
+    assert out == "True True 29"
 
 
 def test_what_has_been_asked_for_works_where_our_files_are_out_of_reach(program: Program) -> None:
@@ -67,12 +67,13 @@ for name in list(known):
     getattr(EventLoop, name)
 from cloverleaf._later import Part
 from cloverleaf import _accepted, _connect, _datagram, _pipes, _processes, _resolve
-from cloverleaf import _inspect, _sendfile, _serve, _sockets, _start_tls, _unix, _watchdog, metrics
+from cloverleaf import _guest, _inspect, _sendfile, _serve, _sockets, _start_tls, _unix
+from cloverleaf import _watchdog, metrics
 parts = [
     _accepted.Adopting, _connect.Connecting, _datagram.Datagrams, _pipes.Pipes,
     _processes.Processes, _resolve.Resolving, _sendfile.Sendfile, _serve.Listening,
     _sockets.SocketOperations, _start_tls.StartTLS, _unix.UnixSockets,
-    _watchdog.Watching, metrics.Measuring, _inspect.Inspecting,
+    _watchdog.Watching, metrics.Measuring, _inspect.Inspecting, _guest.Guest,
 ]
 public = {name for part in parts for name in vars(part) if not name.startswith("_")}
 print(known ^ public or "the same", later() or "none is left")

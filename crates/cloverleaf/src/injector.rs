@@ -12,6 +12,8 @@
 //! A thread that does not run Python may have the lock when another one forks, and is not there in the child to let go of
 //! it. Nobody in the child waits for that lock: to it, the loop is closed.
 
+mod host;
+
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;

@@ -9,6 +9,7 @@ mod close;
 mod connect;
 mod endpoints;
 mod futures;
+mod guest;
 mod handed;
 mod link;
 mod meet;
@@ -70,8 +71,7 @@ pub(crate) struct Loop {
     pool: BlockingPool,
     /// Threads for names, whose servers may take long to answer, or not answer.
     lookups: BlockingPool,
-    /// Threads that each wait for somebody else, who may never come: a child to end where the kernel has no other way, the
-    /// other end of a pipe, a terminal's user.
+    /// Threads that each wait for somebody else, who may never come: a child, a pipe's other end, a terminal's user.
     waiting: BlockingPool,
     onlookers: Onlookers,
     closed: AtomicBool,
@@ -89,6 +89,7 @@ pub(crate) struct Loop {
     itself: Slot,
     handed: handed::Handed,
     nested: nested::Nesting,
+    guest: guest::Guest,
 }
 
 /// The class whose methods are called without a detour: `cloverleaf.EventLoop`.
@@ -149,6 +150,7 @@ impl Loop {
             itself: Slot::default(),
             handed: handed::Handed::default(),
             nested: nested::Nesting::default(),
+            guest: guest::Guest::default(),
         })
     }
 

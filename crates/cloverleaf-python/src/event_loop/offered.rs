@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::{
-    FINAL, Loop, accept, connect, endpoints, link, meet, nested, pending, resolve, schedule,
+    FINAL, Loop, accept, connect, endpoints, guest, link, meet, nested, pending, resolve, schedule,
     sockets, steer, tasks, watch, watchdog,
 };
 
@@ -57,6 +57,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     endpoints::add_to(module)?;
     link::add_to(module)?;
     nested::add_to(module)?;
+    guest::add_to(module)?;
     pending::add_to(module)?;
     watch::add_to(module)?;
     steer::add_to(module)?;

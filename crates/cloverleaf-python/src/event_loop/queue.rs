@@ -59,6 +59,7 @@ impl Loop {
             if !self.is_running_now() {
                 // What this thread has injected before, while the loop still ran, comes first.
                 state.scheduler.collect_injected();
+                self.call_host();
             }
             state.scheduler.push(job);
         });

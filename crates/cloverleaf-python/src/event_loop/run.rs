@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +26,7 @@ use crate::state::LoopState;
 use crate::transport;
 
 /// A run of the loop: ends, whether by return or by a panic, with the loop stopped and owned by nobody.
-struct Run<'a, 'py> {
+pub(super) struct Run<'a, 'py> {
     slf: &'a Bound<'py, Loop>,
     /// The age of the first timer that is made in this run.
     first_age: u64,
@@ -35,13 +36,14 @@ struct Run<'a, 'py> {
 }
 
 impl<'a, 'py> Run<'a, 'py> {
-    fn begin(slf: &'a Bound<'py, Loop>) -> PyResult<Self> {
+    pub(super) fn begin(slf: &'a Bound<'py, Loop>) -> PyResult<Self> {
         let this = slf.get();
         let ownership = this
             .state()
             .own()
             .map_err(|_| PyRuntimeError::new_err("This event loop is already running"))?;
         this.thread.store(thread_ident(), Ordering::Release);
+        this.leave_host();
         let mut run = Self {
             slf,
             first_age: 0,
@@ -66,6 +68,7 @@ impl Drop for Run<'_, '_> {
         link::end_here(self.ran_before.take());
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
+        this.rest_with_host();
         this.stats.end_run(Clock::monotonic().now());
         // Not borrowed: a run ends between two jobs.
         let py = self.slf.py();
@@ -112,15 +115,33 @@ pub(super) fn go_on(slf: &Bound<'_, Loop>, rest: VecDeque<Job>) -> PyResult<()> 
     Ok(())
 }
 
-/// One turn: ask the kernel, collect, and run exactly what was ready then. `false` if the turn before was the last.
-///
-/// A copied context stays entered from one turn to the next, if nothing comes between them but what the interpreter does
-/// between any two instructions of a callback.
+/// One turn: see [`turn_by`].
 fn turn(
     slf: &Bound<'_, Loop>,
     batch: &mut Batch<'_>,
     stay: &mut Stay<'_>,
     is_first: bool,
+) -> PyResult<bool> {
+    turn_by(slf, batch, stay, is_first, |py, state, this| {
+        if state.steering.is_none() {
+            wait(py, state, this)
+        } else {
+            steer::wait(py, state, this)
+        }
+    })
+}
+
+/// One turn: ask the kernel, collect, and run exactly what was ready then. `false` if the turn before was the last.
+///
+/// A copied context stays entered from one turn to the next, if nothing comes between them but what the interpreter does
+/// between any two instructions of a callback.
+#[inline]
+pub(super) fn turn_by(
+    slf: &Bound<'_, Loop>,
+    batch: &mut Batch<'_>,
+    stay: &mut Stay<'_>,
+    is_first: bool,
+    ask: impl FnOnce(Python<'_>, &mut LoopState, &Loop) -> io::Result<()>,
 ) -> PyResult<bool> {
     let py = slf.py();
     let this = batch.this;
@@ -134,11 +155,7 @@ fn turn(
         if state.scheduler.is_stopping() && !is_first {
             return None;
         }
-        let waited = if state.steering.is_none() {
-            wait(py, state, this)
-        } else {
-            steer::wait(py, state, this)
-        };
+        let waited = ask(py, state, this);
         if waited.is_ok() {
             state.collect(py);
             state.note_turn();

@@ -52,6 +52,7 @@ fn soon(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>, method: Signature) -> P
     if !this.is_running_now() {
         // Only a loop that runs keeps its queue alive. No Python code has run since the handle was queued.
         reveal(&handle);
+        this.call_host();
     }
     if let Some(sleeper) = sleeper {
         this.rouse(py, sleeper);
@@ -160,6 +161,7 @@ fn at(
         handle::set_timer_key(&handle, key);
         if !this.is_running_now() {
             reveal(&handle);
+            this.call_host();
         }
     } else {
         // Another thread's timer: the loop itself queues it, on its thread.

@@ -378,6 +378,29 @@ impl LoopState {
         self.scheduler.sleep_limit()
     }
 
+    /// Whether the next turn has something to run, whatever the kernel says and the time is.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.scheduler.ready_len() > 0
+            || !self.reported.is_empty()
+            || self.scheduler.injector().has_pending()
+    }
+
+    /// The descriptor that can be read while the kernel has something to report.
+    ///
+    /// # Errors
+    /// `EBADF` if the loop is closed, and in a forked child.
+    pub(crate) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.reactor.driver().fd()
+    }
+
+    /// Hands what was submitted to the kernel, which the next turn would do otherwise; `false` if it must be asked again.
+    ///
+    /// # Errors
+    /// See [`Hybrid::hand_over`].
+    pub(crate) fn hand_over(&mut self) -> io::Result<bool> {
+        self.reactor.driver_mut().hand_over()
+    }
+
     /// What it takes to receive from many sockets in one call: the driver, its sources, and rooms for what comes.
     pub(crate) fn for_receives<'a>(
         &'a mut self,

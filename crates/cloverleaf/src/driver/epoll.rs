@@ -133,6 +133,14 @@ impl Epoll {
         poll.map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
+    /// The descriptor that can be read while something is there for the next wait.
+    ///
+    /// # Errors
+    /// `EBADF` if the driver is closed, and in a forked child.
+    pub fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.poll()?)
+    }
+
     /// Ends a wait whenever the descriptor of a ring can be read. Whoever has the ring looks into it after each wait, so
     /// no event says so; and what closes goes by itself.
     pub(super) fn watch_ring(&self, ring: BorrowedFd<'_>) -> Result<(), Errno> {

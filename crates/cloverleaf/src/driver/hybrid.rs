@@ -126,6 +126,22 @@ impl Hybrid {
         }
     }
 
+    /// The descriptor that can be read while something is there for the next wait; that of epoll, which watches the ring's.
+    ///
+    /// # Errors
+    /// `EBADF` if the driver is closed, and in a forked child.
+    pub fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.epoll.fd()
+    }
+
+    /// Hands the operations that were submitted to the kernel, as the next wait would; `false` if it must be asked again.
+    ///
+    /// # Errors
+    /// What the kernel says of a broken ring.
+    pub fn hand_over(&mut self) -> io::Result<bool> {
+        Ok(self.ring.flush()?)
+    }
+
     /// Closes the driver's descriptors, although wakers may still be about. Operations in flight are cancelled, and
     /// their ends are not reported any more.
     pub fn close(&mut self) {
