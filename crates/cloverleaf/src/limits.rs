@@ -222,6 +222,15 @@ pub const MOST_SINGLES_BEFORE_PROBE: u32 = 128;
 /// Below this, sweeping costs more than the memory that it gives back.
 pub const DEAD_TIMERS_KEPT: usize = 64;
 
+/// Jobs, and timers, for which a loop keeps room though it has none any more: half a megabyte of each.
+pub const ROOM_KEPT: usize = 16 * 1024;
+
+/// How often at most a loop gives half of its other room back, when it is about to sleep.
+///
+/// A burst in each second has its room grow by one step each time; and after the largest of bursts a loop that wakes now and
+/// then has given all of it back within some seconds. One that nothing wakes keeps it until then.
+pub const ROOM_HALVED: Duration = Duration::from_secs(1);
+
 /// Timers that are taken from the heap one by one, though more are due: the first ones, and one of so many in the heap.
 ///
 /// One costs about as much as a look at so many entries; so picking all others out of the whole heap costs in

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Time};
 use crate::injector::{Injector, MANY};
+use crate::limits::{ROOM_HALVED, ROOM_KEPT};
 use crate::stats::Stats;
 use crate::timers::{TimerKey, Timers};
 
@@ -23,6 +24,10 @@ pub struct Scheduler<J> {
     stats: Arc<Stats>,
     /// When the clock was read for the sleep that is about to begin.
     asked: Option<Time>,
+    /// When room was given back last.
+    halved: Time,
+    /// The room of the last turn's jobs is to be given back, too.
+    halves_batch: bool,
     stopping: bool,
 }
 
@@ -35,8 +40,10 @@ impl<J> Scheduler<J> {
             timers: Timers::new(),
             stats: Arc::clone(injector.stats()),
             injector,
+            halved: clock.now(),
             clock,
             asked: None,
+            halves_batch: false,
             stopping: false,
         }
     }
@@ -145,6 +152,19 @@ impl<J> Scheduler<J> {
     pub fn begin_sleep(&mut self) {
         let now = self.asked.take().unwrap_or_else(|| self.clock.now());
         self.stats.begin_sleep(now);
+        if now.saturating_since(self.halved) >= ROOM_HALVED {
+            self.halve_room(now);
+        }
+    }
+
+    /// Gives back half of the room that nothing needs any more.
+    #[cold]
+    fn halve_room(&mut self, now: Time) {
+        self.halved = now;
+        self.timers.halve_room();
+        halve(&mut self.ready);
+        // The other queue, of those that take turns, is found when they do so next.
+        self.halves_batch = true;
     }
 
     /// Notes that it has slept; if it needs more than that to go on, [`Stats::go_on`] follows.
@@ -205,6 +225,10 @@ impl<J> Scheduler<J> {
             batch.is_empty(),
             "a phase begins when the last one has ended"
         );
+        if self.halves_batch {
+            self.halves_batch = false;
+            halve(batch);
+        }
         std::mem::swap(&mut self.ready, batch);
     }
 
@@ -230,6 +254,14 @@ impl<J> Scheduler<J> {
         jobs.append(&mut self.timers.take_all());
         jobs.append(&mut self.injector.close());
         jobs
+    }
+}
+
+/// Gives half of a queue's room back, if it is much and not in use.
+#[cold]
+fn halve<J>(jobs: &mut VecDeque<J>) {
+    if jobs.capacity() > ROOM_KEPT {
+        jobs.shrink_to(ROOM_KEPT.max(jobs.capacity() / 2));
     }
 }
 
@@ -267,6 +299,36 @@ mod tests {
         }
         let order: Vec<_> = std::iter::from_fn(|| scheduler.pop()).collect();
         assert_eq!(order[MANY - 2..], ["unpacked", "packed", "packed", "new"]);
+    }
+
+    #[test]
+    fn a_loop_at_rest_gives_the_room_of_a_burst_back() {
+        let (mut scheduler, clock) = steered();
+        let mut batch = VecDeque::new();
+        for _ in 0..2 {
+            for _ in 0..200_000 {
+                scheduler.push("job");
+            }
+            scheduler.take_ready(&mut batch);
+            batch.clear();
+        }
+        scheduler.begin_sleep();
+        assert!(
+            scheduler.ready.capacity() > 100_000,
+            "the burst has just gone"
+        );
+        for _ in 0..8 {
+            clock.advance(ROOM_HALVED);
+            scheduler.begin_sleep();
+            scheduler.push("job");
+            // Two turns for each sleep, so each of both queues has the same part in each.
+            for _ in 0..2 {
+                scheduler.take_ready(&mut batch);
+                batch.clear();
+            }
+        }
+        assert!(scheduler.ready.capacity() <= ROOM_KEPT);
+        assert!(batch.capacity() <= ROOM_KEPT);
     }
 
     #[test]

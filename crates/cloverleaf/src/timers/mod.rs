@@ -5,6 +5,8 @@
 //! outnumber the living, so `n` live timers never keep more than `2 n + DEAD_TIMERS_KEPT` entries, and cancelling
 //! costs O(1) on average.
 
+mod room;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -58,6 +60,9 @@ pub struct Timers<J> {
     heap: BinaryHeap<Reverse<Entry>>,
     slots: Vec<Slot<J>>,
     first_free: u32,
+    /// Slots from here on are free for new timers only when all others are taken, so that they can be given back.
+    spare_from: u32,
+    first_spare: u32,
     live: usize,
     next_age: u64,
 }
@@ -68,6 +73,8 @@ impl<J> Default for Timers<J> {
             heap: BinaryHeap::new(),
             slots: Vec::new(),
             first_free: NO_SLOT,
+            spare_from: NO_SLOT,
+            first_spare: NO_SLOT,
             live: 0,
             next_age: 0,
         }
@@ -196,7 +203,7 @@ impl<J> Timers<J> {
             // later are dead.
             later = 0;
             self.slots.clear();
-            self.first_free = NO_SLOT;
+            self.free_no_slot();
         }
         entries.truncate(later);
         self.heap = BinaryHeap::from(entries);
@@ -205,7 +212,7 @@ impl<J> Timers<J> {
     /// Takes every payload, in no order, and forgets all deadlines.
     pub fn take_all(&mut self) -> Vec<J> {
         self.heap = BinaryHeap::new();
-        self.first_free = NO_SLOT;
+        self.free_no_slot();
         self.live = 0;
         std::mem::take(&mut self.slots)
             .into_iter()
@@ -271,7 +278,19 @@ impl<J> Timers<J> {
             .collect()
     }
 
+    fn free_no_slot(&mut self) {
+        self.first_free = NO_SLOT;
+        self.first_spare = NO_SLOT;
+        self.spare_from = NO_SLOT;
+    }
+
     fn occupy(&mut self, content: Slot<J>) -> u32 {
+        if self.first_free == NO_SLOT {
+            // So many are needed: none is spare any more.
+            self.first_free = self.first_spare;
+            self.first_spare = NO_SLOT;
+            self.spare_from = NO_SLOT;
+        }
         if self.first_free == NO_SLOT {
             let slot = u32::try_from(self.slots.len()).unwrap_or(NO_SLOT);
             assert!(slot != NO_SLOT, "four billion timers wait already");
@@ -291,13 +310,13 @@ impl<J> Timers<J> {
         if !matches!(place, Slot::Live { age: its_age, .. } if *its_age == age) {
             return None;
         }
-        let content = std::mem::replace(
-            place,
-            Slot::Free {
-                next: self.first_free,
-            },
-        );
-        self.first_free = slot;
+        let first = if slot < self.spare_from {
+            &mut self.first_free
+        } else {
+            &mut self.first_spare
+        };
+        let content = std::mem::replace(place, Slot::Free { next: *first });
+        *first = slot;
         self.live -= 1;
         match content {
             Slot::Live { payload, .. } => Some(payload),
@@ -306,7 +325,8 @@ impl<J> Timers<J> {
     }
 
     fn is_live(slots: &[Slot<J>], entry: &Entry) -> bool {
-        matches!(&slots[entry.slot as usize], Slot::Live { age, .. } if *age == entry.age)
+        let slot = slots.get(entry.slot as usize);
+        matches!(slot, Some(Slot::Live { age, .. }) if *age == entry.age)
     }
 
     fn drop_dead_head(&mut self) {
