@@ -115,6 +115,27 @@ def test_a_slow_protocol_is_logged(loop: Loop, logged: Complaints) -> None:
     assert re.search(r"Transport.* took \d+\.\d{3} seconds$", first)
 
 
+def test_a_slow_protocol_factory_is_logged(loop: Loop, logged: Complaints) -> None:
+    made: list[asyncio.Protocol] = []
+
+    def slow_factory() -> asyncio.Protocol:
+        slow(0.012)
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    loop.set_debug(True)
+    server = loop.run_until_complete(loop.create_server(slow_factory, "127.0.0.1", 0))
+    logged.take()
+    loop.slow_callback_duration = 0.01
+    with socket.create_connection(server.sockets[0].getsockname()):
+        turns_until(loop, lambda: made)
+        turn(loop)
+    server.close()
+    turns_until(loop, lambda: not server.is_serving())
+    # asyncio names the task that accepts, and we the listener.
+    assert any(re.search(r"ccept.* took |istener.* took ", each) for each in logged.take())
+
+
 def test_a_slow_callback_that_cancels_its_handle_is_still_named(
     loop: Loop, logged: Complaints
 ) -> None:

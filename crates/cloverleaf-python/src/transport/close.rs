@@ -187,8 +187,9 @@ fn end_unasked(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()> {
     };
     let fd = this.with(|stream| stream.leaving.take());
     drop(fd);
-    remembered.and(left)?;
-    leave(slf, server)
+    // Whoever waits for the server is woken whatever comes of the address.
+    let last = leave(slf, server);
+    remembered.and(left).and(last)
 }
 
 /// Whether the server of these clients is open.
@@ -364,7 +365,9 @@ fn call_connection_lost(slf: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> Py
     let this = StreamTransport::of(slf)?;
     this.with(|stream| stream.phase = stream.phase.max(Phase::Lost));
     this.update_interest(slf)?;
-    connection_lost(slf, reason)?;
+    // Whoever calls this may have lent us the only reference, and asks the transport afterwards.
+    let kept = slf.clone();
+    connection_lost(&kept, reason)?;
     Ok(super::info::none(slf.py()))
 }
 
