@@ -33,7 +33,10 @@ class Guest(Signals):
             asyncio._set_running_loop(self)
             if self._watchdog is not None:
                 self._watchdog.stay(self)
-            return self._run_heeding_signals(functools.partial(run_once, self, seconds))
+            # A run within the turn may sleep also where the turn does not.
+            may_sleep = seconds != 0 or self._nesting is not None
+            turn = functools.partial(run_once, self, seconds)
+            return self._run_heeding_signals(turn, may_sleep=may_sleep)
         finally:
             asyncio._set_running_loop(None)
             self._track_coroutine_origins(False)

@@ -112,15 +112,18 @@ class Signals(Running):
         """Run until `stop()` is called."""
         self._run_heeding_signals(super()._run)
 
-    def _run_heeding_signals(self, run: Callable[[], _T]) -> _T:
+    def _run_heeding_signals(self, run: Callable[[], _T], *, may_sleep: bool = True) -> _T:
         """Run; in the main thread, any signal ends the loop's sleep.
 
         A signal that comes after the last look for signals and before the sleep would otherwise be
         noticed only when something else wakes the loop: as it is on asyncio's loop, and here once
         the last handler has been removed within the run. A wakeup descriptor of the program's own
         is left in place, and Python warns if what it leads to is full: whether it did is not told.
+        It misses what comes while we look for it, so a run that does not sleep lets it be.
         """
-        if self._signal_handlers or threading.get_ident() != threading.main_thread().ident:
+        if not may_sleep or self._signal_handlers:
+            return run()
+        if threading.get_ident() != threading.main_thread().ident:
             return run()
         ours = self._signal_writer()
         try:

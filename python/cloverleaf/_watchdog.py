@@ -156,15 +156,18 @@ def _look(loop: LoopBase, sighting: tuple[bool, float, float, bool, int]) -> Sta
 def _stand(
     watch: _cloverleaf.Watchdog,
     loop_ref: "weakref.ref[LoopBase]",
-    report: Callable[[Stall], object],
+    watchdog_ref: "weakref.ref[Watchdog]",
 ) -> None:
-    """Tell of every stall twice: while it lasts, and when it is over."""
+    """Tell of every stall twice: while it lasts, and when it is over.
+
+    Between two turns that a host runs, nothing here keeps the loop, nor a report that has it.
+    """
     stall: Stall | None = None
     while (sighting := watch.wait()) is not None:
         stalls, seconds, _, _, progress = sighting
         if not stalls:
             if stall is not None:
-                _make(report, replace(stall, seconds=seconds, is_over=True))
+                _make(watchdog_ref, replace(stall, seconds=seconds, is_over=True))
             stall = None
             continue
         if (loop := loop_ref()) is None:
@@ -172,7 +175,7 @@ def _stand(
         stall = _look(loop, sighting)
         del loop
         if watch.is_still_at(progress):
-            _make(report, stall)
+            _make(watchdog_ref, stall)
         else:
             # Whatever runs by now is not to blame.
             empty = traceback.StackSummary()
@@ -180,7 +183,11 @@ def _stand(
             stall = replace(stall, task=None, handle=None, stack=empty, culprit=culprit)
 
 
-def _make(report: Callable[[Stall], object], stall: Stall) -> None:
+def _make(watchdog_ref: "weakref.ref[Watchdog]", stall: Stall) -> None:
+    if (watchdog := watchdog_ref()) is None:
+        return
+    report = watchdog._report
+    del watchdog
     try:
         report(stall)
     except BaseException:
@@ -207,7 +214,7 @@ class Watchdog:
         # It must not keep a loop that nobody else has, even if a report takes for ever.
         thread = threading.Thread(
             target=_stand,
-            args=(watch, weakref.ref(loop), self._report),
+            args=(watch, weakref.ref(loop), weakref.ref(self)),
             name="cloverleaf-watchdog",
             daemon=True,
         )
@@ -241,7 +248,8 @@ class Watchdog:
             thread.join(_PATIENCE_SECONDS)
 
 
-_standing: set[Watchdog] = set()
+# Not kept: one that stays from turn to turn has a report, which may have the loop.
+_standing: "weakref.WeakSet[Watchdog]" = weakref.WeakSet()
 _ending = threading.Event()
 os.register_at_fork(after_in_child=_standing.clear)
 

@@ -231,6 +231,7 @@ def test_it_waits_for_no_longer_than_it_may(own_loop: cloverleaf.EventLoop) -> N
     while time.monotonic() - began < 0.02:
         # It may come back earlier with nothing, but for a loop at rest, once is enough.
         assert loop.run_once(0.02) is False
+    assert loop.metrics().asleep_seconds > 0
 
 
 def test_timers_are_never_early(guest_loop: cloverleaf.EventLoop) -> None:
@@ -383,6 +384,10 @@ def test_between_two_turns_nothing_is_busy_or_blocked(guard: None) -> None:
         while not any("blocked" in str(stall) for stall in told):
             loop.call_soon(time.sleep, 0.3)
             loop.run_once()
+        # One that runs by itself takes the watchdog with it when it ends.
+        loop.run_until_complete(asyncio.sleep(0))
+        assert "cloverleaf-watchdog" not in {thread.name for thread in threading.enumerate()}
+        loop.run_once()
     finally:
         loop.close()
     assert "cloverleaf-watchdog" not in {thread.name for thread in threading.enumerate()}

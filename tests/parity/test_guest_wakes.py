@@ -135,6 +135,10 @@ def test_executors_files_and_children_wake_the_host(
             await file.write(b"x" * 100_000)
         async with cloverleaf.open(path, "rb") as file:
             read = len(await file.read())
+        async with cloverleaf.open(path, "r+b") as file:
+            # By the ring, if there is one: nothing but the end of the turn hands it over.
+            await file.write(b"y")
+            await file.fsync()
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", "print(3)", stdout=asyncio.subprocess.PIPE
         )
@@ -170,13 +174,81 @@ def test_a_plain_signal_leaves_nothing_readable_behind(own_loop: cloverleaf.Even
         assert not readable(loop)
         loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
         while not came:
-            loop.run_once()
+            loop.run_once(60)  # it may sleep, so the signal is written to the loop
         while loop.run_once():
             pass
         assert not readable(loop)
         assert signal.set_wakeup_fd(-1) == -1
     finally:
         signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_turn_that_does_not_sleep_lets_the_hosts_wakeup_descriptor_be(
+    own_loop: cloverleaf.EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = own_loop
+    calls: list[object] = []
+    # What came between two calls would be lost to the host.
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda *args, **_: calls.append(args))
+    loop.call_soon(int)
+    assert loop.run_once()
+    assert not calls
+
+
+class Pausing(asyncio.Protocol):
+    """Notes what it is told; whoever is told first pauses all others."""
+
+    def __init__(self, made: list[Any], told: list[bytes]) -> None:
+        self.made = made
+        self.told = told
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note it."""
+        self.transport = transport
+        self.made.append(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Note it; with "io_uring", what has come for the others has been received by now."""
+        self.told.append(data)
+        if len(self.told) == 1:
+            for other in self.made:
+                if other is not self.transport:
+                    other.pause_reading()
+
+
+def rest(loop: cloverleaf.EventLoop) -> None:
+    """Run the loop until nothing has happened for a while."""
+    while loop.run_once(0.05):
+        pass
+
+
+def test_connections_that_are_resumed_by_the_host_wake_it(
+    guest_loop: cloverleaf.EventLoop,
+) -> None:
+    loop = guest_loop
+    made: list[Any] = []
+    told: list[bytes] = []
+    task = loop.create_task(loop.create_server(lambda: Pausing(made, told), "127.0.0.1", 0))
+    host(loop, task.done)
+    server = task.result()
+    port = server.sockets[0].getsockname()[1]
+    peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+    try:
+        host(loop, lambda: len(made) == len(peers))
+        for peer in peers:
+            peer.send(b"x")
+        rest(loop)
+        assert told
+        assert not readable(loop)
+        for transport in made:
+            transport.resume_reading()
+        assert readable(loop)
+        host(loop, lambda: len(told) == len(peers))
+    finally:
+        server.close()
+        for owned in (*peers, *made):
+            owned.close()
+        rest(loop)
 
 
 def test_a_host_that_sleeps_misses_none_of_many_jobs(guest_loop: cloverleaf.EventLoop) -> None:

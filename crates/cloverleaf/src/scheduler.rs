@@ -152,6 +152,15 @@ impl<J> Scheduler<J> {
     pub fn begin_sleep(&mut self) {
         let now = self.asked.take().unwrap_or_else(|| self.clock.now());
         self.stats.begin_sleep(now);
+        self.give_room_back(now);
+    }
+
+    /// Notes that the loop has nothing to do and does not sleep itself: whoever runs its turns does.
+    pub fn rest(&mut self) {
+        self.give_room_back(self.clock.now());
+    }
+
+    fn give_room_back(&mut self, now: Time) {
         if now.saturating_since(self.halved) >= ROOM_HALVED {
             self.halve_room(now);
         }

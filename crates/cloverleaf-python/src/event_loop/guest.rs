@@ -38,6 +38,13 @@ impl Loop {
         }
     }
 
+    /// The same for who has given the loop something, and does not know whether it runs.
+    pub(crate) fn call_resting_host(&self) {
+        if !self.is_running_now() {
+            self.call_host();
+        }
+    }
+
     /// A run begins: until it ends nobody has to wake the host.
     pub(super) fn leave_host(&self) {
         if self.guest.has_host.load(Ordering::Acquire) {
@@ -46,11 +53,18 @@ impl Loop {
     }
 
     /// A run has ended: leaves nothing undone that the host cannot see, and has it woken for what comes.
-    pub(super) fn rest_with_host(&self) {
+    pub(super) fn rest_with_host(&self, py: Python<'_>) {
         if !self.guest.has_host.load(Ordering::Acquire) || self.injector.is_forked() {
             return;
         }
-        let handed_over = self.state().with(LoopState::hand_over);
+        let handed_over = self.state().with(|state| {
+            if !state.is_ready() {
+                // It sleeps in its host, so what a sleep gives back is given back here. What is freed holds nothing.
+                handle::give_back(py);
+                state.scheduler.rest();
+            }
+            state.hand_over()
+        });
         self.injector.rest_with_host();
         if !matches!(handed_over, Ok(Ok(true))) {
             // The next turn hands it over, or meets the failure.
@@ -141,7 +155,7 @@ fn pollable(event_loop: &Bound<'_, Loop>) -> PyResult<i32> {
         PyResult::Ok((fd, is_new))
     })??;
     if is_new && !this.is_running_now() {
-        this.rest_with_host();
+        this.rest_with_host(py);
         // Another thread may have given it something before it knew of the host.
         if this.state().with(|state| state.is_ready())? {
             this.injector.wake();

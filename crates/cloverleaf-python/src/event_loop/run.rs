@@ -68,10 +68,10 @@ impl Drop for Run<'_, '_> {
         link::end_here(self.ran_before.take());
         this.thread.store(0, Ordering::Release);
         this.injector.end_run();
-        this.rest_with_host();
-        this.stats.end_run(Clock::monotonic().now());
         // Not borrowed: a run ends between two jobs.
         let py = self.slf.py();
+        this.rest_with_host(py);
+        this.stats.end_run(Clock::monotonic().now());
         let discarded = this.state().with(|state| {
             state.scheduler.clear_stop();
             state.reveal_queued(py, self.first_age);

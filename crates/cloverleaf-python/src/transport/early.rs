@@ -188,6 +188,7 @@ pub(super) fn announce(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResu
     let event_loop = Loop::of(&event_loop)?;
     let report = move |event_loop: &Loop| event_loop.state().with(|state| state.report(token));
     if report(event_loop).is_ok() {
+        event_loop.call_resting_host();
         return Ok(());
     }
     // From a thread that is not the loop's.
