@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import sys
 
 import pytest
 
@@ -109,9 +110,11 @@ async def test_a_server_that_is_closed_waits_for_who_was_just_accepted(loop: Loo
         waiting = asyncio.ensure_future(server.wait_closed())
         await turns(4)
         assert notes == ["factory", "made", "data"]
-        assert not waiting.done()
+        if sys.version_info >= (3, 12):  # before, nobody is waited for
+            assert not waiting.done()
         made[0].transport.close()
         await waiting
+        await made[0].lost
         assert client.recv(10) == b""
 
 
@@ -126,6 +129,7 @@ async def test_who_was_just_accepted_is_closed_with_all_others(loop: Loop, metho
         assert loop.metrics().connections_accepted == 1  # type: ignore[attr-defined]
         server.close()
         getattr(server, method)()
+        await turns(2)
         await server.wait_closed()
         with pytest.raises(ConnectionResetError):
             client.recv(10)
