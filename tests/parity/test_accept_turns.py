@@ -33,6 +33,12 @@ class Noting(Recorder):
         super().data_received(data)
 
 
+def noted(loop: Loop, notes: list[str], made: list[Noting]) -> Noting:
+    """Return a new protocol, which is the last of those that were made."""
+    made.append(Noting(loop, notes))
+    return made[-1]
+
+
 def call(server: asyncio.Server) -> socket.socket:
     """Connect, say something, and return when the listener has it."""
     client = socket.create_connection(server.sockets[0].getsockname())
@@ -70,12 +76,7 @@ async def test_who_has_been_accepted_is_heard_after_the_server_was_closed(loop: 
     """
     made: list[Noting] = []
     notes: list[str] = []
-
-    def factory() -> Noting:
-        made.append(Noting(loop, notes))
-        return made[-1]
-
-    server = await loop.create_server(factory, "127.0.0.1", 0)
+    server = await loop.create_server(lambda: noted(loop, notes, made), "127.0.0.1", 0)
     with call(server) as client:
         client.settimeout(10)
         # It is accepted in this turn, and gets its transport in the next.
@@ -96,12 +97,7 @@ async def test_who_has_been_accepted_is_heard_after_the_server_was_closed(loop: 
 async def test_a_server_that_is_closed_waits_for_who_was_just_accepted(loop: Loop) -> None:
     made: list[Noting] = []
     notes: list[str] = []
-
-    def factory() -> Noting:
-        made.append(Noting(loop, notes))
-        return made[-1]
-
-    server = await loop.create_server(factory, "127.0.0.1", 0)
+    server = await loop.create_server(lambda: noted(loop, notes, made), "127.0.0.1", 0)
     with call(server) as client:
         client.settimeout(10)
         # It was accepted in the turn before, and gets its transport after this step.

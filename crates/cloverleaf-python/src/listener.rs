@@ -12,7 +12,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 
 use crate::clients::Clients;
 use crate::error::os_error;
-use crate::event_loop::{Loop, timed, transport_socket};
+use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, with_context};
 use crate::report;
 use crate::transport::{self, Company, Endpoint, Peer};
@@ -203,7 +203,7 @@ impl Listener {
                 let own = SINCE_3_15.then(|| context.clone_ref(py));
                 with_context(py, context.bind(py), || {
                     let connect = || this.connect_in(py, own, fd, peer);
-                    timed(this.event_loop.bind(py), listener.bind(py), connect)
+                    Loop::timed(this.event_loop.bind(py), listener.bind(py), connect)
                 })
             } else {
                 drop(fd);

@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Counter(AtomicUsize);
+    pub(super) struct Counter(pub(super) AtomicUsize);
 
     impl Wake for Counter {
         fn wake(self: Arc<Self>) {
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    fn counted() -> (Injector<u32>, Arc<Counter>) {
+    pub(super) fn counted() -> (Injector<u32>, Arc<Counter>) {
         let counter = Arc::new(Counter::default());
         (Injector::new(Arc::clone(&counter).into()), counter)
     }

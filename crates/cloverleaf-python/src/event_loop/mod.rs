@@ -40,7 +40,6 @@ pub(crate) use offered::{add_to, final_class};
 pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::{has_own_methods, is_plain, queue_callback};
-pub(crate) use watched::timed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

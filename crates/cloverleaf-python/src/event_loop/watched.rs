@@ -53,24 +53,26 @@ fn run_by_tools(
     }
 }
 
-/// Does something of the loop's own that calls a program, and reports the object that it is done for if it takes long. Tools
-/// are shown all of the loop's steps as callbacks, which are reported by themselves.
-///
-/// # Errors
-/// What it raises, and then what reporting raises.
-pub(crate) fn timed(
-    event_loop: &Bound<'_, PyAny>,
-    object: &Bound<'_, PyAny>,
-    run: impl FnOnce() -> PyResult<()>,
-) -> PyResult<()> {
-    let event_loop = event_loop.cast::<Loop>()?;
-    let this = event_loop.get();
-    if !this.debug() || this.onlookers.have_tools() {
-        return run();
+impl Loop {
+    /// Does something of the loop's own that calls a program, and reports the object that it is done for if it takes long. Tools
+    /// are shown all of the loop's steps as callbacks, which are reported by themselves.
+    ///
+    /// # Errors
+    /// What it raises, and then what reporting raises.
+    pub(crate) fn timed(
+        event_loop: &Bound<'_, PyAny>,
+        object: &Bound<'_, PyAny>,
+        run: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let event_loop = event_loop.cast::<Self>()?;
+        let this = event_loop.get();
+        if !this.debug() || this.onlookers.have_tools() {
+            return run();
+        }
+        let began = this.nested.own_time();
+        let ran = run();
+        ran.and(report_if_slow(event_loop, object, began))
     }
-    let began = this.nested.own_time();
-    let ran = run();
-    ran.and(report_if_slow(event_loop, object, began))
 }
 
 /// Reports a handle, or an object that was served, that has held the loop up.

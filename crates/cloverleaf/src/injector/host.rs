@@ -44,36 +44,19 @@ impl<J> Injector<J> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::Ordering;
 
-    use super::*;
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn counted() -> (Injector<u32>, impl Fn() -> usize) {
-        let counter = Arc::new(Counter::default());
-        let injector = Injector::new(Arc::clone(&counter).into());
-        (injector, move || counter.0.load(Ordering::Relaxed))
-    }
+    use crate::injector::tests::counted;
 
     #[test]
     fn a_burst_wakes_the_host_once_whichever_way_it_comes() {
         let (injector, wakes) = counted();
         injector.rest_with_host();
-        assert_eq!(wakes(), 0);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
         injector.call_host();
         injector.inject(1).expect("open");
         injector.call_host();
-        assert_eq!(wakes(), 1);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -81,9 +64,9 @@ mod tests {
         let (injector, wakes) = counted();
         injector.inject(1).expect("open");
         injector.rest_with_host();
-        assert_eq!(wakes(), 1);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         injector.inject(2).expect("open");
-        assert_eq!(wakes(), 1, "it has been woken");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "it has been woken");
     }
 
     #[test]
@@ -93,6 +76,6 @@ mod tests {
         injector.resume();
         injector.inject(1).expect("open");
         injector.call_host();
-        assert_eq!(wakes(), 0);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
     }
 }
