@@ -47,7 +47,8 @@ class Server(asyncio.AbstractServer):
         # From Python 3.15 on, clients get copies of the context in which the server was made;
         # before, of the one in which it began to listen.
         self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
-        # The descriptors' numbers, which the sockets no longer tell when the program closes them.
+        # By what the loop knows the listeners: numbers of descriptors, which the sockets no longer
+        # tell when the program closes them, or never did when they are within other objects.
         self._numbers: list[int] = []
         # It keeps none of them alive: one that nobody holds any more is seen to be forgotten.
         self._clients = Clients(self._wake_waiters)
@@ -153,7 +154,6 @@ class Server(asyncio.AbstractServer):
             factory = self._tls.factory(self._loop, factory)
         for sock in self._sockets:
             sock.listen(self._backlog)
-            self._numbers.append(sock.fileno())
             start = functools.partial(
                 self._loop._start_serving,
                 factory,
@@ -161,10 +161,9 @@ class Server(asyncio.AbstractServer):
                 self._clients,
                 self._backlog,
             )
-            if self._context is None:
-                start()
-            else:
-                self._context.copy().run(start)
+            context = self._context
+            number = start() if context is None else context.copy().run(start)
+            self._numbers.append(number)
 
     def _stop_listening(self) -> None:
         sockets, self._sockets = self._sockets, None

@@ -86,6 +86,49 @@ async def test_a_given_socket_is_served(loop: Loop) -> None:
     assert sock.fileno() == -1
 
 
+class Within:
+    """A listening socket within an object that is none itself, as gunicorn hands to its workers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_a_socket_within_an_object_is_closed_with_its_server(loop: Loop) -> None:
+    sock: Any = Within(socket.create_server(("127.0.0.1", 0)))
+    address = sock.getsockname()
+    server = await loop.create_server(asyncio.Protocol, sock=sock)
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+async def test_who_comes_when_a_server_is_closed_is_left_to_those_who_share_its_socket(
+    loop: Loop,
+) -> None:
+    """Another process may have the socket, too: the next worker has whom the last one leaves."""
+    sock: Any = Within(socket.create_server(("127.0.0.1", 0)))
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with sock.dup() as shared, ours, theirs:
+        server = await loop.create_server(asyncio.Protocol, sock=sock)
+        server.close()
+        await server.wait_closed()
+        received = asyncio.ensure_future(loop.sock_recv(ours, 1))
+        await asyncio.sleep(0)
+        with socket.create_connection(shared.getsockname()) as client:
+            # The kernel is asked for this, and would tell of the client as well.
+            theirs.send(b"x")
+            assert await received == b"x"
+            shared.setblocking(False)
+            accepted, address = shared.accept()
+            accepted.close()
+            assert address == client.getsockname()
+
+
 async def test_the_address_may_be_reused_by_default(loop: Loop) -> None:
     async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
         sock = server.sockets[0]

@@ -45,7 +45,8 @@ struct Registration {
 }
 
 impl Listener {
-    /// Begins to accept.
+    /// Begins to accept. Says under which number [`Loop`] knows it, which is not the socket's where that is within an
+    /// object of another class.
     ///
     /// # Errors
     /// `OSError` if the kernel cannot report on the socket.
@@ -55,7 +56,7 @@ impl Listener {
         sock: &Bound<'py, PyAny>,
         server: &Bound<'py, Clients>,
         backlog: i64,
-    ) -> PyResult<()> {
+    ) -> PyResult<RawFd> {
         let py = event_loop.py();
         let socket = Socket::of(sock)?;
         let fd = socket.number();
@@ -87,7 +88,7 @@ impl Listener {
             this.registration().interest = Interest::NONE;
             Self::stop(&object)?;
         }
-        told
+        told.map(|()| fd)
     }
 
     /// Accepts no more; the socket stays open.

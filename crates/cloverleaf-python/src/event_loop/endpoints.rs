@@ -94,7 +94,7 @@ pub(super) const fn alone<'py>(
     }
 }
 
-/// Accepts the clients of a listening, non-blocking socket from now on.
+/// Accepts the clients of a listening, non-blocking socket from now on. Says what [`stop_serving`] is to be told.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed, `OSError` if the kernel cannot report on the socket.
@@ -104,7 +104,7 @@ pub(super) fn start_serving<'py>(
     sock: &Bound<'py, PyAny>,
     server: &Bound<'py, Clients>,
     backlog: i64,
-) -> PyResult<()> {
+) -> PyResult<RawFd> {
     slf.get().check_open()?;
     Listener::start(slf, protocol_factory, sock, server, backlog)
 }

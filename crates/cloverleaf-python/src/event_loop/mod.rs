@@ -468,7 +468,7 @@ impl Loop {
         sock: &Bound<'py, PyAny>,
         server: &Bound<'py, Clients>,
         backlog: i64,
-    ) -> PyResult<()> {
+    ) -> PyResult<i32> {
         spared(slf.py(), || {
             endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
         })
