@@ -63,9 +63,11 @@ pub(crate) fn recvmmsg<'a>(
     };
     let done = usize::try_from(done).map_err(|_| last_error())?;
     for (header, name) in headers.iter().zip(&names).take(done) {
+        // SAFETY: the kernel has filled this header, and so has written that much of the name to which it leads.
+        let from = unsafe { name_of(name, header.msg_hdr.msg_namelen) };
         received.push(Received {
             len: header.msg_len as usize,
-            from: name_of(name, header.msg_hdr.msg_namelen),
+            from,
         });
     }
     Ok(())
@@ -127,12 +129,17 @@ fn last_error() -> Errno {
 }
 
 /// What the kernel has written into the room for a name.
-fn name_of(name: &MaybeUninit<SocketAddrStorage>, len: libc::socklen_t) -> Option<SocketAddrAny> {
+///
+/// # Safety
+/// The kernel has written an address of `len` bytes there, or says by a `len` that does not fit that it has written none.
+unsafe fn name_of(
+    name: &MaybeUninit<SocketAddrStorage>,
+    len: libc::socklen_t,
+) -> Option<SocketAddrAny> {
     if (len as usize) < size_of::<libc::sa_family_t>() || len > NAME_ROOM {
         // Nothing was written: a Unix socket without a name, for one.
         return None;
     }
-    // SAFETY: the only caller has just let the kernel write an address of `len` bytes there, and the guard above has
-    // checked the bounds that would make this panic.
+    // SAFETY: as the caller promises, and the guard above has checked the bounds that would make this panic.
     Some(unsafe { SocketAddrAny::read(name.as_ptr(), len) })
 }
