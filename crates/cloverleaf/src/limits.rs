@@ -319,6 +319,12 @@ pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
 /// kernel, not only if it does not take them.
 pub const SHARED_PIECE_BYTES: usize = 16 * 1024;
 
+/// Bytes of a write that must be copied to wait from which on the room is got before any of them is sent.
+///
+/// So much may be more than there is, which is the caller's to hear of. The kernel seldom takes it at once, so little room
+/// is got in vain.
+pub const LARGE_COPY_BYTES: usize = 1 << 20;
+
 /// Bytes up to which waiting writes are copied together into one piece.
 ///
 /// Copying this much costs about as much as one allocation and one more entry in a gathered send.

@@ -13,6 +13,14 @@ use super::state::Stream;
 use crate::ffi::{Bytes, KeptBytes};
 use crate::held::Moment;
 
+/// Where bytes wait that the kernel does not take, if that is known before it is asked.
+pub(super) enum Place {
+    /// Where they are, as they can never change.
+    Kept(KeptBytes),
+    /// In memory for all of them, which has been got before any is sent.
+    Room(Vec<u8>),
+}
+
 /// What is to be done about a write that has been made.
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
@@ -31,13 +39,8 @@ pub(super) enum Outcome {
 }
 
 impl Stream {
-    /// Writes bytes; `kept` is the same ones, if they can be kept where they are.
-    pub(super) fn write(
-        &mut self,
-        data: &[u8],
-        kept: Option<KeptBytes>,
-        moment: Moment,
-    ) -> Outcome {
+    /// Writes bytes; `place` is where they wait, if that is known.
+    pub(super) fn write(&mut self, data: &[u8], place: Option<Place>, moment: Moment) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
@@ -48,14 +51,14 @@ impl Stream {
         if expects_more && self.queue.is_empty() && self.may_cork(data.len()) {
             return self.write_part(data);
         }
-        self.send_or_queue(data, kept)
+        self.send_or_queue(data, place)
     }
 
     /// Writes bytes that are all of what is written together: the kernel never holds them back.
     pub(super) fn write_together(
         &mut self,
         data: &[u8],
-        kept: Option<KeptBytes>,
+        place: Option<Place>,
         moment: Moment,
     ) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
@@ -63,12 +66,15 @@ impl Stream {
         }
         self.pieces.count(moment.turn);
         self.hold(data, moment)
-            .unwrap_or_else(|| self.send_or_queue(data, kept))
+            .unwrap_or_else(|| self.send_or_queue(data, place))
     }
 
     /// Holds bytes, or sends them behind what is held; `None` if neither is to be done.
     #[inline]
     fn hold(&mut self, data: &[u8], moment: Moment) -> Option<Outcome> {
+        if let Some(failed) = self.send_held_before(data.len()) {
+            return Some(failed);
+        }
         if self.is_held {
             return Some(self.write_behind(&[data], moment));
         }
@@ -82,7 +88,7 @@ impl Stream {
 
     /// Sends bytes at once, unless others wait; what the kernel does not take waits.
     #[inline]
-    fn send_or_queue(&mut self, data: &[u8], kept: Option<KeptBytes>) -> Outcome {
+    fn send_or_queue(&mut self, data: &[u8], place: Option<Place>) -> Outcome {
         let Some(fd) = self.endpoint.fd() else {
             return self.failed(Errno::BADF);
         };
@@ -101,13 +107,20 @@ impl Stream {
                 Err(errno) => return self.failed(errno),
             }
         }
-        match kept {
-            Some(kept) => self
-                .queue
-                .push_shared(Box::new(kept), data.len() - rest.len()),
-            None => self.queue.push_slice(rest),
-        }
+        self.queue_in(place, data, data.len() - rest.len());
         Outcome::Queued
+    }
+
+    /// Queues what follows the first `sent` of these bytes.
+    fn queue_in(&mut self, place: Option<Place>, data: &[u8], sent: usize) {
+        match place {
+            Some(Place::Kept(kept)) => self.queue.push_shared(Box::new(kept), sent),
+            Some(Place::Room(mut room)) => {
+                room.extend_from_slice(&data[sent..]);
+                self.queue.push(room);
+            }
+            None => self.queue.push_slice(&data[sent..]),
+        }
     }
 
     /// Writes what the kernel is to send with the next write.
@@ -190,6 +203,16 @@ impl Stream {
         self.send_queue(last)
     }
 
+    /// Sends what is held by itself before so many bytes that they have a place of their own, where they wait; what the
+    /// kernel says if it refuses that.
+    fn send_held_before(&mut self, len: usize) -> Option<Outcome> {
+        if !self.is_held || len < limits::LARGE_COPY_BYTES {
+            return None;
+        }
+        self.offer_held()
+            .filter(|outcome| matches!(outcome, Outcome::Failed(..)))
+    }
+
     /// Holds nothing any more if the kernel has refused it in the guard's hands.
     fn take_refusal(&mut self) -> Option<Errno> {
         let errno = self.refused.take()?;
@@ -262,29 +285,29 @@ impl Stream {
         self.kind
     }
 
-    /// Writes all pieces, in one call to the kernel if they are not held; `kept` is the same ones, where they can be kept
-    /// where they are.
+    /// Writes all pieces, in one call to the kernel if they are not held; `places` is where each of them
+    /// waits, if that is known.
     pub(super) fn write_pieces(
         &mut self,
         pieces: &[Bytes<'_>],
-        kept: Vec<Option<KeptBytes>>,
+        places: Vec<Option<Place>>,
         moment: Moment,
     ) -> Outcome {
         if self.phase >= self.kind.writes_end_at() {
             return self.futile();
         }
         self.pieces.count(moment.turn);
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        if let Some(failed) = self.send_held_before(len) {
+            return failed;
+        }
         if self.is_held {
             return self.write_behind(pieces, moment);
         }
-        let len = pieces.iter().map(|piece| piece.len()).sum();
         let waits = !self.queue.is_empty();
         let is_held = !waits && self.may_hold(len, moment);
-        for (piece, kept) in pieces.iter().zip(kept) {
-            match kept {
-                Some(kept) => self.queue.push_shared(Box::new(kept), 0),
-                None => self.queue.push_slice(piece),
-            }
+        for (piece, place) in pieces.iter().zip(places) {
+            self.queue_in(place, piece, 0);
         }
         if is_held {
             self.is_held = true;

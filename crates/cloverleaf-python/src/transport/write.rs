@@ -4,13 +4,13 @@
 //! that is told here, without it.
 
 use cloverleaf::{Sent, limits};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::net::Shutdown;
 
 use super::kind::Kind;
-use super::send::Outcome;
+use super::send::{Outcome, Place};
 use super::state::{Phase, Stream};
 use super::stream::StreamTransport;
 use super::{close, corked, flow, held, pieces, sendfile};
@@ -72,16 +72,41 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         this.with(|stream| may_write(stream))?;
         moment = send_others_before(slf, this, bytes.len(), moment)?;
     }
-    let mut kept = (bytes.len() >= limits::SHARED_WRITE_BYTES)
-        .then(|| KeptBytes::of(data))
-        .flatten();
+    let mut place = place_for(&bytes, Some(data), limits::SHARED_WRITE_BYTES)?;
     let outcome = this.with(|stream| {
         may_write(stream)?;
-        PyResult::Ok(stream.write(&bytes, kept.take(), moment))
+        PyResult::Ok(stream.write(&bytes, place.take(), moment))
     })?;
     drop(bytes);
     settle(slf, this, outcome)?;
     Ok(super::info::none(py))
+}
+
+/// Where bytes may wait: in their `object`, if they are so many and it never changes. Much that must be copied gets its room
+/// before any of it is sent, so that the write is made as a whole or not at all.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+fn place_for(
+    bytes: &[u8],
+    object: Option<&Bound<'_, PyAny>>,
+    shared_from: usize,
+) -> PyResult<Option<Place>> {
+    if bytes.len() < shared_from {
+        return Ok(None);
+    }
+    if let Some(kept) = object.and_then(KeptBytes::of) {
+        return Ok(Some(Place::Kept(kept)));
+    }
+    if bytes.len() < limits::LARGE_COPY_BYTES {
+        return Ok(None);
+    }
+    let mut room = Vec::new();
+    match room.try_reserve_exact(bytes.len()) {
+        Ok(()) => Ok(Some(Place::Room(room))),
+        Err(_) => Err(PyMemoryError::new_err(())),
+    }
 }
 
 /// Refuses a write that asyncio does not take.
@@ -230,13 +255,15 @@ fn gather(
     let moment = held::moment(this, slf.py(), len)?;
     let moment = send_others_before(slf, this, len, moment)?;
     // What is large stays where it is, and goes to the kernel from there.
-    let keep = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
-        (bytes.len() >= limits::SHARED_PIECE_BYTES)
-            .then(|| KeptBytes::of(piece))
-            .flatten()
+    let place = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
+        place_for(bytes, Some(piece), limits::SHARED_PIECE_BYTES)
     };
-    let kept = pieces.iter().zip(&bytes).map(keep).collect();
-    let outcome = this.with(|stream| stream.write_pieces(&bytes, kept, moment));
+    let places = pieces
+        .iter()
+        .zip(&bytes)
+        .map(place)
+        .collect::<PyResult<_>>()?;
+    let outcome = this.with(|stream| stream.write_pieces(&bytes, places, moment));
     drop(bytes);
     settle(slf, this, outcome)
 }
@@ -253,10 +280,8 @@ fn write_together(
     }
     let moment = held::moment(this, slf.py(), bytes.len())?;
     let moment = send_others_before(slf, this, bytes.len(), moment)?;
-    let mut kept = object
-        .filter(|_| bytes.len() >= limits::SHARED_WRITE_BYTES)
-        .and_then(KeptBytes::of);
-    Ok(this.with(|stream| stream.write_together(bytes, kept.take(), moment)))
+    let mut place = place_for(bytes, object, limits::SHARED_WRITE_BYTES)?;
+    Ok(this.with(|stream| stream.write_together(bytes, place.take(), moment)))
 }
 
 /// What is left to do when the queue has moved on.
