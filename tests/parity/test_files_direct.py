@@ -14,6 +14,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.program import Program
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 400
@@ -63,3 +64,46 @@ async def test_a_file_may_be_made_one_past_the_page_cache_while_it_is_open(
         with pytest.raises(OSError, match="Invalid argument"):
             await file.pread(100, 7)
     assert path.read_bytes() == CONTENT[:4096] + b"x" * 4096 + CONTENT[:8192] * 3
+
+
+async def test_much_goes_past_the_page_cache_in_pieces(loop: Loop, path: Path) -> None:
+    content = os.urandom(9 << 20)
+
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
+        assert await file.pwrite(content, 4096) == len(content)
+        assert await file.pread(len(content), 4096) == content
+        # Past the end, it is read to the end.
+        assert await file.pread(len(content), 8192) == content[4096:]
+    assert path.read_bytes()[4096:] == content
+
+
+def test_a_large_read_past_the_page_cache_needs_its_memory_once(
+    program: Program, path: Path
+) -> None:
+    out = program.output(
+        f"""
+import asyncio, cloverleaf, os, resource
+
+SIZE = 192 << 20
+
+def direct(name, flags):
+    return os.open(name, flags | os.O_DIRECT)
+
+async def main():
+    os.truncate({str(path)!r}, SIZE)
+    async with cloverleaf.open({str(path)!r}, "rb", 0, opener=direct) as file:
+        await file.pread(4096, 0)  # the threads are there
+        with open("/proc/self/statm") as statm:
+            size = int(statm.read().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (size + SIZE // 2 * 3, hard))
+        print(len(await file.pread(SIZE, 0)) == SIZE)
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    )
+    assert out == "True"

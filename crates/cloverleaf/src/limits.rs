@@ -368,6 +368,9 @@ pub const COPY_STRETCH_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes that a copy moves at a time where the kernel does not copy by itself.
 pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
 
+/// Bytes of aligned memory by which large transfers past the page cache go, beside what the caller has.
+pub const DIRECT_PIECE_BYTES: usize = 4 << 20;
+
 /// Bytes from which on a write goes to a thread though there is a ring, unless it goes past the page cache.
 ///
 /// A ring leaves it to a thread of the kernel's, and needs a copy of the bytes before.

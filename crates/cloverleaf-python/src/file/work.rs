@@ -14,7 +14,8 @@ use cloverleaf::fs::{
     write_full,
 };
 use cloverleaf::limits::{
-    AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, RING_BYTES, THREAD_WRITE_BYTES,
+    AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, DIRECT_PIECE_BYTES, RING_BYTES,
+    THREAD_WRITE_BYTES,
 };
 use cloverleaf::{Note, Op};
 use pyo3::prelude::*;
@@ -370,11 +371,7 @@ fn rest(fd: &OwnedFd, mut head: Vec<u8>, mut room: Vec<u8>, offset: u64) -> io::
 
 fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
     match offset {
-        Some(offset) if is_direct(fd) => {
-            let (mut memory, start) = room(bytes.len(), true);
-            memory[start..].copy_from_slice(bytes);
-            write_full(fd.as_fd(), &memory[start..], offset)
-        }
+        Some(offset) if is_direct(fd) => write_direct(fd, bytes, offset),
         Some(offset) => write_full(fd.as_fd(), bytes, offset),
         None => Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?),
     }
@@ -422,14 +419,44 @@ pub(super) fn room(len: usize, is_aligned: bool) -> (Vec<u8>, usize) {
     (memory, start)
 }
 
-/// Reads once: what is short of what was asked for is the end of the file, as an offset in between is not aligned.
+/// Reads piece by piece, so that little memory is needed beside the target. A piece that is short of what was asked for is
+/// the end of the file, as an offset in between is not aligned.
 fn read_direct(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<usize> {
-    let (mut memory, start) = room(target.len(), true);
-    let count = retry_on_intr(|| rustix::io::pread(fd, &mut memory[start..], offset))?;
-    for (to, from) in target.iter_mut().zip(&memory[start..start + count]) {
-        to.write(*from);
+    let (mut memory, start) = room(target.len().min(DIRECT_PIECE_BYTES), true);
+    let mut filled = 0;
+    for piece in target.chunks_mut(DIRECT_PIECE_BYTES) {
+        let room = &mut memory[start..start + piece.len()];
+        let at = offset + filled as u64;
+        let count = retry_on_intr(|| rustix::io::pread(fd, &mut *room, at))?;
+        for (to, from) in piece.iter_mut().zip(&room[..count]) {
+            to.write(*from);
+        }
+        filled += count;
+        if count < piece.len() {
+            break;
+        }
     }
-    Ok(count)
+    Ok(filled)
+}
+
+/// Writes piece by piece, as above.
+fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    let (mut memory, start) = room(bytes.len().min(DIRECT_PIECE_BYTES), true);
+    let mut written = 0;
+    for piece in bytes.chunks(DIRECT_PIECE_BYTES) {
+        let room = &mut memory[start..start + piece.len()];
+        room.copy_from_slice(piece);
+        match write_full(fd.as_fd(), room, offset + written as u64) {
+            Ok(count) => written += count,
+            Err(error) if written == 0 => return Err(error),
+            // Whoever writes the rest is told.
+            Err(_) => break,
+        }
+        if !written.is_multiple_of(DIRECT_PIECE_BYTES) {
+            break;
+        }
+    }
+    Ok(written)
 }
 
 fn seek(fd: &OwnedFd, offset: i64, whence: i32) -> io::Result<usize> {
