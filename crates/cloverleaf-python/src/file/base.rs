@@ -12,9 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyTuple, PyType};
 
 use super::at_once::{self, DETACH_BYTES, read_full_at_once};
+use super::direct::is_direct;
 use super::pread::pread;
 use super::request::Request;
-use super::work::{Work, is_direct};
+use super::work::Work;
 use crate::error::{errno_error, os_error};
 use crate::ffi::{
     Content, Method, close_fd, cut_and_hold, int_from, own_fd, raw_attached, signed_from, spared,

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod base;
+mod direct;
 mod lines;
 mod operation;
 mod paths;

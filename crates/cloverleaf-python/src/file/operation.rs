@@ -8,7 +8,8 @@ use cloverleaf::limits::DIRECT_ALIGNMENT;
 use cloverleaf::{Completion, Op};
 use rustix::io::Errno;
 
-use super::work::{Answer, Work, is_direct, room};
+use super::direct::{is_direct, room};
+use super::work::{Answer, Work};
 
 /// What an operation has brought; or what is to be done for the rest of what it was asked for.
 ///

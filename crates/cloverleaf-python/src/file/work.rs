@@ -13,10 +13,7 @@ use cloverleaf::fs::{
     Copied, copy_stretch, known_at_once, length_at_once, may_ask, mode_at_once, read_full,
     write_full,
 };
-use cloverleaf::limits::{
-    AT_ONCE_BYTES, COPY_BUFFER_BYTES, DIRECT_ALIGNMENT, DIRECT_PIECE_BYTES, RING_BYTES,
-    THREAD_WRITE_BYTES,
-};
+use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, RING_BYTES, THREAD_WRITE_BYTES};
 use cloverleaf::{Note, Op};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -24,6 +21,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::base::{self, FileBase};
+use super::direct::{is_direct, read_direct, room, write_direct};
 use super::operation::answer;
 use super::paths::Change;
 use super::whole::Whole;
@@ -397,66 +395,6 @@ const fn largest_ring_write(is_direct: bool) -> usize {
     } else {
         THREAD_WRITE_BYTES - 1
     }
-}
-
-/// Whether the file goes past the page cache (`O_DIRECT`): then memory must be aligned, and nothing comes at once.
-pub(super) fn is_direct(fd: &OwnedFd) -> bool {
-    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
-}
-
-/// Memory for so many bytes, and where in it they begin: aligned, where every disk can transfer to, if that is asked for.
-pub(super) fn room(len: usize, is_aligned: bool) -> (Vec<u8>, usize) {
-    if !is_aligned {
-        return (vec![0; len], 0);
-    }
-    let mut memory = vec![0; len + DIRECT_ALIGNMENT];
-    let start = memory
-        .as_ptr()
-        .align_offset(DIRECT_ALIGNMENT)
-        .min(DIRECT_ALIGNMENT);
-    // A shorter vector stays where it is.
-    memory.truncate(start + len);
-    (memory, start)
-}
-
-/// Reads piece by piece, so that little memory is needed beside the target. A piece that is short of what was asked for is
-/// the end of the file, as an offset in between is not aligned.
-fn read_direct(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<usize> {
-    let (mut memory, start) = room(target.len().min(DIRECT_PIECE_BYTES), true);
-    let mut filled = 0;
-    for piece in target.chunks_mut(DIRECT_PIECE_BYTES) {
-        let room = &mut memory[start..start + piece.len()];
-        let at = offset + filled as u64;
-        let count = retry_on_intr(|| rustix::io::pread(fd, &mut *room, at))?;
-        for (to, from) in piece.iter_mut().zip(&room[..count]) {
-            to.write(*from);
-        }
-        filled += count;
-        if count < piece.len() {
-            break;
-        }
-    }
-    Ok(filled)
-}
-
-/// Writes piece by piece, as above.
-fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    let (mut memory, start) = room(bytes.len().min(DIRECT_PIECE_BYTES), true);
-    let mut written = 0;
-    for piece in bytes.chunks(DIRECT_PIECE_BYTES) {
-        let room = &mut memory[start..start + piece.len()];
-        room.copy_from_slice(piece);
-        match write_full(fd.as_fd(), room, offset + written as u64) {
-            Ok(count) => written += count,
-            Err(error) if written == 0 => return Err(error),
-            // Whoever writes the rest is told.
-            Err(_) => break,
-        }
-        if !written.is_multiple_of(DIRECT_PIECE_BYTES) {
-            break;
-        }
-    }
-    Ok(written)
 }
 
 fn seek(fd: &OwnedFd, offset: i64, whence: i32) -> io::Result<usize> {
