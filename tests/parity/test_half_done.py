@@ -21,7 +21,7 @@ import cloverleaf
 import cloverleaf._transports  # whose classes the native half makes
 
 from .harness.datagrams import Mailbox
-from .harness.denial import RUN_DENIED
+from .harness.denial import NOT_IN_DEV_MODE, RUN_DENIED
 from .harness.program import Program
 from .harness.protocols import Recorder
 from .harness.types import Loop
@@ -93,6 +93,7 @@ def make_endpoint(
     return cast("asyncio.BaseTransport", made)
 
 
+@NOT_IN_DEV_MODE
 @pytest.mark.parametrize("socket_type", KINDS)
 async def test_a_transport_that_cannot_start_leaves_nothing_in_the_loop(
     loop: Loop, socket_type: socket.SocketKind
@@ -149,6 +150,7 @@ async def test_whoever_closes_without_memory_is_told_of_the_end(
         theirs.close()
 
 
+@NOT_IN_DEV_MODE
 async def test_sock_recv_without_memory(loop: Loop) -> None:
     ours, theirs = nonblocking_pair(socket.SOCK_STREAM)
     with ours, theirs:
