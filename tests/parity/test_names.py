@@ -32,6 +32,34 @@ async def test_getaddrinfo_answers_as_the_socket_module(loop: Loop, host: Any, p
     assert await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM) == expected
 
 
+@pytest.mark.parametrize("host", [5, 1.5, [], ("localhost",), object()])
+async def test_getaddrinfo_refuses_a_host_of_another_type_as_the_socket_module(
+    loop: Loop, host: Any
+) -> None:
+    with pytest.raises(TypeError) as expected:
+        socket.getaddrinfo(host, 80)
+    with pytest.raises(TypeError) as found:
+        await loop.getaddrinfo(host, 80)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.only("cloverleaf")  # asyncio takes a thread of the executor
+@pytest.mark.parametrize("host", ["localhost", b"localhost", None])
+@pytest.mark.parametrize("port", [80, "80", b"80", None])
+async def test_a_plain_name_takes_no_thread_of_the_executor(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, host: Any, port: Any
+) -> None:
+    def refuse(*_args: Any) -> None:
+        raise AssertionError("a job for the executor")
+
+    monkeypatch.setattr(type(loop), "run_in_executor", refuse)
+    if host is None and port is None:
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo(host, port)
+    else:
+        assert await loop.getaddrinfo(host, port) == socket.getaddrinfo(host, port)
+
+
 @pytest.mark.parametrize("family", [socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("kind_of_socket", [0, socket.SOCK_STREAM, socket.SOCK_DGRAM])
 async def test_getaddrinfo_of_numbers_honours_every_argument(

@@ -45,6 +45,31 @@ async def test_a_blocking_socket_is_refused_in_debug_mode(loop: Loop, name: str,
 
 
 @every_call
+async def test_a_socket_with_a_timeout_is_refused_in_debug_mode(
+    loop: Loop, name: str, args: Any
+) -> None:
+    loop.set_debug(True)
+    with socket.socket() as sock:
+        sock.settimeout(60)
+        with pytest.raises(ValueError, match=r"^the socket must be non-blocking$"):
+            await getattr(loop, name)(sock, *args)
+
+
+@pytest.mark.parametrize(("debug", "waits"), [(True, 0), (False, None), (False, 60)])
+async def test_what_is_not_refused_carries_data(
+    loop: Loop, debug: bool, waits: float | None
+) -> None:
+    loop.set_debug(debug)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(waits)
+        await loop.sock_sendall(ours, b"there")
+        assert theirs.recv(5) == b"there"
+        theirs.sendall(b"back")
+        assert await loop.sock_recv(ours, 4) == b"back"
+
+
+@every_call
 async def test_a_socket_that_encrypts_is_refused(loop: Loop, name: str, args: Any) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .harness.certificates import HOST, client_context, demanding_context, server_context
+from .harness.certificates import HOST, authority, client_context, demanding_context, server_context
 from .harness.complaints import Complaints
 from .harness.protocols import Recorder
 from .harness.tls import Peer, socket_pair, tls_ends, tls_linked
@@ -334,6 +334,33 @@ async def test_true_asks_for_the_default_context(loop: Loop) -> None:
         await loop.create_connection(lambda: Recorder(loop), host, port, ssl=True)
     server.close()
     await server.wait_closed()
+
+
+async def test_the_default_context_checks_the_name_where_there_is_one(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "authority.pem"
+    authority().cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    served = loop.create_server(lambda: Recorder(loop), "127.0.0.1", 0, ssl=server_context())
+    async with await served as server:
+        host, port = server.sockets[0].getsockname()
+        for name in (HOST, ""):
+            protocol = Recorder(loop)
+            transport, _ = await loop.create_connection(
+                lambda protocol=protocol: protocol,  # type: ignore[misc]
+                host,
+                port,
+                ssl=True,
+                server_hostname=name,
+            )
+            assert transport.get_extra_info("sslcontext").check_hostname == bool(name)
+            transport.close()
+            assert await protocol.lost is None
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid"):
+            await loop.create_connection(
+                lambda: Recorder(loop), host, port, ssl=True, server_hostname="other.example"
+            )
 
 
 async def test_a_peer_that_does_not_speak_tls(loop: Loop, contexts: list[Context]) -> None:
