@@ -115,6 +115,33 @@ def test_a_slow_protocol_is_logged(loop: Loop, logged: Complaints) -> None:
     assert re.search(r"Transport.* took \d+\.\d{3} seconds$", first)
 
 
+@pytest.mark.parametrize("socket_type", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_protocol_that_is_slow_to_take_its_leave_is_logged(
+    loop: Loop, logged: Complaints, socket_type: socket.SocketKind
+) -> None:
+    class Slow(asyncio.Protocol, asyncio.DatagramProtocol):
+        def connection_lost(self, exc: BaseException | None) -> None:
+            slow(0.012)
+            loop.stop()
+
+    async def connect(ours: socket.socket) -> asyncio.BaseTransport:
+        if socket_type is socket.SOCK_STREAM:
+            transport, _ = await loop.create_connection(Slow, sock=ours)
+            return transport
+        endpoint, _ = await loop.create_datagram_endpoint(Slow, sock=ours)
+        return endpoint
+
+    ours, peer = socket.socketpair(type=socket_type)
+    loop.set_debug(True)
+    with peer:
+        transport = loop.run_until_complete(connect(ours))
+        logged.take()
+        loop.slow_callback_duration = 0.01
+        transport.close()
+        loop.run_forever()
+    assert re.search(r"Transport.* took \d+\.\d{3} seconds$", told(logged, "Executing "))
+
+
 def test_a_slow_protocol_factory_is_logged(loop: Loop, logged: Complaints) -> None:
     made: list[asyncio.Protocol] = []
 

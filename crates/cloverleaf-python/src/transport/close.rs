@@ -129,7 +129,8 @@ pub(super) fn tell_later(
     Loop::of(event_loop)?.push_call(move |py| {
         let slf = transport.into_bound(py);
         let reason = error.map_or_else(|| py.None().into_bound(py), |error| value_of(py, error));
-        with_context(py, context.bind(py), || connection_lost(&slf, &reason)).or_else(|error| {
+        let tell = || Loop::timed(of.bind(py), &slf, || connection_lost(&slf, &reason));
+        with_context(py, context.bind(py), tell).or_else(|error| {
             let args = tuple_from(py, [reason.clone()])?;
             let called = (CALL_CONNECTION_LOST, &args);
             method_failed(of.bind(py), &slf, called, context, error)
