@@ -171,7 +171,7 @@ class Server(asyncio.AbstractServer):
             return
         self._clients.close()
         for number in self._numbers:
-            self._loop._stop_serving(number)
+            self._loop._stop_serving(number, self._clients)
         self._numbers.clear()
         for sock in sockets:
             sock.close()

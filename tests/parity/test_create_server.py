@@ -309,3 +309,29 @@ async def test_each_connection_gets_a_protocol_of_its_own(loop: Loop) -> None:
         for each in made:
             await each.lost
         assert sorted(bytes(each.data) for each in made) == [bytes([n]) * 3 for n in range(10)]
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's server cannot be closed then
+async def test_a_server_leaves_alone_who_has_the_number_of_a_socket_that_was_closed(
+    loop: Loop,
+) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    number = sock.fileno()
+    server = await loop.create_server(asyncio.Protocol, sock=sock)
+    sock.close()
+    other = socket.create_server(("127.0.0.1", 0))
+    assert other.fileno() == number
+    made = loop.create_future()
+    async with await loop.create_server(lambda: Made(made), sock=other):
+        server.close()
+        with socket.create_connection(other.getsockname()):
+            await asyncio.wait_for(made, 10)
+
+
+class Made(asyncio.Protocol):
+    def __init__(self, made: asyncio.Future[None]) -> None:
+        self._made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made.set_result(None)
+        transport.close()  # type: ignore[attr-defined]

@@ -124,7 +124,7 @@ async def test_a_server_that_cannot_start_leaves_nothing_in_the_loop(loop: Loop)
         for serves in attempts(serve):
             if serves is None:
                 assert belongs_to_nobody(loop, listener)
-        native._stop_serving(listener.fileno())
+        native._stop_serving(listener.fileno(), clients)
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])

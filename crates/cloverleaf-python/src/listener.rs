@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cloverleaf::{Accepted, Address, Interest, Token, accept, may_accept};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::PyInt;
 
 use crate::clients::Clients;
 use crate::error::os_error;
 use crate::event_loop::{Loop, transport_socket};
-use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, with_context};
+use crate::ffi::{Owned, Reach, SINCE_3_15, Socket, copy_context, signed_from, with_context};
 use crate::report;
 use crate::transport::{self, Company, Endpoint, Peer};
 
@@ -56,10 +57,12 @@ impl Listener {
         sock: &Bound<'py, PyAny>,
         server: &Bound<'py, Clients>,
         backlog: i64,
-    ) -> PyResult<RawFd> {
+    ) -> PyResult<Bound<'py, PyInt>> {
         let py = event_loop.py();
         let socket = Socket::of(sock)?;
         let fd = socket.number();
+        // First, so that nothing is begun that nobody can end.
+        let number = signed_from(py, fd.into())?;
         if let Some(fd) = socket.fd() {
             transport::send_without_delay(fd);
         }
@@ -86,21 +89,27 @@ impl Listener {
         let told = this.set_interest(py, Interest::READ);
         if told.is_err() {
             this.registration().interest = Interest::NONE;
-            Self::stop(&object)?;
+            Self::stop(&object, None)?;
         }
-        told.map(|()| fd)
+        told.map(|()| number)
     }
 
-    /// Accepts no more; the socket stays open.
+    /// Accepts no more, if it is of this server where one is given; the socket stays open.
     ///
     /// # Errors
     /// `RuntimeError` from a thread that is not the loop's.
-    pub(crate) fn stop(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn stop(
+        object: &Bound<'_, PyAny>,
+        server: Option<&Bound<'_, Clients>>,
+    ) -> PyResult<()> {
         let py = object.py();
         let Ok(listener) = object.cast::<Self>() else {
             return Ok(());
         };
         let this = listener.get();
+        if server.is_some_and(|server| !this.server.is(server)) {
+            return Ok(());
+        }
         this.set_interest(py, Interest::NONE)?;
         let token = this.registration().token.take();
         if let Some(token) = token {

@@ -104,21 +104,26 @@ pub(super) fn start_serving<'py>(
     sock: &Bound<'py, PyAny>,
     server: &Bound<'py, Clients>,
     backlog: i64,
-) -> PyResult<RawFd> {
+) -> PyResult<Bound<'py, PyInt>> {
     slf.get().check_open()?;
     Listener::start(slf, protocol_factory, sock, server, backlog)
 }
 
-/// Accepts no more clients from this descriptor; the socket stays open. Nothing happens if it was not accepting.
+/// Accepts no more clients of this server from this descriptor; the socket stays open. Nothing happens if it was not
+/// accepting: the number may be another server's by now, if the program has closed the socket.
 ///
 /// # Errors
 /// `RuntimeError` from a thread that is not the loop's.
-pub(super) fn stop_serving(slf: &Bound<'_, Loop>, fd: RawFd) -> PyResult<()> {
+pub(super) fn stop_serving(
+    slf: &Bound<'_, Loop>,
+    fd: RawFd,
+    server: &Bound<'_, Clients>,
+) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
     let listener = this.state().with(|state| state.served(py, fd))?;
     match listener.map(|hold| hold.object(py)).transpose()?.flatten() {
-        Some(listener) => Listener::stop(&listener),
+        Some(listener) => Listener::stop(&listener, Some(server)),
         None => Ok(()),
     }
 }

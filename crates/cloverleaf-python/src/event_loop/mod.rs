@@ -468,14 +468,14 @@ impl Loop {
         sock: &Bound<'py, PyAny>,
         server: &Bound<'py, Clients>,
         backlog: i64,
-    ) -> PyResult<i32> {
+    ) -> PyResult<Bound<'py, PyInt>> {
         spared(slf.py(), || {
             endpoints::start_serving(slf, protocol_factory, sock, server, backlog)
         })
     }
 
-    fn _stop_serving(slf: &Bound<'_, Self>, fd: i32) -> PyResult<()> {
-        spared(slf.py(), || endpoints::stop_serving(slf, fd))
+    fn _stop_serving(slf: &Bound<'_, Self>, fd: i32, server: &Bound<'_, Clients>) -> PyResult<()> {
+        spared(slf.py(), || endpoints::stop_serving(slf, fd, server))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
