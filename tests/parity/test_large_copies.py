@@ -54,6 +54,7 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
         ("stream", "transport.write(memoryview(data))"),
         ("stream", "transport.writelines([data])"),
         ("stream", "transport.writelines([b'a', data])"),
+        ("stream", "transport.writelines([memoryview(data)[:500_000]] * 400)"),
         ("pipe", "transport.write(data)"),
     ],
 )

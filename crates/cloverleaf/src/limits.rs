@@ -319,7 +319,7 @@ pub const SHARED_WRITE_BYTES: usize = 64 * 1024;
 /// kernel, not only if it does not take them.
 pub const SHARED_PIECE_BYTES: usize = 16 * 1024;
 
-/// Bytes of a write that must be copied to wait from which on the room is got before any of them is sent.
+/// Bytes of a write, or of all pieces of one, that must be copied to wait from which on the room is got before any is sent.
 ///
 /// So much may be more than there is, which is the caller's to hear of. The kernel seldom takes it at once, so little room
 /// is got in vain.

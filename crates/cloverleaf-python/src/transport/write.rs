@@ -72,7 +72,12 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         this.with(|stream| may_write(stream))?;
         moment = send_others_before(slf, this, bytes.len(), moment)?;
     }
-    let mut place = place_for(&bytes, Some(data), limits::SHARED_WRITE_BYTES)?;
+    let mut place = place_for(
+        &bytes,
+        Some(data),
+        limits::SHARED_WRITE_BYTES,
+        limits::LARGE_COPY_BYTES,
+    )?;
     let outcome = this.with(|stream| {
         may_write(stream)?;
         PyResult::Ok(stream.write(&bytes, place.take(), moment))
@@ -92,14 +97,14 @@ fn place_for(
     bytes: &[u8],
     object: Option<&Bound<'_, PyAny>>,
     shared_from: usize,
+    room_from: usize,
 ) -> PyResult<Option<Place>> {
-    if bytes.len() < shared_from {
-        return Ok(None);
-    }
-    if let Some(kept) = object.and_then(KeptBytes::of) {
+    if bytes.len() >= shared_from
+        && let Some(kept) = object.and_then(KeptBytes::of)
+    {
         return Ok(Some(Place::Kept(kept)));
     }
-    if bytes.len() < limits::LARGE_COPY_BYTES {
+    if bytes.len() < room_from {
         return Ok(None);
     }
     let mut room = Vec::new();
@@ -251,12 +256,18 @@ fn gather(
     if bytes.iter().all(|piece| piece.is_empty()) {
         return Ok(());
     }
-    let len = bytes.iter().map(|piece| piece.len()).sum();
+    let len: usize = bytes.iter().map(|piece| piece.len()).sum();
     let moment = held::moment(this, slf.py(), len)?;
     let moment = send_others_before(slf, this, len, moment)?;
+    // Many pieces may need as much room together as a large one does.
+    let room_from = if len < limits::LARGE_COPY_BYTES {
+        limits::LARGE_COPY_BYTES
+    } else {
+        limits::COALESCE_BYTES
+    };
     // What is large stays where it is, and goes to the kernel from there.
     let place = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
-        place_for(bytes, Some(piece), limits::SHARED_PIECE_BYTES)
+        place_for(bytes, Some(piece), limits::SHARED_PIECE_BYTES, room_from)
     };
     let places = pieces
         .iter()
@@ -280,7 +291,12 @@ fn write_together(
     }
     let moment = held::moment(this, slf.py(), bytes.len())?;
     let moment = send_others_before(slf, this, bytes.len(), moment)?;
-    let mut place = place_for(bytes, object, limits::SHARED_WRITE_BYTES)?;
+    let mut place = place_for(
+        bytes,
+        object,
+        limits::SHARED_WRITE_BYTES,
+        limits::LARGE_COPY_BYTES,
+    )?;
     Ok(this.with(|stream| stream.write_together(bytes, place.take(), moment)))
 }
 
