@@ -41,12 +41,8 @@ pub(super) fn read_direct(
     for piece in target.chunks_mut(DIRECT_PIECE_BYTES) {
         let room = &mut memory[start..start + piece.len()];
         let at = offset + filled as u64;
-        let count = match retry_on_intr(|| rustix::io::pread(fd, &mut *room, at)) {
-            Ok(count) => count,
-            Err(error) if filled == 0 => return Err(error.into()),
-            // Whoever reads on is told.
-            Err(_) => break,
-        };
+        // Less than all would be taken for the end of the file, so an error is told whatever came before it.
+        let count = retry_on_intr(|| rustix::io::pread(fd, &mut *room, at))?;
         for (to, from) in piece.iter_mut().zip(&room[..count]) {
             to.write(*from);
         }
@@ -58,11 +54,17 @@ pub(super) fn read_direct(
     Ok(filled)
 }
 
-/// Writes piece by piece, as above.
+/// Writes piece by piece, as above; in one piece what most disks refuse for its length, as nothing of that may be written.
 pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    let (mut memory, start) = room(bytes.len().min(DIRECT_PIECE_BYTES), true);
+    let is_aligned = bytes.len().is_multiple_of(DIRECT_ALIGNMENT);
+    let most = if is_aligned {
+        DIRECT_PIECE_BYTES
+    } else {
+        bytes.len()
+    };
+    let (mut memory, start) = room(bytes.len().min(most), true);
     let mut written = 0;
-    for piece in bytes.chunks(DIRECT_PIECE_BYTES) {
+    for piece in bytes.chunks(most) {
         let room = &mut memory[start..start + piece.len()];
         room.copy_from_slice(piece);
         match write_full(fd.as_fd(), room, offset + written as u64) {
@@ -71,7 +73,7 @@ pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Resul
             // Whoever writes the rest is told.
             Err(_) => break,
         }
-        if !written.is_multiple_of(DIRECT_PIECE_BYTES) {
+        if !written.is_multiple_of(most) {
             break;
         }
     }
