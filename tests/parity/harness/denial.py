@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio.coroutines
 
 import pytest
 
 # What is denied memory in debug mode is CPython's own code as well, which then crashes: the frames
 # of coroutines that tell where they were made, and of `traceback`, from which it finds no way out.
 NOT_IN_DEV_MODE = pytest.mark.skipif(
-    sys.flags.dev_mode, reason="without memory CPython crashes in its own debug mode"
+    asyncio.coroutines._is_debug_mode(),  # also by PYTHONASYNCIODEBUG
+    reason="without memory CPython crashes in its own debug mode",
 )
 
 RUN_DENIED = """
