@@ -334,4 +334,4 @@ class Made(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._made.set_result(None)
-        transport.close()  # type: ignore[attr-defined]
+        transport.close()

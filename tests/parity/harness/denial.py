@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio.coroutines
+import os
+import sys
 
 import pytest
 
 # What is denied memory in debug mode is CPython's own code as well, which then crashes: the frames
 # of coroutines that tell where they were made, and of `traceback`, from which it finds no way out.
 NOT_IN_DEV_MODE = pytest.mark.skipif(
-    asyncio.coroutines._is_debug_mode(),  # also by PYTHONASYNCIODEBUG
+    sys.flags.dev_mode or bool(os.environ.get("PYTHONASYNCIODEBUG")),
     reason="without memory CPython crashes in its own debug mode",
 )
 
