@@ -54,7 +54,7 @@ pub(super) fn read_direct(
     Ok(filled)
 }
 
-/// Writes piece by piece, as above; in one piece what most disks refuse for its length, as nothing of that may be written.
+/// Writes piece by piece, as above. What most disks refuse for its length goes in one piece, so that they refuse all of it.
 pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
     let is_aligned = bytes.len().is_multiple_of(DIRECT_ALIGNMENT);
     let most = if is_aligned {
