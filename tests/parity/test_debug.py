@@ -139,7 +139,9 @@ def test_a_protocol_that_is_slow_to_take_its_leave_is_logged(
         loop.slow_callback_duration = 0.01
         transport.close()
         loop.run_forever()
-    assert re.search(r"Transport.* took \d+\.\d{3} seconds$", told(logged, "Executing "))
+    # asyncio names its callback, and we the transport; other things may be slow by bad luck.
+    named = r"^Executing .*(Transport closed |_call_connection_lost).* took \d+\.\d{3} seconds$"
+    (_message,) = (each for each in logged.take() if re.search(named, each))
 
 
 def test_a_slow_protocol_factory_is_logged(loop: Loop, logged: Complaints) -> None:

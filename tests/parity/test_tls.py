@@ -346,13 +346,8 @@ async def test_the_default_context_checks_the_name_where_there_is_one(
     async with await served as server:
         host, port = server.sockets[0].getsockname()
         for name in (HOST, ""):
-            protocol = Recorder(loop)
-            transport, _ = await loop.create_connection(
-                lambda protocol=protocol: protocol,  # type: ignore[misc]
-                host,
-                port,
-                ssl=True,
-                server_hostname=name,
+            transport, protocol = await loop.create_connection(
+                lambda: Recorder(loop), host, port, ssl=True, server_hostname=name
             )
             assert transport.get_extra_info("sslcontext").check_hostname == bool(name)
             transport.close()
