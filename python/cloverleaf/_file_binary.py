@@ -11,6 +11,7 @@ import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from . import _cloverleaf
 from ._file import File
 from ._file_arguments import Buffer, room_for, size_or_all
 from ._file_held import Held, Waits
@@ -373,6 +374,9 @@ class BinaryFile(File[bytes, Buffer]):
 
 def _rest(size: int, found: bytes) -> int:
     return size - len(found) if size >= 0 else -1
+
+
+_cloverleaf.attach_file_methods(BinaryFile)
 
 
 class _Refusing(io.RawIOBase):

@@ -84,7 +84,7 @@ unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
 fn fenced<R>(
     slf: *mut ffi::PyObject,
     body: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
-    answer: impl FnOnce(Python<'_>, PyResult<R>) -> *mut ffi::PyObject,
+    answer: impl FnOnce(&Bound<'_, PyAny>, PyResult<R>) -> *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls slots on an attached thread.
     let py = unsafe { Python::assume_attached() };
@@ -92,30 +92,30 @@ fn fenced<R>(
     let slf = unsafe { Borrowed::from_ptr(py, slf) };
     let result = catch_unwind(AssertUnwindSafe(|| body(&slf)))
         .unwrap_or_else(|panic| Err(panicked(py, &*panic)));
-    answer(py, result)
+    answer(&slf, result)
 }
 
 unsafe extern "C" fn begin<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    fenced(slf, T::begin, |py, result| match result {
+    fenced(slf, T::begin, |it, result| match result {
         // SAFETY: the interpreter passes a live object.
         Ok(()) => unsafe { itself(slf) },
-        Err(error) => raise(py, error),
+        Err(error) => raise(it.py(), error),
     })
 }
 
 /// `__next__`: a result ends the iteration as the value of a `StopIteration`.
 unsafe extern "C" fn next<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    fenced(slf, T::resume, |py, result| {
+    fenced(slf, T::resume, |it, result| {
         match result {
             Ok(Step::Waits(future)) => return future.into_raw(),
             Ok(Step::Done(result)) => {
                 // To make an exception takes memory; where there is none, PyO3 panics.
-                if catch_unwind(AssertUnwindSafe(|| stop_with(py, result))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| stop_with(it, result))).is_err() {
                     // SAFETY: the thread is attached; this exception was made in advance.
                     unsafe { ffi::PyErr_NoMemory() };
                 }
             }
-            Err(error) => return raise(py, error),
+            Err(error) => return raise(it.py(), error),
         }
         std::ptr::null_mut()
     })
@@ -128,7 +128,7 @@ unsafe extern "C" fn send<T: Awaitable>(
     result: *mut *mut ffi::PyObject,
 ) -> c_int {
     let mut kind = ffi::PySendResult::PYGEN_ERROR;
-    let object = fenced(slf, T::resume, |py, stepped| match stepped {
+    let object = fenced(slf, T::resume, |it, stepped| match stepped {
         Ok(Step::Waits(future)) => {
             kind = ffi::PySendResult::PYGEN_NEXT;
             future.into_raw()
@@ -137,7 +137,7 @@ unsafe extern "C" fn send<T: Awaitable>(
             kind = ffi::PySendResult::PYGEN_RETURN;
             result.into_raw()
         }
-        Err(error) => raise(py, error),
+        Err(error) => raise(it.py(), error),
     });
     // SAFETY: the interpreter passes a place for the answer.
     unsafe { result.write(object) };

@@ -14,6 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::carrier;
 use super::fields::has_fields;
 use super::freelist::{FreeList, GIVEN_BACK, nesting};
 use super::visit::Visitor;
@@ -412,6 +413,7 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     let class = T::class();
     // SAFETY: the object is live and of a collected type; untracking twice is allowed.
     unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
+    carrier::take_back(object);
     // SAFETY: the object is not yet freed.
     let its_class = unsafe { ffi::Py_TYPE(object) };
     if has_weak_references(object) {

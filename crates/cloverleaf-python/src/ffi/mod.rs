@@ -19,6 +19,8 @@ mod buffer;
 mod bytearray;
 mod call;
 mod callable;
+#[cfg_attr(not(Py_3_12), expect(dead_code, reason = "nothing is carried"))]
+mod carrier;
 mod class;
 mod close;
 mod content;

@@ -1,13 +1,15 @@
 //! The `StopIteration` that carries a result out of an iterator.
 //!
-//! Each result has one of its own, as a generator's has: whoever catches one may keep it, change it, and have his frame
-//! held by its traceback for as long as he keeps it.
+//! Each result has one of its own, as a generator's has, as far as anybody sees: whoever catches one may keep it, change
+//! it, and have his frame held by its traceback for as long as he keeps it.
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+#[cfg(Py_3_12)]
+use super::carrier;
 #[cfg(Py_3_12)]
 use super::made::new_dict;
 use super::object::Owned;
@@ -16,8 +18,9 @@ use super::once::Once;
 #[cfg(Py_3_12)]
 use super::reach::Reach;
 
-/// Raises the `StopIteration` that carries a result; for None, the bare end says as much.
-pub(super) fn stop_with(py: Python<'_>, result: Owned) {
+/// Raises the `StopIteration` that carries the result of an object; for None, the bare end says as much.
+pub(super) fn stop_with(of: &Bound<'_, PyAny>, result: Owned) {
+    let py = of.py();
     let result = result.into_bound(py);
     if result.is_none() {
         return;
@@ -28,7 +31,7 @@ pub(super) fn stop_with(py: Python<'_>, result: Owned) {
         return;
     }
     #[cfg(Py_3_12)]
-    if let Some(stop) = made_by_hand(&result) {
+    if let Some(stop) = raised_by_hand(of, &result) {
         // SAFETY: the exception is ours to give, and the thread is attached.
         unsafe { ffi::PyErr_SetRaisedException(stop.into_ptr()) };
         return;
@@ -39,12 +42,15 @@ pub(super) fn stop_with(py: Python<'_>, result: Owned) {
     unsafe { ffi::PyErr_SetObject(class, result.as_ptr()) };
 }
 
-/// What calling the class makes, without the call, which takes as long as the rest of a read that finds its bytes.
+/// An exception without a call of its class: the one that was used last, or another.
 ///
 /// None where the interpreter must do it: while an exception is being handled, if that becomes the context of this one.
 #[cfg(Py_3_12)]
 #[inline]
-fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+fn raised_by_hand<'py>(
+    of: &Bound<'_, PyAny>,
+    result: &Bound<'py, PyAny>,
+) -> Option<Bound<'py, PyAny>> {
     let py = result.py();
     // SAFETY: the thread is attached.
     let handled = unsafe { ffi::PyErr_GetHandledException() };
@@ -52,6 +58,21 @@ fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if unsafe { Bound::from_owned_ptr_or_opt(py, handled) }.is_some() && ends_have_contexts(py) {
         return None;
     }
+    if !carrier::is_only_awaited(of.as_ptr()) {
+        return made_by_hand(result);
+    }
+    let stop = match carrier::load(result) {
+        Some(stop) => stop,
+        None => made_by_hand(result)?,
+    };
+    carrier::note(of.as_ptr(), &stop);
+    Some(stop)
+}
+
+/// What calling the class makes, without the call.
+#[cfg(Py_3_12)]
+fn made_by_hand<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = result.py();
     // PyO3 would panic for want of memory, and nothing would catch that here.
     // SAFETY: the result is live, and the thread is attached.
     let arguments = unsafe { ffi::PyTuple_Pack(1, result.as_ptr()) };

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloverleaf::fs::may_ask;
 use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
@@ -18,14 +18,14 @@ use super::request::Request;
 use super::work::Work;
 use crate::error::{errno_error, os_error};
 use crate::ffi::{
-    Content, Method, close_fd, cut_and_hold, int_from, own_fd, raw_attached, signed_from, spared,
-    tuple_from, unfilled_again,
+    Access, AttachedCell, Content, Known, Method, close_fd, cut_and_hold, int_from, own_fd,
+    raw_attached, signed_from, spared, tuple_from, unfilled_again, value_of_int,
 };
 
 /// What all objects of one open file share.
 #[derive(Debug)]
 struct Shared {
-    fd: Mutex<Option<Arc<OwnedFd>>>,
+    fd: AttachedCell<Option<Arc<OwnedFd>>>,
     /// Operations that took no wait since others were last let run.
     spent: AtomicU32,
     /// The file goes past the page cache, so that nothing of it is ever at hand.
@@ -48,26 +48,23 @@ impl FileBase {
             shared: Arc::new(Shared {
                 is_direct: is_direct(&fd),
                 may_ask,
-                fd: Mutex::new(Some(Arc::new(fd))),
+                fd: AttachedCell::new(Some(Arc::new(fd))),
                 spent: AtomicU32::new(0),
             }),
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
-        // Nothing under this lock can panic, or runs Python code.
-        self.shared
-            .fd
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn slot<'a>(&'a self, py: Python<'a>) -> Access<'a, Option<Arc<OwnedFd>>> {
+        self.shared.fd.get(py)
     }
 
     /// The descriptor, held for as long as it is in use.
     ///
     /// # Errors
     /// `ValueError` if the file is closed.
-    pub(super) fn fd(&self) -> PyResult<Arc<OwnedFd>> {
-        let fd = self.slot().as_ref().map(Arc::clone);
+    pub(super) fn fd(&self, py: Python<'_>) -> PyResult<Arc<OwnedFd>> {
+        let fd = self.slot(py).as_ref().map(Arc::clone);
         fd.ok_or_else(closed)
     }
 
@@ -94,20 +91,20 @@ impl FileBase {
     ) -> PyResult<AtOnce<'py>> {
         let (size, offset) = (size_of(size)?, natural(offset)?);
         if self.shared.is_direct || size > AT_ONCE_BYTES {
-            return self.fd().map(|_| AtOnce::Waits);
+            return self.fd(py).map(|_| AtOnce::Waits);
         }
         if self.pauses() {
-            return self.fd().map(|_| AtOnce::OthersFirst);
+            return self.fd(py).map(|_| AtOnce::OthersFirst);
         }
         let read = if size < DETACH_BYTES {
             self.read_small(py, size, offset)?
         } else {
-            at_once::read(py, self.fd()?.as_fd(), size, offset)?
+            at_once::read(py, self.fd(py)?.as_fd(), size, offset)?
         };
         Ok(read.map_or(AtOnce::Waits, AtOnce::Bytes))
     }
 
-    /// Reads little, without a share in the descriptor: the lock keeps it open.
+    /// Reads little, without a share in the descriptor: nobody closes it meanwhile.
     #[inline]
     fn read_small<'py>(
         &self,
@@ -117,7 +114,7 @@ impl FileBase {
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let mut bytes = unfilled_again(py, size)?;
         let filled = {
-            let slot = self.slot();
+            let slot = self.slot(py);
             let fd = slot.as_ref().ok_or_else(closed)?;
             read_full_at_once(fd.as_fd(), bytes.room(), offset)
         };
@@ -130,7 +127,7 @@ impl FileBase {
         slf: &Bound<'_, Self>,
         work: impl FnOnce(Arc<OwnedFd>) -> Work,
     ) -> PyResult<Request> {
-        Ok(Request::new(work(slf.get().fd()?)))
+        Ok(Request::new(work(slf.get().fd(slf.py())?)))
     }
 }
 
@@ -153,8 +150,16 @@ pub(super) enum AtOnce<'py> {
 ///
 /// # Errors
 /// `OSError` (`EINVAL`) if it is negative; `TypeError` or `OverflowError` if it is no such number.
+#[inline]
 fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let number: i64 = value.extract()?;
+    let number = match value.cast_exact::<PyInt>() {
+        Ok(int) => value_of_int(int.as_borrowed()),
+        Err(_) => None,
+    };
+    let number = match number {
+        Some(number) => number,
+        None => value.extract()?,
+    };
     u64::try_from(number).map_err(|_| errno_error(value.py(), rustix::io::Errno::INVAL))
 }
 
@@ -171,12 +176,25 @@ const METHODS: [Method; 1] = [
     },
 ];
 
-/// Puts the methods on the class that are called without a detour.
+/// The class of binary files.
+pub(super) static BINARY: Known<FileBase> = Known::new();
+
+/// Puts the methods on a class that are called without a detour.
 ///
 /// # Errors
 /// What setting an attribute of a type raises.
 pub(super) fn attach(class: &Bound<'_, PyType>) -> PyResult<()> {
     crate::ffi::attach_methods(class, &METHODS)
+}
+
+/// Makes the class of binary files known, and puts those methods on it as well.
+///
+/// # Errors
+/// `TypeError` if the class does not derive from `FileBase`; what setting an attribute of a type raises.
+#[pyfunction]
+pub(super) fn attach_file_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
+    BINARY.set(cls)?;
+    attach(cls)
 }
 
 #[pymethods]
@@ -221,7 +239,7 @@ impl FileBase {
 
     /// Closes the file now; operations that have begun end as if it were open.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        let fd = self.slot().take();
+        let fd = self.slot(py).take();
         match fd.and_then(Arc::into_inner) {
             Some(fd) => close_fd(fd).map_err(|error| os_error(py, &error)),
             None => Ok(()),
@@ -232,7 +250,7 @@ impl FileBase {
     fn _release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
         // First, so that nothing is given away without it.
         let number = self.number(py)?;
-        let fd = self.slot().take();
+        let fd = self.slot(py).take();
         match fd.map(Arc::try_unwrap) {
             Some(Ok(fd)) => {
                 // It is the receiver's from now on.
@@ -240,7 +258,7 @@ impl FileBase {
                 Ok(number)
             }
             Some(Err(shared)) => {
-                *self.slot() = Some(shared);
+                *self.slot(py) = Some(shared);
                 Err(PyRuntimeError::new_err("an operation is under way"))
             }
             None => Err(PyValueError::new_err("I/O operation on closed file.")),
@@ -257,7 +275,7 @@ impl FileBase {
             if self.shared.is_direct {
                 return Ok(None);
             }
-            let count = at_once::readinto(py, self.fd()?.as_fd(), buffer, offset)?;
+            let count = at_once::readinto(py, self.fd(py)?.as_fd(), buffer, offset)?;
             count.map(|count| int_from(py, count as u64)).transpose()
         })
     }
@@ -272,7 +290,7 @@ impl FileBase {
             if self.shared.is_direct {
                 return Ok(None);
             }
-            at_once::read(py, self.fd()?.as_fd(), size, offset)
+            at_once::read(py, self.fd(py)?.as_fd(), size, offset)
         })
     }
 
@@ -289,7 +307,7 @@ impl FileBase {
             // First, so that nothing is written of which nobody hears.
             let all = int_from(py, rest.len() as u64)?;
             let count = if may_be {
-                cloverleaf::fs::write_at_once(self.fd()?.as_fd(), rest, offset).unwrap_or(0)
+                cloverleaf::fs::write_at_once(self.fd(py)?.as_fd(), rest, offset).unwrap_or(0)
             } else {
                 0
             };
@@ -308,7 +326,7 @@ impl FileBase {
         offset: u64,
     ) -> PyResult<Bound<'py, PyInt>> {
         spared(py, || {
-            let fd = self.fd()?;
+            let fd = self.fd(py)?;
             let count = if self.shared.is_direct {
                 0
             } else {
@@ -354,7 +372,7 @@ impl FileBase {
     /// The mode, the size of blocks, the length and whether a server may have to be asked for more, without a wait.
     fn _known<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         spared(py, || {
-            let known = cloverleaf::fs::known_at_once(self.fd()?.as_fd());
+            let known = cloverleaf::fs::known_at_once(self.fd(py)?.as_fd());
             let known = known.map_err(|error| os_error(py, &error))?;
             let mode = int_from(py, known.mode.into())?.into_any();
             let block_size = int_from(py, known.block_size.into())?.into_any();
@@ -367,7 +385,7 @@ impl FileBase {
     /// The length, without a wait; what a server said last where one may have to be asked.
     fn _length<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
         spared(py, || {
-            let length = cloverleaf::fs::length_at_once(self.fd()?.as_fd());
+            let length = cloverleaf::fs::length_at_once(self.fd(py)?.as_fd());
             int_from(py, length.map_err(|error| os_error(py, &error))?)
         })
     }
@@ -396,7 +414,7 @@ impl FileBase {
         target_offset: u64,
         count: usize,
     ) -> PyResult<Request> {
-        let to = target.get().fd()?;
+        let to = target.get().fd(target.py())?;
         let is_given_up = Arc::default();
         let seen = Arc::clone(&is_given_up);
         let request = Self::request(slf, |from| Work::Copy {
@@ -409,16 +427,16 @@ impl FileBase {
     }
 
     /// A request that closes the file; to everybody else it is closed already.
-    fn _closing(&self) -> Request {
+    fn _closing(&self, py: Python<'_>) -> Request {
         Request::new(Work::Close {
-            fd: self.slot().take(),
+            fd: self.slot(py).take(),
         })
     }
 }
 
 impl FileBase {
     fn number<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
-        let number = self.slot().as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let number = self.slot(py).as_ref().map_or(-1, AsRawFd::as_raw_fd);
         signed_from(py, number.into())
     }
 }

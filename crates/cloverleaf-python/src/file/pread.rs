@@ -4,27 +4,42 @@
 //! What needs a wait is left to a coroutine of Python's, `_pread_on`.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::base::{AtOnce, FileBase};
+use super::base::{AtOnce, BINARY};
 use crate::coroutine::{Coroutine, Progress, Turn, dropped, hand_on};
 use crate::ffi::{
-    Arguments, Native, NativeClass, Owned, Step, TypeSlot, Visitor, awaitable_slots, call_method,
+    Arguments, AttachedCell, Native, NativeClass, Owned, Step, TypeSlot, Visitor, awaitable_slots,
+    call_method,
 };
 
-/// Nobody has awaited it.
-const CREATED: u8 = 0;
-/// It is being resumed.
-const RUNNING: u8 = 1;
-/// Others run first.
-const PAUSED: u8 = 4;
-/// A coroutine of Python's does it.
-const HANDED: u8 = 2;
-/// It has its result or its exception.
-const FINISHED: u8 = 3;
+/// How far a read has come.
+#[derive(Debug)]
+enum Phase {
+    /// Nobody has awaited it.
+    Created,
+    /// It is being resumed.
+    Running,
+    /// Others run first.
+    Paused,
+    /// This coroutine of Python's does it.
+    Handed(Owned),
+    /// It has its result or its exception.
+    Finished,
+}
+
+impl Phase {
+    #[inline]
+    const fn progress(&self) -> Progress {
+        match self {
+            Self::Created => Progress::Created,
+            Self::Running => Progress::Running,
+            Self::Paused | Self::Handed(_) => Progress::Suspended,
+            Self::Finished => Progress::Finished,
+        }
+    }
+}
 
 static CLASS: NativeClass = NativeClass::new();
 
@@ -34,37 +49,21 @@ pub(super) struct Pread {
     file: Owned,
     size: Owned,
     offset: Owned,
-    phase: AtomicU8,
-    /// What does it, if it was handed on.
-    rest: Mutex<Option<Owned>>,
+    phase: AttachedCell<Phase>,
 }
 
 impl Pread {
-    fn set(&self, phase: u8) {
-        self.phase.store(phase, Ordering::Release);
-    }
-
-    /// How far it has come.
+    /// Notes how far it has come; how far it had come before.
     #[inline]
-    fn came(&self) -> Progress {
-        match self.phase.load(Ordering::Acquire) {
-            CREATED => Progress::Created,
-            RUNNING => Progress::Running,
-            FINISHED => Progress::Finished,
-            _ => Progress::Suspended,
-        }
-    }
-
-    /// No Python code may run, and no object be dropped, while this is held.
-    fn rest(&self) -> MutexGuard<'_, Option<Owned>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn replace(&self, py: Python<'_>, phase: Phase) -> Phase {
+        std::mem::replace(&mut *self.phase.get(py), phase)
     }
 
     #[inline]
     fn at_once<'py>(&self, py: Python<'py>) -> PyResult<AtOnce<'py>> {
         let file = self.file.bind(py);
         let (size, offset) = (self.size.bind(py), self.offset.bind(py));
-        file.cast::<FileBase>()?.get().pread(py, &size, &offset)
+        BINARY.get(&file)?.pread(py, &size, &offset)
     }
 
     /// Goes on with the read in Python.
@@ -94,20 +93,19 @@ impl Native for Pread {
         visitor.object(&self.size);
         visitor.object(&self.offset);
         // In use, it is no garbage; what is not shown is kept.
-        if let Ok(rest) = self.rest.try_lock()
-            && let Some(coroutine) = &*rest
+        if let Some(phase) = self.phase.seen_by(visitor)
+            && let Phase::Handed(coroutine) = &*phase
         {
             visitor.object(coroutine);
         }
     }
 
-    fn clear(&self, _holder: &Bound<'_, PyAny>) {
+    fn clear(&self, holder: &Bound<'_, PyAny>) {
+        let py = holder.py();
         // One that nobody has awaited still has that to say.
-        let rest = self.rest().take();
-        if rest.is_some() {
-            self.set(FINISHED);
+        if matches!(*self.phase.get(py), Phase::Handed(_)) {
+            drop(self.replace(py, Phase::Finished));
         }
-        drop(rest);
     }
 }
 
@@ -119,24 +117,28 @@ impl Coroutine for Pread {
     }
 
     #[inline]
-    fn progress(&self, _py: Python<'_>) -> Progress {
-        self.came()
+    fn progress(&self, py: Python<'_>) -> Progress {
+        self.phase.get(py).progress()
     }
 
     fn awaited(&self, py: Python<'_>) -> PyResult<Option<Owned>> {
-        Ok(self.rest().as_ref().map(|rest| rest.clone_ref(py)))
+        Ok(match &*self.phase.get(py) {
+            Phase::Handed(coroutine) => Some(coroutine.clone_ref(py)),
+            Phase::Created | Phase::Running | Phase::Paused | Phase::Finished => None,
+        })
     }
 
     #[inline]
-    fn run(&self, _py: Python<'_>) -> PyResult<Turn<()>> {
-        match self.phase.swap(RUNNING, Ordering::AcqRel) {
-            RUNNING => Err(Progress::Running.refusal()),
-            FINISHED => {
-                self.set(FINISHED);
+    fn run(&self, py: Python<'_>) -> PyResult<Turn<()>> {
+        let mut phase = self.phase.get(py);
+        match std::mem::replace(&mut *phase, Phase::Running) {
+            Phase::Created | Phase::Paused => Ok(Turn::Own(())),
+            Phase::Handed(coroutine) => Ok(Turn::Handed(coroutine)),
+            Phase::Running => Err(Progress::Running.refusal()),
+            Phase::Finished => {
+                *phase = Phase::Finished;
                 Err(Progress::Finished.refusal())
             }
-            HANDED => Ok(self.rest().take().map_or(Turn::Own(()), Turn::Handed)),
-            _ => Ok(Turn::Own(())),
         }
     }
 
@@ -145,21 +147,20 @@ impl Coroutine for Pread {
         match self.at_once(py)? {
             AtOnce::Bytes(bytes) => Ok(Step::Done(bytes.into())),
             AtOnce::OthersFirst => {
-                self.set(PAUSED);
+                drop(self.replace(py, Phase::Paused));
                 Ok(Step::Waits(py.None().into_bound(py).into()))
             }
             AtOnce::Waits => self.wait(py),
         }
     }
 
-    fn note_handed(&self, _py: Python<'_>, coroutine: Owned) {
-        *self.rest() = Some(coroutine);
-        self.set(HANDED);
+    fn note_handed(&self, py: Python<'_>, coroutine: Owned) {
+        drop(self.replace(py, Phase::Handed(coroutine)));
     }
 
     #[inline]
-    fn note_finished(&self, _py: Python<'_>) {
-        self.set(FINISHED);
+    fn note_finished(&self, py: Python<'_>) {
+        drop(self.replace(py, Phase::Finished));
     }
 
     /// Nothing waits for a read that has a turn of its own.
@@ -170,7 +171,8 @@ impl Coroutine for Pread {
 
 impl Drop for Pread {
     fn drop(&mut self) {
-        dropped(self, self.came());
+        let progress = self.phase.get_mut().progress();
+        dropped(self, progress);
     }
 }
 
@@ -187,8 +189,7 @@ pub(super) fn pread(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult
         file: slf.clone().into(),
         size: size.to_owned().into(),
         offset: offset.to_owned().into(),
-        phase: AtomicU8::new(CREATED),
-        rest: Mutex::new(None),
+        phase: AttachedCell::new(Phase::Created),
     };
     Ok(CLASS.instantiate(slf.py(), read)?.into())
 }
