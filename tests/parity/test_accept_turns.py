@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import sys
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from .harness.protocols import Recorder
-from .harness.turns import turns
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 
@@ -46,6 +47,17 @@ def call(server: asyncio.Server) -> socket.socket:
     ready = select.select([server.sockets[0].fileno()], [], [], 10)
     assert ready[0]
     return client
+
+
+def crowd(stack: contextlib.ExitStack, listener: socket.socket) -> list[socket.socket]:
+    """Connect so often that it takes many turns to accept all, and have each say something."""
+    clients = [
+        stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(100)
+    ]
+    for client in clients:
+        client.settimeout(60)
+        client.sendall(b"hello")
+    return clients
 
 
 async def test_a_connection_begins_in_the_turns_that_asyncio_takes(loop: Loop) -> None:
@@ -130,3 +142,65 @@ async def test_who_was_just_accepted_is_closed_with_all_others(loop: Loop, metho
         with pytest.raises(ConnectionResetError):
             client.recv(10)
         assert not notes
+
+
+async def test_of_a_crowd_all_are_served(loop: Loop) -> None:
+    made: list[Noting] = []
+    notes: list[str] = []
+    server = await loop.create_server(lambda: noted(loop, notes, made), "127.0.0.1", 0)
+    with contextlib.ExitStack() as stack:
+        crowd(stack, server.sockets[0])
+        await until(lambda: notes.count("data") == 100)
+        assert [notes.count("factory"), notes.count("made")] == [100, 100]
+    for protocol in made:
+        await protocol.lost
+    server.close()
+    await server.wait_closed()
+
+
+class Hasty(Recorder):
+    """Answers at once, and is closed by a program that stops if it has not been asked yet."""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer, and end."""
+        super().data_received(data)
+        self.transport.write(b"bye")
+        self.transport.close()
+
+    def stop(self) -> None:
+        """Do as uvicorn's and aiohttp's protocols do."""
+        if not self.data:
+            self.transport.close()
+
+
+@pytest.mark.only("cloverleaf")  # asyncio accepts all, and the program closes them
+async def test_a_worker_that_stops_amid_a_crowd_leaves_it_to_the_next(loop: Loop) -> None:
+    """gunicorn's and uvicorn's workers have one listener, and stop while requests come."""
+    made: list[Hasty] = []
+
+    def factory() -> Hasty:
+        made.append(Hasty(loop))
+        return made[-1]
+
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
+        server = await loop.create_server(factory, sock=listener.dup(), backlog=200)
+        clients = crowd(stack, listener)
+        # It stops in the turn in which the first have their transports, before it has read.
+        await until(lambda: any(protocol.made.done() for protocol in made))
+        server.close()
+        for protocol in made:
+            if protocol.made.done():
+                protocol.stop()
+        await server.wait_closed()
+        async with await loop.create_server(factory, sock=listener.dup(), backlog=200):
+            await until(lambda: len(made) == 100)
+            for protocol in made:
+                await protocol.lost
+        lost = 0
+        for client in clients:
+            try:
+                assert client.recv(10) == b"bye"
+            except ConnectionResetError:
+                lost += 1
+    assert 0 < lost <= 32

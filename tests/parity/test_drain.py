@@ -172,6 +172,16 @@ async def test_who_has_called_before_is_still_served(loop: Loop) -> None:
     assert await draining == cloverleaf.Drained(ended=1, closed=0, aborted=0)
 
 
+async def test_all_who_wait_are_accepted_however_many(loop: Loop, serving: Serving) -> None:
+    server = await serving.start()
+    for _ in range(50):  # more than one turn accepts otherwise
+        serving.call()
+    draining = loop.create_task(cloverleaf.drain(server, 60))
+    await until(lambda: len(serving.made) == 50)
+    serving.let_go()
+    assert await draining == cloverleaf.Drained(ended=50, closed=0, aborted=0)
+
+
 async def test_who_is_accepted_last_is_no_part_of_the_draining_task(loop: Loop) -> None:
     current: list[object] = []
 

@@ -6,7 +6,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cloverleaf::{Accepted, Address, Interest, Token, accept, may_accept};
+use cloverleaf::{Accepted, Address, Interest, Token, accept, limits, may_accept};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::PyInt;
@@ -35,7 +35,8 @@ pub(crate) struct Listener {
     sock: Socket,
     server: Py<Clients>,
     context: Py<PyAny>,
-    accepts_per_turn: usize,
+    /// How many asyncio would accept in one turn.
+    most_at_once: usize,
     registration: Mutex<Registration>,
 }
 
@@ -72,7 +73,7 @@ impl Listener {
             sock: socket,
             server: server.clone().unbind(),
             context: copy_context(py)?.into_bound(py).unbind(),
-            accepts_per_turn: usize::try_from(backlog).unwrap_or(0).saturating_add(1),
+            most_at_once: usize::try_from(backlog).unwrap_or(0).saturating_add(1),
             registration: Mutex::new(Registration {
                 token: None,
                 interest: Interest::NONE,
@@ -122,16 +123,23 @@ impl Listener {
         Ok(())
     }
 
-    /// Accepts as if the kernel had reported that somebody waits.
+    /// Accepts all who wait, up to the backlog, whether the kernel has reported them or not.
     ///
     /// # Errors
     /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
     pub(crate) fn accept_waiting(object: &Bound<'_, PyAny>) -> PyResult<()> {
         if object.is_exact_instance_of::<Self>() {
-            serve(object, Interest::READ)
+            let listener = object.cast::<Self>()?;
+            Self::accept_up_to(listener, listener.get().most_at_once)
         } else {
             Ok(())
         }
+    }
+
+    /// In the context in which the server began to listen.
+    fn accept_up_to(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
+        let context = slf.get().context.bind(slf.py()).as_borrowed();
+        with_context(slf.py(), context, || Self::accept_some(slf, count))
     }
 
     fn registration(&self) -> MutexGuard<'_, Registration> {
@@ -157,14 +165,14 @@ impl Listener {
         told.map_err(|error| os_error(py, &error))
     }
 
-    fn accept_some(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn accept_some(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if this.registration().interest.is_none() {
             // It has paused, or was stopped.
             return Ok(());
         }
-        for attempt in 0..this.accepts_per_turn {
+        for attempt in 0..count {
             let Some(listener) = this.sock.fd() else {
                 return Ok(());
             };
@@ -289,12 +297,9 @@ impl Listener {
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
-    let py = object.py();
     let listener = object.cast::<Listener>()?;
-    let this = listener.get();
-    with_context(py, this.context.bind(py).as_borrowed(), || {
-        Listener::accept_some(listener)
-    })
+    let count = listener.get().most_at_once.min(limits::ACCEPTS_PER_TURN);
+    Listener::accept_up_to(listener, count)
 }
 
 /// What `call_later` calls when a paused listener may try again.

@@ -341,6 +341,13 @@ pub const OPERATIONS_PER_TURN: usize = 64;
 /// A waiting client costs the kernel little, and one that is turned away tries again only after a second.
 pub const LISTEN_BACKLOG: i32 = 1024;
 
+/// Clients that a listener accepts in one turn at most; who waits behind them is reported again in the next.
+///
+/// Servers that stop close every connection that has not been heard yet, and those are the clients of the last two turns.
+/// Whoever has not been accepted waits for another worker that has the listener, or for the one that comes instead. So
+/// fewer is better; but a turn may be long, and then new clients wait for several. From one to sixteen cost the same.
+pub const ACCEPTS_PER_TURN: usize = 8;
+
 /// Milliseconds for which a listener of the Rust API pauses when descriptors or memory have run out.
 ///
 /// Long enough not to burn the processor, short enough that clients do not give up meanwhile; asyncio waits a second,
