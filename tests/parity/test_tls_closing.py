@@ -145,6 +145,30 @@ async def test_a_protocol_that_fails_as_it_is_closed(loop: Loop, contexts: list[
     assert [context["message"] for context in contexts] == ["Fatal error on SSL protocol"]
 
 
+@pytest.mark.parametrize(
+    "raised", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit]
+)
+async def test_what_is_no_exception_is_raised_by_close_which_ends_in_order(
+    loop: Loop, contexts: list[Context], raised: type[BaseException]
+) -> None:
+    class Interrupted(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            raise raised("here")
+
+    async with tls_linked(loop, Interrupted) as (ours, peer):
+        await arrived(ours, peer)
+        ours.transport.resume_reading()
+        with pytest.raises(raised, match="here"):
+            ours.transport.close()
+        assert ours.transport.is_closing()
+        assert ours.calls == ["connection_made", "data_received"]
+        await peer.say_goodbye()
+        assert await ours.lost is None
+        assert ours.calls[2:] == ["eof_received", "connection_lost"]
+    assert contexts == []
+
+
 @pytest.mark.only("cloverleaf")
 async def test_a_small_buffer_has_all_that_came(loop: Loop) -> None:
     """asyncio fills it once, and then breaks the connection off for what is left."""

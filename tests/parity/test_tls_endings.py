@@ -269,6 +269,28 @@ async def test_an_exception_of_the_protocol_ends_the_connection(
     )
 
 
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit])
+async def test_what_is_no_exception_is_the_inner_transports_to_report(
+    loop: Loop, contexts: list[Context], raised: type[BaseException]
+) -> None:
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.write(b"before")
+            raise raised("here")
+
+    async with tls_linked(loop, Failing) as (ours, peer):
+        transport = ours.transport
+        await peer.send(b"x")
+        assert isinstance(await ours.lost, raised)
+        assert ours.calls == ["connection_made", "data_received", "connection_lost"]
+        assert await peer.receive(6) == b"before"
+    [context] = contexts
+    assert isinstance(context["exception"], raised)
+    assert context["message"] == "Fatal error: protocol.buffer_updated() call failed."
+    assert context["transport"] is not transport
+
+
 async def test_an_exception_in_connection_lost_is_reported(
     loop: Loop, contexts: list[Context]
 ) -> None:

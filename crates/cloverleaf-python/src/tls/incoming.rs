@@ -3,7 +3,7 @@
 //! Everything that one event of the inner transport brings is handed on in it, and what the protocol writes meanwhile
 //! goes out together at its end.
 
-use pyo3::exceptions::PyConnectionResetError;
+use pyo3::exceptions::{PyConnectionResetError, PyException};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -14,7 +14,7 @@ use super::state::{State, Told};
 use super::{flow, handshake, outgoing, shutdown};
 use crate::event_loop::Loop;
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename};
-use crate::transport::{boolean, none};
+use crate::transport::{boolean, fatal_error, is_stream, none};
 use crate::{report, streams};
 
 fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
@@ -39,8 +39,28 @@ fn data_received(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Ow
     } else {
         Ok(())
     };
-    result.and(flushed)?;
+    result
+        .and(flushed)
+        .or_else(|error| give_back(slf, this, error))?;
     Ok(none(slf.py()))
+}
+
+/// What comes of an exception that is no `Exception`: to the inner transport, its protocol has failed.
+///
+/// # Errors
+/// The exception, if that transport is not a stream, or no handler may have it.
+#[cold]
+fn give_back(slf: &Bound<'_, PyAny>, this: &TlsTransport, error: PyErr) -> PyResult<()> {
+    let py = slf.py();
+    let inner = this.inner(py).filter(is_stream);
+    match inner.filter(|_| !error.is_instance_of::<PyException>(py)) {
+        // asyncio's words: there, the transport asks its protocol for buffers.
+        Some(inner) => {
+            let message = "Fatal error: protocol.buffer_updated() call failed.";
+            fatal_error(&inner, error, message)
+        }
+        None => Err(error),
+    }
 }
 
 /// Ends the event in which the peer's bytes are looked at, if this is a TLS transport, for what was written in it; its
@@ -149,7 +169,7 @@ fn read_with(
     match rest {
         Ok(rest) => Ok(rest),
         Err(error) => {
-            shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
+            shutdown::failed(slf, error)?;
             Ok(Rest::Nothing)
         }
     }

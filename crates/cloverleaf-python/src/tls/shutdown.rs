@@ -1,7 +1,7 @@
 //! The end: in order by either side, at once, or by a failure; `connection_lost` comes once, and last.
 
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyOSError, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -53,6 +53,19 @@ pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -
     let inner = inner.unwrap_or_else(|| py.None().into_bound(py));
     let about = [("transport", &inner), ("protocol", slf)];
     report::failed(&this.event_loop.bind(py), message, error, &about)
+}
+
+/// The same for what goes wrong as records are made and read. What is no `Exception`, as a `CancelledError`, ends nothing
+/// here, as on asyncio: it is raised to whoever closes or writes, or to the inner transport.
+///
+/// # Errors
+/// Those of [`fatal_error`], and `error` itself if it is no `Exception`.
+#[cold]
+pub(super) fn failed(slf: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+    if !error.is_instance_of::<PyException>(slf.py()) {
+        return Err(error);
+    }
+    fatal_error(slf, error, "Fatal error on SSL protocol")
 }
 
 /// Ends a transport of any kind at once, with a reason where it takes one.

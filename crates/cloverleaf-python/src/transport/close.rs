@@ -26,7 +26,7 @@ use crate::report;
 /// # Errors
 /// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
 #[cold]
-pub(super) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> PyResult<()> {
+pub(crate) fn fatal_error(slf: &Bound<'_, PyAny>, error: PyErr, message: &str) -> PyResult<()> {
     let py = slf.py();
     if crate::error::ends_the_run(py, &error) {
         return Err(error);

@@ -26,6 +26,7 @@ mod unpolled;
 mod write;
 
 pub(crate) use buffered::is_buffered;
+pub(crate) use close::fatal_error;
 pub(crate) use corked::push_all;
 pub(crate) use datagram::{Correspondents, start as start_datagrams};
 pub(crate) use early::receive_together;
