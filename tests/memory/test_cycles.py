@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import warnings
 import weakref
 from collections.abc import Callable
 
@@ -170,6 +171,49 @@ def test_a_loop_in_a_cycle_with_what_it_holds_is_collected(
     assert boxes_left(references) == 0
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "end",
+        # asyncio accepts by a task, which complains of its end.
+        pytest.param("client", marks=pytest.mark.only("cloverleaf")),
+    ],
+)
+def test_a_loop_in_a_cycle_with_a_step_that_it_never_takes_is_collected(
+    kind_factory: Callable[[], Loop], left: str
+) -> None:
+    """It is stopped before a transport tells of its end, or before a client has a transport."""
+    references: list[weakref.ref[Box]] = []
+
+    class Protocol(asyncio.Protocol):
+        def __init__(self, box: Box) -> None:
+            self.box = box
+
+    def leave() -> list[socket.socket]:
+        loop, box = kind_factory(), Box()
+        box.content = loop
+        references.append(weakref.ref(box))
+        if left == "end":
+            ours, theirs = socket.socketpair()
+            transport, _ = loop.run_until_complete(
+                loop.create_connection(lambda: Protocol(box), sock=ours)
+            )
+            transport.close()
+            return [theirs]
+        server = loop.run_until_complete(loop.create_server(lambda: Protocol(box), "127.0.0.1", 0))
+        client = socket.create_connection(server.sockets[0].getsockname())
+        turn(loop)
+        return [client]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        theirs = leave()
+        gc.collect()
+    assert [reference() for reference in references] == [None]
+    for sock in theirs:
+        sock.close()
 
 
 def collect(made: list[Loop]) -> None:

@@ -129,7 +129,8 @@ fn tell(object: &Bound<'_, Child>, code: Option<i32>) -> PyResult<()> {
     let Ok(number) = code.map(|code| signed_from(py, code.into())).transpose() else {
         let object = object.clone().unbind();
         let event_loop = child.event_loop.bind(py);
-        return Loop::of(event_loop)?.push_call(move |py| tell(object.bind(py), code));
+        return Loop::of(event_loop)?
+            .push_call(object, move |py, object| tell(object.bind(py), code));
     };
     with_context(py, child.context.bind(py).as_borrowed(), || {
         child.callback.bind(py).invoke((number,)).map(drop)

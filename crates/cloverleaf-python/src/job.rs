@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use cloverleaf::{Completion, Interest, TimerKey, Token};
 use pyo3::prelude::*;
 
-use crate::ffi::{BareCall, Owned, Posted};
+use crate::ffi::{BareCall, Owned, Posted, Shown, Visitor};
 
 /// What the loop does next.
 pub(crate) enum Job {
@@ -18,18 +18,53 @@ pub(crate) enum Job {
     /// Do what another extension asks for.
     Posted(Posted),
     /// Whatever else must happen on the loop's thread: the end of a blocking call, a transport's next step.
-    Step(Box<Step>),
+    Step(Box<dyn Step>),
     /// Do something that is not a user's callback; boxed, so that every other job is small.
     Internal(Box<Internal>),
 }
 
 /// What a loop does for itself, once.
-pub(crate) type Step = dyn FnOnce(Python<'_>) -> PyResult<()> + Send;
+pub(crate) trait Step: Send {
+    /// Does it.
+    fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()>;
+
+    /// Shows the collector what it holds until then.
+    fn traverse(&self, visitor: &mut Visitor);
+}
+
+/// A call, and the objects that it is made with: the collector must find them in a loop that never makes it.
+struct Call<H, F> {
+    held: H,
+    call: F,
+}
+
+impl<H, F> Step for Call<H, F>
+where
+    H: Shown + Send,
+    F: FnOnce(Python<'_>, H) -> PyResult<()> + Send,
+{
+    fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
+        (self.call)(py, self.held)
+    }
+
+    fn traverse(&self, visitor: &mut Visitor) {
+        self.held.show(visitor);
+    }
+}
 
 /// A queue may have a hundred thousand.
 const _: () = assert!(size_of::<Job>() <= 32, "a job is small");
 
 impl Job {
+    /// Something that the loop does for itself, with these objects.
+    pub(crate) fn step<H, F>(held: H, call: F) -> Self
+    where
+        H: Shown + Send + 'static,
+        F: FnOnce(Python<'_>, H) -> PyResult<()> + Send + 'static,
+    {
+        Self::Step(Box::new(Call { held, call }))
+    }
+
     /// Something that the loop does for itself.
     pub(crate) fn internal(what: Internal) -> Self {
         Self::Internal(Box::new(what))

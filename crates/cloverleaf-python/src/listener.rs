@@ -214,21 +214,24 @@ impl Listener {
         let context = copy_context(py)?;
         let expected = this.server.get().expect();
         let listener = slf.clone().unbind();
-        Loop::of(this.event_loop.bind(py))?.push_call(move |py| {
-            let this = listener.get();
-            let clients = this.server.get();
-            let connected = if clients.are_wanted(expected) {
-                let own = SINCE_3_15.then(|| context.clone_ref(py));
-                with_context(py, context.bind(py), || {
-                    let connect = || this.connect_in(py, own, fd, peer);
-                    Loop::timed(this.event_loop.bind(py), listener.bind(py), connect)
-                })
-            } else {
-                drop(fd);
-                Ok(())
-            };
-            connected.and(clients.settle(py))
-        })
+        Loop::of(this.event_loop.bind(py))?.push_call(
+            (listener, context),
+            move |py, (listener, context)| {
+                let this = listener.get();
+                let clients = this.server.get();
+                let connected = if clients.are_wanted(expected) {
+                    let own = SINCE_3_15.then(|| context.clone_ref(py));
+                    with_context(py, context.bind(py), || {
+                        let connect = || this.connect_in(py, own, fd, peer);
+                        Loop::timed(this.event_loop.bind(py), listener.bind(py), connect)
+                    })
+                } else {
+                    drop(fd);
+                    Ok(())
+                };
+                connected.and(clients.settle(py))
+            },
+        )
     }
 
     fn connect_in(

@@ -64,9 +64,11 @@ impl Loop {
         let target = waiter.clone().unbind();
         let submitted = self.threads_for(wait).submit(move || {
             let answer = call();
-            let step = move |py: Python<'_>| settle(&target.into_bound(py), answer);
+            let step = Job::step(target, move |py, target| {
+                settle(&target.into_bound(py), answer)
+            });
             // A loop that was closed meanwhile has nobody left who waits.
-            ignore(injector.inject(Job::Step(Box::new(step))));
+            ignore(injector.inject(step));
         });
         submitted.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }

@@ -84,7 +84,7 @@ fn hand_over(slf: &Bound<'_, Loop>, watch: Arc<Watch>) -> PyResult<()> {
     this.handed.is_any.store(true, Ordering::Release);
     drop(waiting);
     let event_loop = slf.clone().unbind();
-    this.push_call(move |py| {
+    this.push_call(event_loop, move |py, event_loop| {
         let landed = land(event_loop.bind(py));
         drop(watch);
         landed
@@ -116,7 +116,7 @@ fn land_all(slf: &Bound<'_, Loop>) -> PyResult<()> {
             Ok(()) => {}
             // A thread has begun to run the loop meanwhile.
             Err(_) if is_foreign(this) => hand_over(slf, watch)?,
-            Err(error) => this.push_call(move |_| Err(error))?,
+            Err(error) => this.push_call((), move |_, ()| Err(error))?,
         }
     }
     Ok(())

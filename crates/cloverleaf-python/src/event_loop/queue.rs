@@ -8,7 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::Loop;
-use crate::ffi::{Owned, TAKE_TURNS, detached};
+use crate::ffi::{Owned, Shown, TAKE_TURNS, detached};
 use crate::handle;
 use crate::job::{Internal, Job};
 
@@ -111,15 +111,16 @@ impl Loop {
         self.injector.inject(job).map_err(|_| closed())
     }
 
-    /// Queues something that the loop does for itself.
+    /// Queues something that the loop does for itself, with these objects.
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.
-    pub(crate) fn push_call(
+    pub(crate) fn push_call<H: Shown + Send + 'static>(
         &self,
-        call: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
+        held: H,
+        call: impl FnOnce(Python<'_>, H) -> PyResult<()> + Send + 'static,
     ) -> PyResult<()> {
-        self.push(Job::Step(Box::new(call)))
+        self.push(Job::step(held, call))
     }
 
     /// Takes a timer back, from any thread.

@@ -305,9 +305,9 @@ fn run_job(slf: &Bound<'_, Loop>, this: &Loop, job: Job, stay: &mut Stay<'_>) ->
         Job::Step(step) => {
             stay.leave();
             if this.onlookers.have_tools() {
-                return run_as_callback(slf, this, c"step", step);
+                return run_as_callback(slf, this, c"step", |py| step.run(py));
             }
-            run_own(slf, || step(slf.py()))
+            run_own(slf, || step.run(slf.py()))
         }
         Job::Internal(internal) => {
             stay.leave();

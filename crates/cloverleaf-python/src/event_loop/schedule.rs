@@ -174,7 +174,7 @@ fn at(
 #[cold]
 fn at_from_elsewhere(this: &Loop, handle: &Bound<'_, PyAny>, due: f64) -> PyResult<()> {
     let handle = handle.clone().unbind();
-    this.push_call(move |py| {
+    this.push_call(handle, move |py, handle| {
         let handle = handle.into_bound(py);
         let event_loop = handle.getattr(intern!(py, "_loop"))?;
         let this = Loop::of(&event_loop)?;

@@ -238,7 +238,9 @@ fn let_only_end_sleeps(event_loop: &Bound<'_, Loop>, fd: RawFd, only: bool) -> P
     }
     // The loop runs in another thread.
     let event_loop = event_loop.clone().unbind();
-    this.push_call(move |py| Ok(event_loop.bind(py).get().state().with(change)?))
+    this.push_call(event_loop, move |py, event_loop| {
+        Ok(event_loop.bind(py).get().state().with(change)?)
+    })
 }
 
 /// Registers a callback, in place of whoever heard before, and returns its handle.

@@ -118,7 +118,7 @@ pub(crate) use state::{
 pub(crate) use stay::Stay;
 pub(crate) use step::{TaskStep, task_step};
 pub(crate) use unseen::learn_names;
-pub(crate) use visit::{Visitor, traverse_with};
+pub(crate) use visit::{Shown, Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;
 
 /// Machinery that the method macros expand to.

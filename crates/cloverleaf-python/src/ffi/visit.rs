@@ -49,6 +49,51 @@ impl Visitor {
     }
 }
 
+/// What holds references, each of which it shows.
+pub(crate) trait Shown {
+    /// Shows them.
+    fn show(&self, visitor: &mut Visitor);
+}
+
+impl Shown for () {
+    fn show(&self, _visitor: &mut Visitor) {}
+}
+
+impl Shown for Owned {
+    fn show(&self, visitor: &mut Visitor) {
+        visitor.object(self);
+    }
+}
+
+impl<T> Shown for Py<T> {
+    fn show(&self, visitor: &mut Visitor) {
+        visitor.pointer(self.as_ptr());
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn show(&self, visitor: &mut Visitor) {
+        if let Some(held) = self {
+            held.show(visitor);
+        }
+    }
+}
+
+impl<A: Shown, B: Shown> Shown for (A, B) {
+    fn show(&self, visitor: &mut Visitor) {
+        self.0.show(visitor);
+        self.1.show(visitor);
+    }
+}
+
+impl<A: Shown, B: Shown, C: Shown> Shown for (A, B, C) {
+    fn show(&self, visitor: &mut Visitor) {
+        self.0.show(visitor);
+        self.1.show(visitor);
+        self.2.show(visitor);
+    }
+}
+
 /// Shows what `show` shows to PyO3's visitor.
 ///
 /// # Errors

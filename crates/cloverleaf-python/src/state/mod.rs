@@ -442,7 +442,8 @@ impl LoopState {
             match job {
                 Job::Callback(handle) => visitor.object(handle),
                 Job::Call(call) => call.traverse(visitor),
-                Job::Io(..) | Job::Posted(_) | Job::Step(_) | Job::Internal(_) => {}
+                Job::Step(step) => step.traverse(visitor),
+                Job::Io(..) | Job::Posted(_) | Job::Internal(_) => {}
             }
         }
         self.held.traverse(visitor);

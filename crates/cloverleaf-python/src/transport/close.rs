@@ -126,7 +126,8 @@ pub(super) fn tell_later(
 ) -> PyResult<()> {
     let transport = slf.clone().unbind();
     let of = event_loop.clone().unbind();
-    Loop::of(event_loop)?.push_call(move |py| {
+    let held = (transport, of, context);
+    Loop::of(event_loop)?.push_call(held, move |py, (transport, of, context)| {
         let slf = transport.into_bound(py);
         let reason = error.map_or_else(|| py.None().into_bound(py), |error| value_of(py, error));
         let tell = || Loop::timed(of.bind(py), &slf, || connection_lost(&slf, &reason));

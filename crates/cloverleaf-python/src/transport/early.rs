@@ -193,7 +193,7 @@ pub(super) fn announce(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResu
     }
     // From a thread that is not the loop's.
     let transport = slf.clone().unbind();
-    event_loop.push_call(move |py| {
+    event_loop.push_call(transport, move |py, transport| {
         let slf = transport.into_bound(py);
         let event_loop = StreamTransport::of(&slf)?.event_loop(py);
         report(Loop::of(&event_loop)?)?;

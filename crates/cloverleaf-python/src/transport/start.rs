@@ -125,7 +125,7 @@ pub(super) fn schedule_start<'py>(
     let slf = slf.clone().unbind();
     let waiter = start.waiter.map(Bound::unbind);
     let (begin, context) = (start.begin, start.begun);
-    this.push_call(move |py| {
+    this.push_call((slf, waiter, context), move |py, (slf, waiter, context)| {
         let slf = slf.into_bound(py);
         begin(&slf, context)?;
         match waiter {

@@ -231,7 +231,7 @@ impl StreamTransport {
             Err(_) => {}
         }
         let slf = slf.clone().unbind();
-        this.push_call(move |py| {
+        this.push_call(slf, move |py, slf| {
             let slf = slf.into_bound(py);
             Self::of(&slf)?.update_interest(&slf)
         })

@@ -247,7 +247,7 @@ impl DatagramTransport {
             return result.map_err(|error| os_error(py, &error));
         }
         let slf = slf.clone().unbind();
-        this.push_call(move |py| {
+        this.push_call(slf, move |py, slf| {
             let slf = slf.into_bound(py);
             Self::of(&slf)?.update_interest(&slf)
         })

@@ -304,7 +304,7 @@ pub(super) fn go_on_later(slf: &Bound<'_, PyAny>, this: &DatagramTransport) -> P
         return Ok(());
     }
     let slf = slf.clone().unbind();
-    Loop::of(&this.event_loop(py))?.push_call(move |py| {
+    Loop::of(&this.event_loop(py))?.push_call(slf, move |py, slf| {
         let slf = slf.into_bound(py);
         let event_loop = DatagramTransport::of(&slf)?.event_loop(py);
         let served = Owned::from(slf.clone());
