@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -396,3 +397,37 @@ def test_between_two_turns_nothing_is_busy_or_blocked(guard: None) -> None:
     finally:
         loop.close()
     assert "cloverleaf-watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_timer_of_a_turn_is_known_to_the_collector_at_once(
+    own_loop: cloverleaf.EventLoop,
+) -> None:
+    """A run looks for its timers at its end, among all; each turn would be dear then."""
+    made: list[bool] = []
+
+    def work() -> None:
+        made.append(gc.is_tracked(own_loop.call_later(3600, work)))
+
+    own_loop.call_soon(work)
+    assert own_loop.run_once() is True
+    assert made == [True]
+
+
+def test_a_loop_in_a_cycle_with_a_turns_timer_is_collected() -> None:
+    class Box:
+        content: object = None
+
+        def work(self) -> None:
+            """Do nothing."""
+
+    def leave() -> weakref.ref[Box]:
+        loop, box = cloverleaf.new_event_loop(), Box()
+        box.content = loop
+        loop.call_soon(lambda: loop.call_later(3600, box.work))
+        loop.run_once()
+        return weakref.ref(box)
+
+    left = leave()
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert left() is None

@@ -28,9 +28,34 @@ use crate::state::LoopState;
 #[derive(Debug, Default)]
 pub(super) struct Guest {
     has_host: AtomicBool,
+    /// A turn of its own is being run, or the rest of one within it.
+    in_turn: AtomicBool,
+}
+
+/// Until it is dropped, a turn for a host is being run.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn begin(guest: &'a Guest) -> Self {
+        guest.in_turn.store(true, Ordering::Relaxed);
+        Self(&guest.in_turn)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Loop {
+    /// Whether a timer's handle is made known to the collector as it is made: in a turn for a host. A run looks for those
+    /// that were made in it at its end, by looking at all, which each turn would do.
+    #[inline]
+    pub(super) fn reveals_timers(&self) -> bool {
+        self.guest.in_turn.load(Ordering::Relaxed)
+    }
+
     /// Wakes the host, if there is one: the loop does not run, and was given something.
     pub(super) fn call_host(&self) {
         if self.guest.has_host.load(Ordering::Acquire) {
@@ -98,7 +123,9 @@ fn run_once(event_loop: &Bound<'_, Loop>, seconds: Option<f64>) -> PyResult<bool
 fn once(slf: &Bound<'_, Loop>, limit: Option<Duration>) -> PyResult<bool> {
     let this = slf.get();
     this.check_open()?;
-    let _run = Run::begin(slf)?;
+    let mut run = Run::begin(slf)?;
+    run.look_for_no_timers();
+    let _turn = Turn::begin(&this.guest);
     // Another thread may have closed it before it was ours.
     this.check_open()?;
     this.state().with(|state| check_clock(state))??;

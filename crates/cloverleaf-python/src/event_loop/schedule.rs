@@ -159,7 +159,9 @@ fn at(
     });
     if let (Ok(()), Some(key)) = (given, key) {
         handle::set_timer_key(&handle, key);
-        if !this.is_running_now() {
+        if this.reveals_timers() {
+            reveal(&handle);
+        } else if !this.is_running_now() {
             reveal(&handle);
             this.call_host();
         }
