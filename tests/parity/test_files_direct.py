@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,78 @@ async def test_a_length_that_the_kernel_refuses_is_refused_whatever_fits_before(
         with pytest.raises(OSError, match="Invalid argument"):
             await file.write(bytes(odd))
         assert await file.tell() == 0
+
+
+async def test_a_file_past_the_page_cache_is_appended_to_from_any_memory(
+    loop: Loop, path: Path
+) -> None:
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    before = path.read_bytes()
+    async with cloverleaf.open(path, "ab", 0, opener=direct) as file:
+        assert await file.write(CONTENT[:8192]) == 8192
+        # Here it is a slice of a larger one, so wherever that is.
+        assert await file.write(memoryview(CONTENT)[1:8193]) == 8192
+    assert path.read_bytes() == before + CONTENT[:8192] + CONTENT[1:8193]
+
+
+def calls_that_write() -> int:
+    """Count them, of this process's other threads."""
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        if int(task.name) != os.getpid():
+            found = re.search(r"syscw: (\d+)", (task / "io").read_text())
+            assert found is not None
+            count += int(found[1])
+    return count
+
+
+async def test_what_is_appended_past_the_page_cache_goes_in_one_piece(
+    loop: Loop, path: Path
+) -> None:
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT | os.O_APPEND)
+
+    content, before = os.urandom(12 << 20), path.read_bytes()
+    async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
+        await file.pread(4096, 0)  # the threads are there
+        calls = calls_that_write()
+        assert await file.pwrite(content, 0) == len(content)
+        # One for the bytes, and one to wake the loop. By three pieces it would be more.
+        assert calls_that_write() - calls <= 2
+    assert path.read_bytes() == before + content
+
+
+def test_an_odd_length_past_the_page_cache_without_memory_is_an_error(
+    program: Program, path: Path
+) -> None:
+    out = program.output(
+        f"""
+import asyncio, cloverleaf, errno, os, resource
+
+SIZE = 192 << 20
+
+def direct(name, flags):
+    return os.open(name, flags | os.O_DIRECT)
+
+async def main():
+    async with cloverleaf.open({str(path)!r}, "r+b", 0, opener=direct) as file:
+        content = bytes(SIZE + 100)
+        await file.pread(4096, 0)  # the threads are there
+        with open("/proc/self/statm") as statm:
+            size = int(statm.read().split()[0]) * resource.getpagesize()
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size + SIZE // 2, limits[1]))
+        try:
+            await file.pwrite(content, 0)
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        print(len(await file.pread(4096, 0)))
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    )
+    assert out == "ENOMEM\n4096"

@@ -7,19 +7,36 @@ use std::os::fd::{AsFd, OwnedFd};
 use cloverleaf::fs::write_full;
 use cloverleaf::limits::{DIRECT_ALIGNMENT, DIRECT_PIECE_BYTES};
 use rustix::fs::OFlags;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Whether the file goes past the page cache (`O_DIRECT`): then memory must be aligned, and nothing comes at once.
 pub(super) fn is_direct(fd: &OwnedFd) -> bool {
-    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+    has(fd, OFlags::DIRECT)
 }
 
-/// Memory for so many bytes, and where in it they begin: aligned, where every disk can transfer to, if that is asked for.
+fn has(fd: &OwnedFd, flag: OFlags) -> bool {
+    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(flag))
+}
+
+/// Memory for so many bytes, which are few, and where in it they begin: aligned, where every disk can transfer to, if that
+/// is asked for.
 pub(super) fn room(len: usize, is_aligned: bool) -> (Vec<u8>, usize) {
     if !is_aligned {
         return (vec![0; len], 0);
     }
-    let mut memory = vec![0; len + DIRECT_ALIGNMENT];
+    aligned(vec![0; len + DIRECT_ALIGNMENT], len)
+}
+
+/// The same for so many as a program asks for, aligned.
+fn large_room(len: usize) -> io::Result<(Vec<u8>, usize)> {
+    let mut memory = Vec::new();
+    let size = len + DIRECT_ALIGNMENT;
+    memory.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
+    memory.resize(size, 0);
+    Ok(aligned(memory, len))
+}
+
+fn aligned(mut memory: Vec<u8>, len: usize) -> (Vec<u8>, usize) {
     let start = memory
         .as_ptr()
         .align_offset(DIRECT_ALIGNMENT)
@@ -36,7 +53,7 @@ pub(super) fn read_direct(
     target: &mut [MaybeUninit<u8>],
     offset: u64,
 ) -> io::Result<usize> {
-    let (mut memory, start) = room(target.len().min(DIRECT_PIECE_BYTES), true);
+    let (mut memory, start) = large_room(target.len().min(DIRECT_PIECE_BYTES))?;
     let mut filled = 0;
     for piece in target.chunks_mut(DIRECT_PIECE_BYTES) {
         let room = &mut memory[start..start + piece.len()];
@@ -54,15 +71,16 @@ pub(super) fn read_direct(
     Ok(filled)
 }
 
-/// Writes piece by piece, as above. What most disks refuse for its length goes in one piece, so that they refuse all of it.
+/// Writes piece by piece, as above. What most disks refuse for its length goes in one piece, so that they refuse all of it,
+/// and so does what is appended (`O_APPEND`): nothing that others append comes in its midst.
 pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
     let is_aligned = bytes.len().is_multiple_of(DIRECT_ALIGNMENT);
-    let most = if is_aligned {
+    let most = if is_aligned && !has(fd, OFlags::APPEND) {
         DIRECT_PIECE_BYTES
     } else {
-        bytes.len()
+        bytes.len().max(1)
     };
-    let (mut memory, start) = room(bytes.len().min(most), true);
+    let (mut memory, start) = large_room(bytes.len().min(most))?;
     let mut written = 0;
     for piece in bytes.chunks(most) {
         let room = &mut memory[start..start + piece.len()];
@@ -78,4 +96,11 @@ pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Resul
         }
     }
     Ok(written)
+}
+
+/// Writes once, where the descriptor stands or at the end of the file.
+pub(super) fn write_direct_here(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    let (mut memory, start) = large_room(bytes.len())?;
+    memory[start..].copy_from_slice(bytes);
+    Ok(retry_on_intr(|| rustix::io::write(fd, &memory[start..]))?)
 }

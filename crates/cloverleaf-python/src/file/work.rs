@@ -21,7 +21,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::base::{self, FileBase};
-use super::direct::{is_direct, read_direct, room, write_direct};
+use super::direct::{is_direct, read_direct, room, write_direct, write_direct_here};
 use super::operation::answer;
 use super::paths::Change;
 use super::whole::Whole;
@@ -371,6 +371,7 @@ fn write(fd: &OwnedFd, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
     match offset {
         Some(offset) if is_direct(fd) => write_direct(fd, bytes, offset),
         Some(offset) => write_full(fd.as_fd(), bytes, offset),
+        None if is_direct(fd) => write_direct_here(fd, bytes),
         None => Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?),
     }
 }
