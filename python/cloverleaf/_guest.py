@@ -3,7 +3,6 @@
 docs/embedding.md shows a host, and says what it can rely on.
 """
 
-import asyncio
 import functools
 import os
 import sys
@@ -26,11 +25,9 @@ class Guest(Signals):
         if self.is_running():
             raise RuntimeError("This event loop is already running")
         self._check_may_run()
-        self._track_coroutine_origins(self.get_debug())
         hooks = sys.get_asyncgen_hooks()
         try:
-            sys.set_asyncgen_hooks(firstiter=self._note_asyncgen, finalizer=self._finalize_asyncgen)
-            asyncio._set_running_loop(self)
+            self._take_thread()
             if self._watchdog is not None:
                 self._watchdog.stay(self)
             # A run within the turn may sleep also where the turn does not.
@@ -38,9 +35,7 @@ class Guest(Signals):
             turn = functools.partial(run_once, self, seconds)
             return self._run_heeding_signals(turn, may_sleep=may_sleep)
         finally:
-            asyncio._set_running_loop(None)
-            self._track_coroutine_origins(False)
-            sys.set_asyncgen_hooks(*hooks)
+            self._leave_thread(hooks)
 
     def fileno(self) -> int:
         """Return a descriptor that can be read when the loop should run, for `select` and its kin.

@@ -44,18 +44,14 @@ class Running(Debugging, Reporting, Tasks):
         if self._nesting is not None and self.is_running():
             self._nesting.run(self)
             return
-        self._track_coroutine_origins(self.get_debug())
         hooks = sys.get_asyncgen_hooks()
         try:
-            sys.set_asyncgen_hooks(firstiter=self._note_asyncgen, finalizer=self._finalize_asyncgen)
-            asyncio._set_running_loop(self)
+            self._take_thread()
             if self._watchdog is not None:
                 self._watchdog.begin(self)
             self._run()
         finally:
-            asyncio._set_running_loop(None)
-            self._track_coroutine_origins(False)
-            sys.set_asyncgen_hooks(*hooks)
+            self._leave_thread(hooks)
             # Last, as it may wait for a report, and so be interrupted.
             if self._watchdog is not None:
                 self._watchdog.end()
@@ -140,6 +136,18 @@ class Running(Debugging, Reporting, Tasks):
                         "asyncgen": generator,
                     }
                 )
+
+    def _take_thread(self) -> None:
+        """Be this thread's loop, until `_leave_thread`."""
+        self._track_coroutine_origins(self.get_debug())
+        sys.set_asyncgen_hooks(firstiter=self._note_asyncgen, finalizer=self._finalize_asyncgen)
+        asyncio._set_running_loop(self)
+
+    def _leave_thread(self, hooks: Any) -> None:
+        """Be it no more, and leave it the hooks of asynchronous generators that it had before."""
+        asyncio._set_running_loop(None)
+        self._track_coroutine_origins(False)
+        sys.set_asyncgen_hooks(*hooks)
 
     def _check_may_run(self) -> None:
         self._check_open()
