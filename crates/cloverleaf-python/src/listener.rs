@@ -207,6 +207,9 @@ impl Listener {
     ///
     /// A program that closes its server closes those that it knows, too, and has not heard yet. A turn earlier, it would
     /// know those that were accepted in the turn before, and lose what they ask.
+    ///
+    /// Only a closed loop refuses the call, which would leave the client expected for ever; this one runs, and no loop that
+    /// runs can be closed.
     fn connect_soon(slf: &Bound<'_, Self>, fd: OwnedFd, peer: Address) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
