@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .harness.types import Loop, NewLoop
+from .harness.types import Context, Loop, NewLoop
 
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
 
@@ -59,6 +59,27 @@ async def test_create_task_takes_a_context(loop: Loop) -> None:
     assert number.get() == 0
     await loop.create_task(work(), context=None)
     assert number.get() == 0
+
+
+async def test_what_is_no_context_is_refused_where_asyncio_does(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    """Up to Python 3.14 only the first step finds out, and the task never ends."""
+    work = asyncio.sleep(0)
+    if sys.version_info >= (3, 15):
+        with pytest.raises(TypeError, match=r"a contextvars\.Context was expected, got int"):
+            loop.create_task(work, context=5)  # type: ignore[arg-type]
+        work.close()
+        return
+    task = loop.create_task(work, context=5)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    [told] = contexts
+    assert str(told["exception"]) == "'int' object has no attribute 'run'"
+    assert told["message"].startswith("Exception in callback ")
+    assert not task.done()
+    # Nothing runs it any more, so nobody hears of its end.
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    work.close()
 
 
 async def test_create_task_refuses_other_keywords(loop: Loop) -> None:
