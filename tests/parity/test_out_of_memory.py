@@ -10,7 +10,7 @@ import pytest
 
 import cloverleaf
 
-from .harness.denial import NOT_IN_DEV_MODE, RUN_DENIED
+from .harness.denial import NOT_IN_DEV_MODE, RUN_DENIED, WITHOUT_DEBUG
 from .harness.links import accepted
 from .harness.program import Program
 from .harness.protocols import Recorder
@@ -179,5 +179,6 @@ os._exit(0)
 """,
         "-W",
         "ignore",
+        env=WITHOUT_DEBUG,
     )
     assert out == "alive"

@@ -14,6 +14,10 @@ NOT_IN_DEV_MODE = pytest.mark.skipif(
     reason="in debug mode Python's own `traceback` is denied memory as well",
 )
 
+# For a program of its own, which would be in debug mode as the tests are: Python takes an empty
+# variable for none.
+WITHOUT_DEBUG = {"PYTHONASYNCIODEBUG": "", "PYTHONDEVMODE": ""}
+
 RUN_DENIED = """
 import _testcapi
 from cloverleaf._cloverleaf import Loop as native
