@@ -1,6 +1,7 @@
 //! `bytes` that threads without Python fill, or read.
 
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
@@ -184,4 +185,25 @@ pub(crate) fn recv_into_bytes<'py>(
 unsafe extern "C" {
     /// In every CPython from 3.11 to 3.15, though not among the documented calls.
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// A `bytes` of all of these pieces, one after the other.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn joined<'py>(
+    py: Python<'py>,
+    pieces: &[impl Deref<Target = [u8]>],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    let mut whole = Unfilled::new(py, len)?;
+    let mut rest = whole.room();
+    for piece in pieces {
+        let (places, behind) = rest.split_at_mut(piece.len());
+        for (place, byte) in places.iter_mut().zip(piece.iter()) {
+            place.write(*byte);
+        }
+        rest = behind;
+    }
+    whole.cut(py, len)
 }

@@ -1,5 +1,6 @@
 //! Where there is no memory: what PyO3's panics stand for, and `MemoryError` in their place.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
@@ -50,6 +51,36 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+/// Room for so many bytes, which a program may give any number of.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn room_for(len: usize) -> PyResult<Vec<u8>> {
+    let mut room = Vec::new();
+    match room.try_reserve_exact(len) {
+        Ok(()) => Ok(room),
+        Err(_) => Err(PyMemoryError::new_err(())),
+    }
+}
+
+/// A copy of bytes that a program has given.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn copied(bytes: &[u8]) -> PyResult<Vec<u8>> {
+    let mut copy = room_for(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
+/// Makes room for one more in a queue that a program may make any length.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn make_room<T>(queue: &mut VecDeque<T>) -> PyResult<()> {
+    queue.try_reserve(1).map_err(|_| PyMemoryError::new_err(()))
 }
 
 /// Has Rust write nothing of a panic that stands for want of memory: whoever catches it raises `MemoryError`.

@@ -78,7 +78,7 @@ pub(crate) use call::{
 pub(crate) use callable::{Callable, Called, callable_slots};
 pub(crate) use class::{Native, NativeClass, TypeSlot};
 pub(crate) use close::{close_fd, own_fd};
-pub(crate) use content::{Content, Unfilled, recv_into_bytes};
+pub(crate) use content::{Content, Unfilled, joined, recv_into_bytes};
 pub(crate) use context::{CallContext, context_in, copy_context, freeze_context, learn_contexts};
 pub(crate) use driven::{Driven, driven_methods};
 pub(crate) use fields::AfterFields;
@@ -91,7 +91,9 @@ pub(crate) use made::{
     bytes_from, file_name_from, float_from, int_from, new_dict, new_list, signed_from, slice_from,
     text_from, tuple_from,
 };
-pub(crate) use memory::{caught, spared, value_of, write_of_bugs_alone};
+pub(crate) use memory::{
+    caught, copied, make_room, room_for, spared, value_of, write_of_bugs_alone,
+};
 pub(crate) use method::{
     Getter, Method, MethodKind, Setter, attach_attribute, attach_methods, attach_property,
     raw_attached, raw_fastcall, raw_keywords, raw_noargs, raw_noargs_attached, raw_nothing,

@@ -6,6 +6,7 @@
 mod backlog;
 mod class;
 mod connection;
+mod draining;
 mod flow;
 mod framing;
 mod handshake;

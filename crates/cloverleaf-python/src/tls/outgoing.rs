@@ -3,19 +3,22 @@
 //! While the inner transport takes what it is given, bytes become records at once. Once it says that it is full, they
 //! wait here as they are, which is what the protocol is told of: back-pressure reaches through both layers.
 
-use std::mem;
 use std::sync::Arc;
 
+use cloverleaf::limits;
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyCFunction, PyMemoryView};
 
 use super::class::TlsTransport;
 use super::connection::Connection;
+use super::draining::Draining;
 use super::records::{DEFERRED_BYTES, RECORD_BYTES, Records, Written, bytes_view, part};
 use super::state::State;
 use super::{flow, shutdown};
-use crate::ffi::{Bytes, Method, Owned, Reach, bytes_from, call_method, raw_noargs, raw_onename};
+use crate::ffi::{
+    Bytes, Method, Owned, Reach, call_method, joined, raw_noargs, raw_onename, room_for,
+};
 use crate::report;
 use crate::transport::{boolean, is_stream, none, write_pieces};
 
@@ -50,8 +53,7 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
     }
     let pieces: Vec<Bound<'_, PyAny>> = pieces.try_iter()?.collect::<PyResult<_>>()?;
     let bytes: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
-    let joined = bytes.iter().map(|piece| &**piece).collect::<Vec<_>>();
-    let whole = bytes_from(py, &joined.concat())?;
+    let whole = joined(py, &bytes)?;
     drop(bytes);
     send(slf, &whole)?;
     Ok(none(py))
@@ -59,8 +61,8 @@ fn writelines(slf: &Bound<'_, PyAny>, pieces: &Bound<'_, PyAny>) -> PyResult<Own
 
 /// What becomes of bytes that are written now.
 enum Way {
-    /// They become records, made by these.
-    Direct(Arc<Records>),
+    /// They become records, made by these; large ones have a place where what is left of them may wait.
+    Direct(Arc<Records>, Option<Vec<u8>>),
     /// They wait behind others, or for the inner transport.
     Queued,
     /// The connection has ended; so many writes came before.
@@ -100,16 +102,19 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Some(records) = &connection.records {
             records.turns.look()?;
             if is_free && connection.state == State::Wrapped {
-                return Ok(Way::Direct(Arc::clone(records)));
+                // As for a socket: the write is made as a whole or not at all.
+                let is_large = bytes.len() >= limits::LARGE_COPY_BYTES;
+                let place = is_large.then(|| room_for(bytes.len())).transpose()?;
+                return Ok(Way::Direct(Arc::clone(records), place));
             }
         }
-        connection.backlog.push(&bytes);
+        connection.backlog.push(&bytes)?;
         PyResult::Ok(Way::Queued)
     })?;
     let len = bytes.len();
     drop(bytes);
     let sent = match way {
-        Way::Direct(records) => match send_now(slf, this, &records, (data, len)) {
+        Way::Direct(records, place) => match send_now(slf, this, &records, (data, len), place) {
             // Two threads have crossed since `look`, and nothing is sent: the connection is as it was.
             Ok(Sent::Nothing) => return Err(Records::refusal()),
             Ok(Sent::All) => Ok(()),
@@ -118,7 +123,7 @@ fn send(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         Way::Queued => write_backlog(slf),
         Way::Lost(times) => warn_if_often(slf.py(), times),
     };
-    sent.or_else(|error| shutdown::fatal_error(slf, error, "Fatal error on SSL protocol"))
+    sent.or_else(|error| shutdown::failed(slf, error))
 }
 
 /// What has become of bytes that were to be sent at once.
@@ -135,19 +140,20 @@ fn send_now(
     this: &TlsTransport,
     records: &Records,
     (data, len): (&Bound<'_, PyAny>, usize),
+    place: Option<Vec<u8>>,
 ) -> PyResult<Sent> {
     if len <= RECORD_BYTES {
-        return send_parts(slf, this, records, (data, len));
+        return send_parts(slf, this, records, (data, len), None);
     }
     let py = slf.py();
     // Between two records others may run: threads, finalizers that the collector calls, handlers of signals. What they
     // write goes behind this, and before the end if they close.
     let Some(draining) = Draining::begin(py, this) else {
         let bytes = Bytes::of(data)?;
-        this.with(py, |connection| connection.backlog.push(&bytes));
+        this.with(py, |connection| connection.backlog.push(&bytes))?;
         return write_backlog(slf).map(|()| Sent::All);
     };
-    let sent = send_parts(slf, this, records, (data, len));
+    let sent = send_parts(slf, this, records, (data, len), place);
     drop(draining);
     let must_go_on = this.with(py, |connection| {
         connection.state == State::Flushing
@@ -161,11 +167,13 @@ fn send_now(
     sent.and_then(|sent| goes_on.map(|()| sent))
 }
 
+/// Sends part by part, and queues the rest, in this place if it has one.
 fn send_parts(
     slf: &Bound<'_, PyAny>,
     this: &TlsTransport,
     records: &Records,
     (data, len): (&Bound<'_, PyAny>, usize),
+    place: Option<Vec<u8>>,
 ) -> PyResult<Sent> {
     let mut sent = 0;
     if len <= PART_BYTES {
@@ -197,11 +205,17 @@ fn send_parts(
         if sent < len {
             let bytes = Bytes::of(&view)?;
             let rest = &bytes[sent..];
-            this.with(slf.py(), |connection| match len {
-                ..=RECORD_BYTES => connection.backlog.push(rest),
+            if len <= RECORD_BYTES {
+                this.with(slf.py(), |connection| connection.backlog.push(rest))?;
+            } else {
+                let mut place = match place {
+                    Some(place) => place,
+                    None => room_for(rest.len())?,
+                };
+                place.extend_from_slice(rest);
                 // Nothing of what waits by now has gone: this is the one that drains.
-                _ => connection.backlog.push_front(rest),
-            });
+                this.with(slf.py(), |connection| connection.backlog.push_front(place))?;
+            }
         }
     }
     if has_crossed {
@@ -227,55 +241,6 @@ fn go_on_later(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
 fn go_on(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     drain_and_flush(slf)?;
     Ok(none(slf.py()))
-}
-
-/// Until it is dropped, this thread alone makes records of what waits.
-struct Draining<'a, 'py> {
-    py: Python<'py>,
-    this: &'a TlsTransport,
-    /// Nothing waited any more, and another thread may have begun since.
-    is_over: bool,
-}
-
-impl<'a, 'py> Draining<'a, 'py> {
-    /// Begins; `None` if another thread is at it, which takes what waits by now, too.
-    fn begin(py: Python<'py>, this: &'a TlsTransport) -> Option<Self> {
-        let others = this.with(py, |connection| {
-            mem::replace(&mut connection.is_draining, true)
-        });
-        // Made only then: one that is dropped ends what another thread has begun.
-        (!others).then(|| Self {
-            py,
-            this,
-            is_over: false,
-        })
-    }
-
-    /// The first bytes that wait, if the inner transport takes them; if not, this is over.
-    ///
-    /// # Errors
-    /// `MemoryError`; then it is over, too.
-    fn next(&mut self) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let py = self.py;
-        let piece = self.this.with(py, |connection| {
-            let is_free = connection.is_free();
-            let front = connection.backlog.front().filter(|_| is_free);
-            let piece = front.map(|front| bytes_from(py, front)).transpose();
-            connection.is_draining = matches!(piece, Ok(Some(_)));
-            piece
-        });
-        self.is_over = !matches!(piece, Ok(Some(_)));
-        piece
-    }
-}
-
-impl Drop for Draining<'_, '_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.this
-                .with(self.py, |connection| connection.is_draining = false);
-        }
-    }
 }
 
 /// Makes records of what waits, as long as the inner transport takes them. If that was what a shutdown waited for, it
@@ -416,8 +381,7 @@ fn give_pieces(
     }
     // asyncio calls nothing but `write`, which may be another one's, or replaced.
     let pieces: Vec<Bytes<'_>> = pieces.iter().map(Bytes::of).collect::<PyResult<_>>()?;
-    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
-    let whole = bytes_from(py, &pieces.concat())?;
+    let whole = joined(py, &pieces)?;
     call_method(inner, intern!(py, "write"), [whole.as_any()]).map(drop)
 }
 
@@ -443,7 +407,7 @@ fn resume_writing(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn drain_and_flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = TlsTransport::of(slf)?;
     if let Err(error) = drain(slf, this) {
-        shutdown::fatal_error(slf, error, "Fatal error on SSL protocol")?;
+        shutdown::failed(slf, error)?;
     }
     if this.state(slf.py()) == State::Flushing {
         shutdown::flush(slf)?;

@@ -4,7 +4,7 @@
 //! that is told here, without it.
 
 use cloverleaf::{Sent, limits};
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::net::Shutdown;
@@ -15,7 +15,9 @@ use super::state::{Phase, Stream};
 use super::stream::StreamTransport;
 use super::{close, corked, flow, held, pieces, sendfile};
 use crate::error::{errno_error, os_error};
-use crate::ffi::{Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, with_context};
+use crate::ffi::{
+    Bytes, KeptBytes, Method, Owned, Reach, raw_noargs, raw_onename, room_for, with_context,
+};
 use crate::held::Moment;
 
 /// Refuses what asyncio does not take for bytes, and says what is `wanted`.
@@ -76,7 +78,7 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         &bytes,
         Some(data),
         limits::SHARED_WRITE_BYTES,
-        limits::LARGE_COPY_BYTES,
+        room_from(this, bytes.len()),
     )?;
     let outcome = this.with(|stream| {
         may_write(stream)?;
@@ -85,6 +87,16 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     drop(bytes);
     settle(slf, this, outcome)?;
     Ok(super::info::none(py))
+}
+
+/// From which size on a write gets its room before any of it is sent: much sooner if it waits for certain, and so is copied.
+#[inline]
+fn room_from(this: &StreamTransport, len: usize) -> usize {
+    if len >= limits::COALESCE_BYTES && this.with(|stream| stream.waits()) {
+        limits::COALESCE_BYTES
+    } else {
+        limits::LARGE_COPY_BYTES
+    }
 }
 
 /// Where bytes may wait: in their `object`, if they are so many and it never changes. Much that must be copied gets its room
@@ -107,11 +119,7 @@ fn place_for(
     if bytes.len() < room_from {
         return Ok(None);
     }
-    let mut room = Vec::new();
-    match room.try_reserve_exact(bytes.len()) {
-        Ok(()) => Ok(Some(Place::Room(room))),
-        Err(_) => Err(PyMemoryError::new_err(())),
-    }
+    room_for(bytes.len()).map(|room| Some(Place::Room(room)))
 }
 
 /// Refuses a write that asyncio does not take.
@@ -295,7 +303,7 @@ fn write_together(
         bytes,
         object,
         limits::SHARED_WRITE_BYTES,
-        limits::LARGE_COPY_BYTES,
+        room_from(this, bytes.len()),
     )?;
     Ok(this.with(|stream| stream.write_together(bytes, place.take(), moment)))
 }

@@ -14,7 +14,7 @@ use super::address::Destination;
 use super::send::Attempt;
 use super::tell::{callback_failed, tell_error};
 use super::{DatagramTransport, Datagrams, close, info};
-use crate::ffi::{Owned, SINCE_3_13, copy_context, with_context};
+use crate::ffi::{Owned, SINCE_3_13, copy_context, make_room, with_context};
 use crate::transport::failure::SENDTO_READY;
 use crate::transport::state::Phase;
 
@@ -45,7 +45,7 @@ impl Waiting {
 /// Queues a datagram, and pauses the protocol if that is too much.
 ///
 /// # Errors
-/// What the driver says, and what no handler may have.
+/// `MemoryError`, with nothing queued; what the driver says, and what no handler may have.
 #[cold]
 pub(super) fn wait_for_room(
     slf: &Bound<'_, PyAny>,
@@ -56,6 +56,7 @@ pub(super) fn wait_for_room(
     let mut context = Some(copy_context(py)?);
     let mut waiting = Some(waiting);
     this.with(py, |datagrams| {
+        make_room(&mut datagrams.queue)?;
         // An endpoint that is about to go drains its queue no more.
         if datagrams.phase < Phase::Lost
             && let Some(waiting) = waiting.take()
@@ -66,7 +67,8 @@ pub(super) fn wait_for_room(
                 datagrams.write_context = context.take();
             }
         }
-    });
+        PyResult::Ok(())
+    })?;
     drop((context, waiting));
     this.update_interest(slf)?;
     info::pause_if_full(slf)

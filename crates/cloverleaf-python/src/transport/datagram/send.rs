@@ -16,7 +16,7 @@ use super::tell::tell_error;
 use super::{DatagramTransport, Datagrams, close};
 use crate::error::os_error;
 use crate::ffi::{
-    Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, raw_fastcall,
+    Arguments, Bytes, Method, Owned, SINCE_3_13, audit_event, call_method, copied, raw_fastcall,
 };
 use crate::transport::endpoint::Endpoint;
 use crate::transport::held::{flush_before, holds_any};
@@ -120,7 +120,7 @@ fn sendto(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     match attempt {
         Attempt::Sent => {}
         Attempt::NotNow => {
-            let copy = bytes.to_vec();
+            let copy = copied(&bytes)?;
             drop(bytes);
             wait_for_room(slf, this, Waiting { bytes: copy, to })?;
         }
