@@ -13,7 +13,6 @@ cancelled may or may not have happened, and the next operation waits until that 
 
 import asyncio
 import os
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -21,6 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 from . import _file_turns
 from ._file_arguments import Buffer, as_bytes, size_or_all
 from ._file_closing import Closing, mode_below
+from ._file_ends import ENDS_EARLY, note_open
 from ._file_flight import perform
 from ._file_held import Held, Waits, write_first
 from ._file_lines import next_lines
@@ -61,6 +61,8 @@ class File(Closing, Generic[_S, _D]):
         self._is_closing = self._writes_last = False
         self.name = raw.name
         self.mode = mode
+        if ENDS_EARLY:
+            note_open(self)
 
     def __repr__(self) -> str:
         word = "closed" if self.closed else "open"
@@ -85,14 +87,6 @@ class File(Closing, Generic[_S, _D]):
     async def __anext__(self) -> _S:
         # As `readline`, but in one coroutine, not two.
         raise NotImplementedError
-
-    def __del__(self) -> None:
-        stack: Any = getattr(self, "_file", None)
-        if stack is None or self._fileno() == -1:
-            return
-        if self._raw.number == self._raw._own:  # it closes what the program knows
-            warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
-        self._raw.abandon(stack)
 
     # -- what needs no wait --------------------------------------------------------------------
 

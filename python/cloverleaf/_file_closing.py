@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import warnings
 from typing import Any
 
 from . import _cloverleaf
@@ -62,6 +63,17 @@ class Closing(_cloverleaf.FileBase):
             self._finish = self._turns.take(use)
         if self._finish is not None and not self._finish.done():
             await asyncio.shield(self._finish)
+
+    def __del__(self) -> None:
+        stack = getattr(self, "_file", None)
+        if stack is None or self._fileno() == -1:
+            return
+        try:
+            if self._raw.number == self._raw._own:  # it closes what the program knows
+                warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
+        finally:
+            # The warning may be an error, which Python tells.
+            self._raw.abandon(stack)
 
     # -- parts ---------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
 LOOK_SECONDS = 0.005
 
 
-class _Last:
+class Last:
     """Makes a call when nobody has it any more; what that raises, Python tells."""
 
     __slots__ = ("_call",)
@@ -87,7 +87,7 @@ class OnThread:
             self._is_given_up = self._running is None
             is_running = self._running is True
             if is_running:
-                self._kept = _Last(last)
+                self._kept = Last(last)
         return is_running
 
     def has_ended(self) -> bool:

@@ -288,15 +288,35 @@ def test_a_child_that_closes_what_its_parent_has_begun_keeps_its_own_turn(
     assert program.output(source) == str(CONTENT[:4])
 
 
-def test_an_interpreter_that_ends_writes_what_was_buffered(program: Program, path: Path) -> None:
+@pytest.mark.parametrize("before", ["", "threading.Thread(target=int).start()"], ids=str)
+def test_an_interpreter_that_ends_writes_what_was_buffered(
+    program: Program, path: Path, before: str
+) -> None:
     source = f"""
-        import asyncio, cloverleaf
+        import asyncio, cloverleaf, threading
+        {before}
         loop = new_event_loop()
         file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "w"))
         loop.run_until_complete(file.write("not flushed"))
         print("ends")
         """
     assert program.output(source) == "ends"
+    assert path.read_text() == "not flushed"
+
+
+def test_a_warning_that_is_an_error_keeps_nothing_from_being_written(
+    program: Program, path: Path
+) -> None:
+    source = f"""
+        import cloverleaf
+        loop = new_event_loop()
+        file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "w"))
+        loop.run_until_complete(file.write("not flushed"))
+        del file
+        loop.close()
+        """
+    ended = program(source, "-W", "error::ResourceWarning")
+    assert "ResourceWarning: unclosed file <TextFile open" in ended.err
     assert path.read_text() == "not flushed"
 
 
