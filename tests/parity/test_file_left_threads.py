@@ -32,6 +32,7 @@ MODES = [("r", -1), ("rb", -1), ("rb", 0)]
 def only_pending_tasks(logged: Complaints) -> Any:
     """Expect no complaint but those of tasks whose loop was closed."""
     yield
+    logged.expect("destroyed but it is pending")
     gc.collect()
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 

@@ -55,6 +55,7 @@ def path(tmp_path: Path) -> Path:
 def only_pending_tasks(logged: Complaints) -> Any:
     """Expect no complaint but those of tasks whose loop was closed."""
     yield
+    logged.expect("destroyed but it is pending")
     gc.collect()
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 

@@ -92,6 +92,7 @@ def test_a_close_whose_loop_was_closed_goes_on_in_the_next(
     assert path.read_bytes() == b"kept"
     threads.shutdown()  # nothing of the first loop's is held by them any more
     del file, closing
+    logged.expect("destroyed but it is pending")
     gc.collect()
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 

@@ -45,6 +45,7 @@ def next_loop(new_loop: NewLoop, logged: Complaints) -> Iterator[NewLoop]:
     yield make
     for each in executors:
         each.shutdown()  # its threads have nothing of the tasks any more
+    logged.expect("destroyed but it is pending")
     gc.collect()
     assert all("destroyed but it is pending" in complaint for complaint in logged.take())
 
