@@ -250,15 +250,16 @@ impl FileBase {
     fn _release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyInt>> {
         // First, so that nothing is given away without it.
         let number = self.number(py)?;
-        let fd = self.slot(py).take();
-        match fd.map(Arc::try_unwrap) {
+        // One access: a file that is closed meanwhile stays closed.
+        let mut slot = self.slot(py);
+        match slot.take().map(Arc::try_unwrap) {
             Some(Ok(fd)) => {
                 // It is the receiver's from now on.
                 std::mem::forget(fd);
                 Ok(number)
             }
             Some(Err(shared)) => {
-                *self.slot(py) = Some(shared);
+                *slot = Some(shared);
                 Err(PyRuntimeError::new_err("an operation is under way"))
             }
             None => Err(PyValueError::new_err("I/O operation on closed file.")),
