@@ -54,6 +54,7 @@ mod stop;
 mod unseen;
 mod visit;
 mod wakeup;
+mod window;
 
 /// Whether Python is 3.13 or newer.
 pub(crate) const SINCE_3_13: bool = cfg!(Py_3_13);
@@ -110,7 +111,7 @@ pub(crate) use private::{
 };
 pub(crate) use reach::Reach;
 pub(crate) use reachable::Reachable;
-pub(crate) use refill::{cut_and_hold, unfilled_again};
+pub(crate) use refill::{bytes_again, cut_and_hold, unfilled_again};
 pub(crate) use socket::Socket;
 pub(crate) use stand_in::{StandIn, awaited_stand_in_slots, stand_in_slots};
 pub(crate) use state::{
@@ -122,6 +123,7 @@ pub(crate) use step::{TaskStep, task_step};
 pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Shown, Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;
+pub(crate) use window::Window;
 
 /// Machinery that the method macros expand to.
 pub(crate) mod raw {

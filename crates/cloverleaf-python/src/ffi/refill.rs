@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::content::Unfilled;
+use super::made::bytes_from;
 
 /// Smaller ones come from lists of the C library's own.
 #[cfg(not(Py_GIL_DISABLED))]
@@ -34,6 +35,23 @@ pub(crate) fn unfilled_again(py: Python<'_>, len: usize) -> PyResult<Unfilled> {
         return Ok(bytes);
     }
     Unfilled::new(py, len)
+}
+
+/// A `bytes` with this content, new, or as good as new.
+///
+/// # Errors
+/// `MemoryError`.
+#[inline]
+pub(crate) fn bytes_again<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    #[cfg(not(Py_GIL_DISABLED))]
+    if (LEAST..=MOST).contains(&content.len()) {
+        let mut bytes = unfilled_again(py, content.len())?;
+        let start: *mut u8 = bytes.room().as_mut_ptr().cast();
+        // SAFETY: there is room for as many bytes as there are, in an object that nobody else has.
+        unsafe { start.copy_from_nonoverlapping(content.as_ptr(), content.len()) };
+        return cut_and_hold(bytes, py, content.len());
+    }
+    bytes_from(py, content)
 }
 
 /// The `bytes` cut to the first `filled`, which were filled; held, if that is all of it and it is of such a size.

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyMemoryView, PyTuple};
 
 use super::framing::{Arrived, Framing};
 use super::records::{OVERHEAD_BYTES, RECORD_BYTES, Records, Step, bytes_view, part, step};
-use crate::ffi::{Reach, call_with, fill_bytes};
+use crate::ffi::{Owned, Reach, call_with, fill_bytes};
 
 /// The `bytes` of several records, and what is known then.
 struct Together<'py> {
@@ -92,12 +92,51 @@ impl Records {
                 let piece = (!piece.as_bytes().is_empty()).then_some(piece);
                 self.read_rest(py, piece, together.end)
             }
-            arrived => {
+            Arrived::Record(_) => {
                 self.pass_in(data)?;
-                self.note_fed(len, arrived == Arrived::Record(len));
+                self.note_fed(len, true);
+                if framing == Framing::BOUNDARY {
+                    self.read_one(py, len)
+                } else {
+                    self.read_all(py)
+                }
+            }
+            Arrived::Unknown => {
+                self.feed(data)?;
                 self.read_all(py)
             }
         }
+    }
+
+    /// Reads one whole record of this length into a `bytes` that is as long as what it should hold, by the last one.
+    fn read_one<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Plain<'py>> {
+        let expected = len.saturating_sub(self.overhead.load(Ordering::Relaxed));
+        if expected == 0 || expected > RECORD_BYTES {
+            return self.read_all(py);
+        }
+        let read = self.read.bind(py);
+        let args = self.most_into.bind(py).cast::<PyTuple>()?.to_owned();
+        let mut end = None;
+        let (piece, is_more) = self.window.get().fill(py, expected, || {
+            let count = self.turns.take(py, || read.invoke(args));
+            match step(py, count).and_then(|step| counted(py, step)) {
+                Ok(Step::Done(0)) => end = Some(End::Goodbye),
+                Ok(Step::Done(count)) => return count,
+                Ok(Step::Again) => end = Some(self.end_of_reading()),
+                Err(error) => end = Some(End::Failure(error)),
+            }
+            0
+        })?;
+        let count = piece.as_bytes().len();
+        if end.is_none() {
+            // What is more comes with the next read; to expect too much costs a cut, and to expect too little that read.
+            let overhead = if is_more { 0 } else { len - count };
+            self.overhead.store(overhead, Ordering::Relaxed);
+            if !is_more && self.is_drained(py)? {
+                end = Some(End::Whole);
+            }
+        }
+        self.read_rest(py, (count > 0).then_some(piece), end)
     }
 
     /// Reads what there is, record by record.
@@ -261,11 +300,7 @@ impl Records {
         let most = self.most.bind(py).cast::<PyTuple>()?.get_item(0)?;
         let piece = fill_bytes(py, room, |view| {
             let count = self.turns.take(py, || call_with(read, [&most, view]));
-            let count = step(py, count).and_then(|step| match step {
-                Step::Done(count) => count.bind(py).extract().map(Step::Done),
-                Step::Again => Ok(Step::Again),
-            });
-            let count = match count {
+            let count = match step(py, count).and_then(|step| counted(py, step)) {
                 Ok(Step::Done(0)) => {
                     end = Some(End::Goodbye);
                     0
@@ -343,6 +378,14 @@ impl Records {
         }
         filled.is_full = true;
         Ok(filled)
+    }
+}
+
+/// How many bytes a read into a buffer has given.
+fn counted(py: Python<'_>, step: Step<Owned>) -> PyResult<Step<usize>> {
+    match step {
+        Step::Done(count) => count.bind(py).extract().map(Step::Done),
+        Step::Again => Ok(Step::Again),
     }
 }
 

@@ -11,8 +11,8 @@ use pyo3::types::{PyBytes, PyList, PyMemoryView, PyType};
 use super::framing::Framing;
 use super::turns::{Turns, crossed};
 use crate::ffi::{
-    AttachedCell, Once, Owned, Reach, Visitor, call_with, instance_dict, int_from, new_dict,
-    slice_from, tuple_from,
+    AttachedCell, Once, Owned, Reach, Visitor, Window, call_with, instance_dict, int_from,
+    new_dict, slice_from, tuple_from,
 };
 use crate::original::Original;
 
@@ -21,6 +21,9 @@ pub(super) const RECORD_BYTES: usize = 16 * 1024;
 
 /// What a record may have beside its payload, as a rule.
 pub(super) const OVERHEAD_BYTES: usize = 64;
+
+/// What a record of TLS 1.3 has beside its payload, as a rule: a header, the kind of what it holds, and a seal.
+const FIRST_OVERHEAD_BYTES: usize = 5 + 1 + 16;
 
 /// How many bytes of records may wait for the end of an event.
 pub(super) const DEFERRED_BYTES: usize = 64 * 1024;
@@ -62,6 +65,12 @@ pub(super) struct Records {
     /// `RECORD_BYTES` as Python has it, as the one argument of a call: `_ssl` takes its arguments in a tuple, and one
     /// would be made for each.
     pub(super) most: Owned,
+    /// Lends what one record is read into.
+    pub(super) window: Py<Window>,
+    /// `RECORD_BYTES` and the window, as the arguments of a call.
+    pub(super) most_into: Owned,
+    /// What the last record had beside its payload.
+    pub(super) overhead: AtomicUsize,
     /// `read` and `write` are those in C, so nobody else sees what they are called with.
     pub(super) is_direct: bool,
     /// Bytes that have come since all that came had been read; never less than there are, but for the beginning of a
@@ -132,13 +141,19 @@ impl Records {
         )?;
         let inside = inside(&object)?;
         let engine = inside.as_ref().unwrap_or(&object);
+        let most = int_from(py, RECORD_BYTES as u64)?.into_any();
+        let window = Window::new(py)?;
+        let most_into = tuple_from(py, [most.clone(), window.clone().into_any()])?;
         Ok(Self {
             turns: Turns::new(),
             do_handshake: object.getattr(intern!(py, "do_handshake"))?.into(),
             read: engine.getattr(intern!(py, "read"))?.into(),
             write: engine.getattr(intern!(py, "write"))?.into(),
             is_direct: inside.is_some(),
-            most: tuple_from(py, [int_from(py, RECORD_BYTES as u64)?.into_any()])?.into(),
+            most: tuple_from(py, [most])?.into(),
+            most_into: most_into.into(),
+            window: window.unbind(),
+            overhead: AtomicUsize::new(FIRST_OVERHEAD_BYTES),
             fed: AtomicUsize::new(0),
             is_partial: AtomicBool::new(true),
             is_one: AtomicBool::new(false),
@@ -281,6 +296,7 @@ impl Records {
             &self.feed,
             &self.take,
             &self.most,
+            &self.most_into,
         ] {
             visitor.object(object);
         }

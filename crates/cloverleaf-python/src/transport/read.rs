@@ -21,7 +21,7 @@ use super::{close, early, pipe, unpolled, write};
 use crate::error::errno_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
-    Method, Owned, Reach, borrow_fd, bytes_from, call_method, caught, fill_buffer, int_from,
+    Method, Owned, Reach, borrow_fd, bytes_again, call_method, caught, fill_buffer, int_from,
     raw_noargs, recv_into_bytes, with_context,
 };
 use crate::{report, streams};
@@ -176,7 +176,7 @@ fn receive<'py>(
     let through_buffer = Loop::of(&event_loop)?.state().with(|state| {
         let buffer = state.read_buffer();
         let count = kind.receive(fd, &mut *buffer)?;
-        Ok(bytes_from(py, &buffer[..count]))
+        Ok(bytes_again(py, &buffer[..count]))
     })?;
     through_buffer.map_or_else(|errno| Ok(Err(errno)), |data| data.map(Ok))
 }
