@@ -29,8 +29,7 @@ def dump_on_signal(
     check_limit(limit)
     if file is None:
         file = 2 if sys.stderr is None else sys.stderr
-    number = file if isinstance(file, int) else file.fileno()
-
+    number = _descriptor(file)
     is_at_it = False
 
     def dump(_signum: int, frame: FrameType | None) -> None:
@@ -55,6 +54,20 @@ def dump_on_signal(
             is_at_it = False
 
     return signal.signal(signum, dump)
+
+
+def _descriptor(file: Any) -> int:
+    """Return the number of a descriptor that is open: once the signal comes nobody could say so."""
+    if isinstance(file, int):
+        number = file
+    elif hasattr(file, "fileno"):
+        number = file.fileno()
+    else:
+        raise TypeError(
+            f"file must be a file with a descriptor, or its number, not {type(file).__name__}"
+        )
+    os.fstat(number)
+    return number
 
 
 def _text(limit: int, frame: FrameType | None) -> str:

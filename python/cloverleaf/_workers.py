@@ -29,6 +29,8 @@ _DEFAULTS: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+# Linux has no numbers for more threads and processes (`PID_MAX_LIMIT` in proc(5)).
+_MOST_WORKERS = 2**22
 # What poll(2) can wait for is less than a month.
 _LONGEST_POLL_SECONDS = 1e6
 
@@ -265,6 +267,8 @@ def _count(workers: int | None) -> int:
         raise TypeError(f"workers must be a number or None, not {type(workers).__name__}")
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
+    if workers > _MOST_WORKERS:
+        raise ValueError(f"workers must be at most {_MOST_WORKERS}, not {workers}")
     return workers
 
 

@@ -102,6 +102,7 @@ class Metrics:
         """
         busy, asleep = self.busy_seconds, self.asleep_seconds
         if since is not None:
+            _check(since, "since")
             busy -= since.busy_seconds
             asleep -= since.asleep_seconds
         total = busy + asleep
@@ -176,15 +177,17 @@ def prometheus_text(
     `metrics` are those of one loop, or those of several by names, which become the label `loop`.
     `prefix` comes before the name of each number.
     """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be str, not {type(prefix).__name__}")
     if (
         not (prefix.replace("_", "a").replace(":", "a") + "a").isidentifier()
         or not prefix.isascii()
     ):
         raise ValueError(f"no name of a metric begins with {prefix!r}")
-    if isinstance(metrics, Metrics):
-        loops = [("", metrics)]
+    if isinstance(metrics, Mapping):
+        loops = [(_label(name), _check(one, f"metrics[{name!r}]")) for name, one in metrics.items()]
     else:
-        loops = [(f'loop="{_escaped(name)}"', one) for name, one in metrics.items()]
+        loops = [("", _check(metrics, "metrics"))]
     lines = []
     for suffix, kind, meaning, field in _EXPOSED:
         name = prefix + suffix
@@ -203,6 +206,18 @@ def prometheus_text(
         lines.append(f"{name}_sum{_braced(labels)} {lag.sum!r}")
         lines.append(f"{name}_count{_braced(labels)} {lag.count}")
     return "\n".join(lines) + "\n"
+
+
+def _check(metrics: Metrics, name: str) -> Metrics:
+    if not isinstance(metrics, Metrics):
+        raise TypeError(f"{name} must be what loop.metrics() returns, not {type(metrics).__name__}")
+    return metrics
+
+
+def _label(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a loop must be str, not {type(name).__name__}")
+    return f'loop="{_escaped(name)}"'
 
 
 def _braced(labels: str) -> str:

@@ -6,7 +6,7 @@ It is imported only by those who ask for it; docs/testing.md says what one can r
 import asyncio
 import concurrent.futures
 import functools
-import math
+import operator
 import os
 import socket
 import sys
@@ -49,6 +49,8 @@ class EventLoop(_loop.EventLoop):
         backend: Literal["auto", "epoll", "io_uring"] | None = None,
     ) -> None:
         try:
+            start, patience = _seconds("start", start), _seconds("patience", patience)
+            seed = None if seed is None else _whole("seed", seed)
             self._check(start, seed, patience, on_deadlock)
         except BaseException:
             self._close()  # it leaves nothing to close
@@ -63,7 +65,7 @@ class EventLoop(_loop.EventLoop):
             raise ValueError(f"start is a number of seconds from 0 to 2**63 / 10**9, not {start!r}")
         if seed is not None and not 0 <= seed < 2**64:
             raise ValueError(f"seed is a number from 0 to 2**64 - 1, or None, not {seed!r}")
-        if math.isnan(patience) or patience < 0:
+        if not patience >= 0:
             raise ValueError(f"patience is a number of seconds from 0 on, not {patience!r}")
         if on_deadlock not in ("raise", "wait"):
             raise ValueError(f'on_deadlock is "raise" or "wait", not {on_deadlock!r}')
@@ -122,6 +124,18 @@ class EventLoop(_loop.EventLoop):
             and not (ident in threads and threads[ident].name.startswith(_WATCHDOGS))
             for ident, frame in sys._current_frames().items()
         )
+
+
+def _seconds(name: str, value: float) -> float:
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name} is a number of seconds, not {type(value).__name__}")
+    return float(value)
+
+
+def _whole(name: str, value: int) -> int:
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is a whole number or None, not {type(value).__name__}")
+    return operator.index(value)
 
 
 def _is_idle(frame: types.FrameType) -> bool:

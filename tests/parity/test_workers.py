@@ -236,6 +236,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
     [
         ("None", "TypeError: main must be a function of a Worker, not NoneType"),
         ("m, 0", "ValueError: workers must be at least 1, not 0"),
+        ("m, 1 << 70", f"ValueError: workers must be at most 4194304, not {1 << 70}"),
         ("m, True", "TypeError: workers must be a number or None, not bool"),
         ("m, 1.0", "TypeError: workers must be a number or None, not float"),
         ("m, kind='x'", 'ValueError: kind must be "auto", "threads" or "processes", not \'x\''),
