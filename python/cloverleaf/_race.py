@@ -43,9 +43,7 @@ async def first_connected(
                     running.add(latest)
                     next_start = now + head_start
             if not running:
-                if more:
-                    continue
-                return None
+                return None  # none was left to be started
             done, _ = await asyncio.wait(
                 running,
                 timeout=max(0.0, next_start - loop.time()) if more else None,

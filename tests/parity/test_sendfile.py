@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from asyncio.constants import _SendfileMode
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,32 @@ async def test_a_peer_that_goes_while_a_file_is_read_is_an_error(loop: Loop) -> 
             await sending
         await asyncio.wait([protocol.lost])
         assert protocol.calls.count("connection_lost") == 1
+
+
+async def test_a_peer_that_goes_while_a_file_waits_for_room_is_an_error(loop: Loop) -> None:
+    async with linked(loop, Recorder) as (protocol, peer):
+        protocol.transport.set_write_buffer_limits(high=1)
+        file = Unreal(BIG)
+        sending = loop.create_task(loop.sendfile(protocol.transport, file))
+        await until(lambda: protocol.transport.get_write_buffer_size() > 0)
+        await turns(50)
+        peer.close()
+        with pytest.raises(ConnectionError):
+            await sending
+        await asyncio.wait([protocol.lost])
+        assert protocol.calls.count("connection_lost") == 1
+        assert "pause_writing" not in protocol.calls
+
+
+async def test_what_has_no_flow_control_is_refused(loop: Loop) -> None:
+    class Foreign(asyncio.Transport):
+        _sendfile_compatible = _SendfileMode.FALLBACK
+
+        def is_closing(self) -> bool:
+            return False
+
+    with pytest.raises(TypeError, match="should be _FlowControlMixin instance"):
+        await loop.sendfile(Foreign(), Unreal(SMALL))
 
 
 @pytest.mark.only("cloverleaf")  # asyncio's protocol hears of the end of a pause it never knew of

@@ -66,6 +66,28 @@ async def test_a_file_waits_as_the_protocol_would(loop: Loop, tmp_path: Path) ->
             assert await sending == len(BIG)
 
 
+@pytest.mark.only("cloverleaf")  # on asyncio the file's sender waits for ever
+async def test_a_protocol_that_was_paused_resumes_behind_the_file(
+    loop: Loop, tmp_path: Path
+) -> None:
+    async with tls_ends(loop) as ends:
+        for end in (ends.client.transport, ends.server.transport):
+            little(end.get_extra_info("socket"))
+        ends.server.transport.pause_reading()
+        ends.client.transport.write(BIG)
+        await until(lambda: "pause_writing" in ends.client.calls)
+        with file_of(tmp_path, SMALL) as file:
+            sending = loop.create_task(loop.sendfile(ends.client.transport, file))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            ends.server.transport.resume_reading()
+            assert await sending == len(SMALL)
+        await until(lambda: "resume_writing" in ends.client.calls)
+        assert await ends.server.received(len(BIG + SMALL)) == BIG + SMALL
+        assert ends.client.calls.count("resume_writing") == 1
+        assert ends.client.calls.count("pause_writing") == 1
+
+
 def little(sock: socket.socket) -> None:
     """Make the kernel hold little of what is on its way."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):

@@ -394,30 +394,37 @@ async def test_without_vfork_it_is_forked(loop: Loop, monkeypatch: Any) -> None:
 def test_where_no_process_can_be_made_the_program_is_named_as_popen_does(program: Program) -> None:
     printed = program.output(
         """
-import asyncio, os, resource, subprocess
+import asyncio, gc, itertools, os, resource, subprocess
 loop = new_event_loop()
-async def outcome(program):
+async def outcome(program, file, close_fds):
     try:
         await loop.subprocess_exec(
-            asyncio.SubprocessProtocol, program, stdin=None, stdout=None, stderr=None,
-            close_fds=False,
+            asyncio.SubprocessProtocol, program, stdin=file, stdout=file, stderr=file,
+            close_fds=close_fds,
         )
     except OSError as error:
         return type(error), error.errno, error.filename
-def outcome_of_popen(program):
+def outcome_of_popen(program, file, close_fds):
     try:
-        subprocess.Popen([program], close_fds=False)
+        subprocess.Popen(
+            [program], stdin=file, stdout=file, stderr=file, close_fds=close_fds, bufsize=0
+        )
     except OSError as error:
         return type(error), error.errno, error.filename
 async def main():
     if os.getuid() == 0:
         os.setresuid(65534, 65534, 65534)  # nobody, whom the limit binds
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    for program in ("/bin/true", "true"):
-        found, wanted = await outcome(program), outcome_of_popen(program)
-        print(found == wanted is not None, found, wanted)
+    for child in itertools.product(
+        ("/bin/true", "true"), (None, subprocess.PIPE, subprocess.DEVNULL), (True, False)
+    ):
+        before = os.listdir("/proc/self/fd")
+        found, wanted = await outcome(*child), outcome_of_popen(*child)
+        gc.collect()
+        is_clean = os.listdir("/proc/self/fd") == before
+        print(found == wanted is not None and is_clean, found, wanted, is_clean)
 loop.run_until_complete(main())
 loop.close()
 """
     )
-    assert [line.split()[0] for line in printed.splitlines()] == ["True", "True"], printed
+    assert [line.split()[0] for line in printed.splitlines()] == ["True"] * 12, printed
