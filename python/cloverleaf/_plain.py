@@ -155,10 +155,9 @@ def _fileno(file: Any) -> int:
         layer = file.buffer if type(file) is io.TextIOWrapper else file
         if type(layer) in _BUFFERED:
             layer = layer.raw
-        number = file.fileno() if type(layer) is io.FileIO else None
+        return layer.fileno() if type(layer) is io.FileIO else _NO_PLAIN_FILE
     except (OSError, ValueError):  # closed, or detached
         return _NO_PLAIN_FILE
-    return number if type(number) is int and number >= 0 else _NO_PLAIN_FILE
 
 
 _BUFFERED = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
