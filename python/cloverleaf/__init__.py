@@ -88,7 +88,7 @@ def run(
     The loop is what `loop_factory` makes, or else a loop of ours with this `backend` and this
     `watchdog`.
     """
-    if asyncio._get_running_loop() is not None:
+    if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.run() cannot be called from a running event loop")
     factory = chosen_factory("run", loop_factory, backend, watchdog)
     with asyncio.Runner(debug=debug, loop_factory=factory) as runner:

@@ -26,7 +26,7 @@ else:
 
 def refuse_coroutine(callback: object, method: str) -> None:
     """Raise TypeError if calling `callback` would only make a coroutine, or if it is one."""
-    if asyncio.iscoroutine(callback) or is_coroutine_function(callback):
+    if asyncio.coroutines.iscoroutine(callback) or is_coroutine_function(callback):
         raise TypeError(f"coroutines cannot be used with {method}()")
 
 

@@ -52,7 +52,7 @@ async def drain(
         # As callbacks of their own, for they call protocols, which are no part of this task.
         for number in server._numbers:
             loop.call_soon(accept_waiting, loop, number)
-        await asyncio.sleep(0)
+        await asyncio.tasks.sleep(0)
     finally:
         server._stop_listening()
         if not server._clients:

@@ -71,7 +71,7 @@ def _descriptor(file: Any) -> int:
 
 
 def _text(limit: int, frame: FrameType | None) -> str:
-    loop = asyncio._get_running_loop()
+    loop = asyncio.events._get_running_loop()
     if not isinstance(loop, EventLoop):
         return "No event loop of Cloverleaf's runs in the main thread"
     return str(take(loop, limit, frame))

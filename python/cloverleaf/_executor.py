@@ -59,7 +59,7 @@ class Executing(Running):
                 executor = self._default_executor = self._threads = threads
         if executor is self._threads is not None:
             return self._threads.call(self, func, args)
-        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+        return asyncio.futures.wrap_future(executor.submit(func, *args), loop=self)
 
     def _check_executor(self) -> None:
         """Refuse what asyncio would give its default executor, once that is shut down."""
@@ -97,7 +97,7 @@ class Executing(Running):
         thread = threading.Thread(target=self._join_executor, args=(executor, finished))
         thread.start()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeouts.timeout(patience):
                 await finished
         except TimeoutError:
             warnings.warn(

@@ -253,7 +253,7 @@ class File(Closing, Generic[_S, _D]):
         done = 0
         if self._raw.writes_at_once and 0 < len(content) <= AT_ONCE_BYTES:
             if self._pauses():
-                await asyncio.sleep(0)
+                await asyncio.tasks.sleep(0)
             done = self._try_write(content, 0, offset)
             # Few file systems can, and those that can will not soon again.
             self._raw.writes_at_once = done > 0
@@ -283,7 +283,7 @@ class File(Closing, Generic[_S, _D]):
         if pauses or not self._raw.is_settled:
             try:
                 if pauses:
-                    await asyncio.sleep(0)
+                    await asyncio.tasks.sleep(0)
                 if not self._raw.is_settled:
                     await self._settle()
             except BaseException:

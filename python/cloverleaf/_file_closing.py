@@ -62,7 +62,7 @@ class Closing(_cloverleaf.FileBase):
             use = functools.partial(self._finish_in_turn, is_again=is_again)
             self._finish = self._turns.take(use)
         if self._finish is not None and not self._finish.done():
-            await asyncio.shield(self._finish)
+            await asyncio.tasks.shield(self._finish)
 
     def __del__(self) -> None:
         stack = getattr(self, "_file", None)

@@ -180,7 +180,7 @@ class Flight:
     async def let_others_run(self) -> None:
         """Wait for the loop's next turn."""
         self.loop = asyncio.get_running_loop()
-        await asyncio.sleep(0)
+        await asyncio.tasks.sleep(0)
 
     def perform(self, request: _cloverleaf.Request) -> asyncio.Future[Any]:
         """Begin a request that harms nothing if nobody hears of its end."""
@@ -252,8 +252,8 @@ class Flight:
 
         self.loop = loop = asyncio.get_running_loop()
         if (before := self._reading) is not None and before[1] == os.getpid():
-            while not before[0]():  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_SECONDS)
+            while not before[0]():
+                await asyncio.tasks.sleep(LOOK_SECONDS)
             if self._reading is None:
                 return
         try:
@@ -306,9 +306,9 @@ class Flight:
             flight.add_done_callback(lambda _: _wake(waiter))
             await waiter
         elif flight.get_loop().is_closed():
-            while self._has_ended is not None and not self._has_ended():  # noqa: ASYNC110
+            while self._has_ended is not None and not self._has_ended():
                 # Threads and the kernel tell only the loop that has asked.
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.tasks.sleep(LOOK_SECONDS)
             self._forget_flight()
             raise RuntimeError(
                 f"the event loop was closed while an operation on {self.name!r} was under way"

@@ -37,7 +37,7 @@ def is_plain(path: Any) -> TypeGuard[str | bytes | PurePath]:
 async def let_others_run() -> None:
     """Let others run now and then, although nothing had to be waited for."""
     if next(_at_once) % _AT_ONCE_BETWEEN_PAUSES == 0:
-        await asyncio.sleep(0)
+        await asyncio.tasks.sleep(0)
 
 
 def on_thread(function: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:

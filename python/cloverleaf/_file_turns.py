@@ -172,7 +172,7 @@ class Turns:
             if place.is_behind_others:
                 # Nobody would say that the loop was closed.
                 while not reached.done() and self.busy:
-                    await asyncio.wait([reached], timeout=_LOOK_SECONDS)
+                    await asyncio.tasks.wait([reached], timeout=_LOOK_SECONDS)
             await reached
         except BaseException:
             place.is_left = True

@@ -67,7 +67,7 @@ def take(loop: Inspecting, limit: int, frame: FrameType | None) -> Snapshot:
     stack = summary(frames_of_callback(frame)) if ident is not None else StackSummary()
     # Without the GIL, what a coroutine is at can only be looked at where it cannot go on.
     are_still = pending is not None or getattr(sys, "_is_gil_enabled", lambda: True)()
-    tasks = asyncio.all_tasks(loop)
+    tasks = asyncio.tasks.all_tasks(loop)
     executor = getattr(loop, "_default_executor", None)
     queue = getattr(executor, "_work_queue", None)
     # Any other may have a lock.
@@ -208,7 +208,7 @@ def _tasks(
     stack: StackSummary,
     are_still: bool,
 ) -> Iterator[TaskState]:
-    current = asyncio.current_task(loop)
+    current = asyncio.tasks.current_task(loop)
     awaiting = _awaiting(tasks)
     first = [] if current is None else [current]
     rest = sorted((task for task in tasks if task is not current), key=_age)

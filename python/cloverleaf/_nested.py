@@ -42,7 +42,7 @@ def run_nested(main: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
     This is for code that is called by a task or a callback and cannot await, where
     `asyncio.run` refuses to work. `allow_nested` must have been called for the loop.
     """
-    loop = asyncio._get_running_loop()
+    loop = asyncio.events._get_running_loop()
     if loop is None:
         raise RuntimeError("no running event loop; where none runs, use cloverleaf.run()")
     if not isinstance(loop, EventLoop) or loop._nesting is None:

@@ -26,7 +26,7 @@ class Nesting:
 
     def run(self, loop: Running) -> None:
         """Run a loop that this thread runs already until `stop()` is called."""
-        before = asyncio._get_running_loop()
+        before = asyncio.events._get_running_loop()
         depth = len(self._are_over)
         # The tasks that run stand aside, so that others can. An interrupt may come after any call,
         # so what is going to be changed is noted first.
@@ -38,7 +38,7 @@ class Nesting:
                 left.append((task, leave, enter))
         try:
             self._are_over.append(False)
-            asyncio._set_running_loop(loop)
+            asyncio.events._set_running_loop(loop)
             for task, leave, _ in left:
                 leave(loop, task)
             run_nested(loop)
@@ -54,7 +54,7 @@ class Nesting:
                 are_over = self._are_over[depth:]
                 del self._are_over[depth:]
                 try:
-                    asyncio._set_running_loop(before)
+                    asyncio.events._set_running_loop(before)
                 finally:
                     if True in are_over:
                         loop.stop()

@@ -44,7 +44,7 @@ async def first_connected(
                     next_start = now + head_start
             if not running:
                 return None  # none was left to be started
-            done, _ = await asyncio.wait(
+            done, _ = await asyncio.tasks.wait(
                 running,
                 timeout=max(0.0, next_start - loop.time()) if more else None,
                 return_when=asyncio.FIRST_COMPLETED,
@@ -82,7 +82,7 @@ async def _call_off(losers: set[asyncio.Task[_T]]) -> None:
         # As a callback, this also happens if we are cancelled while we wait.
         task.add_done_callback(_close_what_it_opened)
     if losers:
-        await asyncio.wait(losers)
+        await asyncio.tasks.wait(losers)
 
 
 def _close_what_it_opened(task: asyncio.Task[_T]) -> None:

@@ -62,8 +62,11 @@ class Running(Debugging, Reporting, Tasks):
         A coroutine is run as a task.
         """
         self._check_may_run()
-        is_ours = not asyncio.isfuture(future)
-        waited: asyncio.Future[_T] = asyncio.ensure_future(future, loop=self)  # type: ignore[arg-type]
+        is_ours = not asyncio.futures.isfuture(future)
+        waited: asyncio.Future[_T] = asyncio.tasks.ensure_future(
+            future,  # type: ignore[arg-type]
+            loop=self,
+        )
         if is_ours:
             # Should the loop stop early, the exception below says enough.
             waited._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -123,7 +126,7 @@ class Running(Debugging, Reporting, Tasks):
         self._asyncgens.clear()
         if not closing:
             return
-        results = await asyncio.gather(
+        results = await asyncio.tasks.gather(
             *[generator.aclose() for generator in closing], return_exceptions=True
         )
         for generator, result in zip(closing, results, strict=True):
@@ -156,7 +159,7 @@ class Running(Debugging, Reporting, Tasks):
                 f"This event loop was made in process {self._process} and cannot run in "
                 f"process {os.getpid()}, which was forked from it; make a new event loop there"
             )
-        running = asyncio._get_running_loop()
+        running = asyncio.events._get_running_loop()
         if self.is_running():
             if self._nesting is None or not self._is_owner_thread():
                 raise RuntimeError("This event loop is already running")

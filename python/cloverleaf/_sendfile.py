@@ -249,7 +249,7 @@ async def _sendfile(
             else:
                 sent += went
                 if sent != count:
-                    await asyncio.sleep(0)  # others may run between two pieces
+                    await asyncio.tasks.sleep(0)  # others may run between two pieces
     except asyncio.CancelledError:
         raise  # asyncio leaves the file's position alone
     except BaseException:

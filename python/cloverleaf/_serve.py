@@ -115,7 +115,7 @@ class Listening(Connecting):
         if sock is not None:
             raise ValueError("host/port and sock can not be specified at the same time")
 
-        found = await asyncio.gather(
+        found = await asyncio.tasks.gather(
             *(self._addresses_to_bind(one, port, family, flags) for one in _hosts(host))
         )
         # Two names may lead to one address, on which there can be but one socket.

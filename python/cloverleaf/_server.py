@@ -75,7 +75,7 @@ class Server(asyncio.AbstractServer):
     async def start_serving(self) -> None:
         """Start to accept connections, if the server does not do so already."""
         self._listen()
-        await asyncio.sleep(0)
+        await asyncio.tasks.sleep(0)
 
     async def _start_or_end(self, *, owns_sockets: bool) -> None:
         """Start to accept connections; where that fails or is cancelled, be as if never made.
@@ -191,7 +191,7 @@ class Server(asyncio.AbstractServer):
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            await asyncio.wait([waiter], timeout=seconds)
+            await asyncio.tasks.wait([waiter], timeout=seconds)
         finally:
             if self._waiters is not None:
                 self._waiters.remove(waiter)

@@ -99,7 +99,7 @@ class SocketOperations(Resolving):
                     break  # the kernel goes on with it
             else:
                 return
-            await asyncio.sleep(delay)
+            await asyncio.tasks.sleep(delay)
             delay = min(2 * delay, _LONGEST_RETRY_DELAY_S)
 
         await self._sock_connected(sock, address)

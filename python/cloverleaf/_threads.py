@@ -39,7 +39,7 @@ class Threads(ThreadPoolExecutor):
     ) -> asyncio.Future[_T]:
         """Call `func(*args)` in a thread, and return the future of `loop` that hears of it."""
         if not self._is_known or ThreadPoolExecutor.submit is not _submit:
-            return asyncio.wrap_future(self.submit(func, *args), loop=loop)
+            return asyncio.futures.wrap_future(self.submit(func, *args), loop=loop)
         future: asyncio.Future[_T] = loop.create_future()
         with self._shutdown_lock, pool._global_shutdown_lock:
             is_open = not (self._broken or self._shutdown or pool._shutdown)

@@ -137,7 +137,7 @@ def _look(loop: LoopBase, sighting: tuple[bool, float, float, bool, int]) -> Sta
     stack = summary(seen)
     del frames, own_frame, seen
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    task = None if is_kept_waiting else asyncio.current_task(loop)
+    task = None if is_kept_waiting else asyncio.tasks.current_task(loop)
     handle = None if is_kept_waiting else loop._current_handle()
     return Stall(
         loop=loop,

@@ -74,7 +74,7 @@ def work(job: Job, worker: Worker, leash: Leash, told: "socket.socket | None") -
     """Run main in a loop of this thread's own. The end of `told`, if there is one, cancels it."""
 
     async def attend() -> Any:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        task, loop = asyncio.tasks.current_task(), asyncio.get_running_loop()
         assert task is not None
         leash.hold(task)
         if told is None:

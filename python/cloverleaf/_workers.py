@@ -223,7 +223,7 @@ def run_workers(
         raise TypeError(f"main must be a function of a Worker, not {type(main).__name__}")
     if kind not in ("auto", "threads", "processes"):
         raise ValueError(f'kind must be "auto", "threads" or "processes", not {kind!r}')
-    if asyncio._get_running_loop() is not None:
+    if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.run_workers() cannot be called from a running event loop")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("cloverleaf.run_workers() can be called from the main thread only")

@@ -104,7 +104,7 @@ class EventLoop(_loop.EventLoop):
         """Decide what becomes of a loop that has nothing to do or to wait for; called by it."""
         if not self._raises_deadlock or self._is_accompanied():
             return
-        waiting = [f"\n  {task!r}" for task in asyncio.all_tasks(self)]
+        waiting = [f"\n  {task!r}" for task in asyncio.tasks.all_tasks(self)]
         raise DeadlockError(
             "nothing can happen in this loop any more: no callback is ready, no timer, file, "
             "socket, child or thread is waited for"
@@ -171,7 +171,7 @@ def run(
 
     What it raises bears a note of the seed, if there is one.
     """
-    if asyncio._get_running_loop() is not None:
+    if asyncio.events._get_running_loop() is not None:
         raise RuntimeError("cloverleaf.testing.run() cannot be called from a running event loop")
     factory = functools.partial(
         new_event_loop,

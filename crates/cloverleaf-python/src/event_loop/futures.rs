@@ -74,7 +74,7 @@ static FUTURE: Once<FutureClass> = Once::new();
 impl FutureClass {
     fn find(py: Python<'_>) -> PyResult<Self> {
         let class = py
-            .import(intern!(py, "asyncio"))?
+            .import(intern!(py, "asyncio.futures"))?
             .getattr(intern!(py, "Future"))?;
         let native = class_in_c(py, intern!(py, "Future"))?;
         Ok(Self {
