@@ -144,11 +144,11 @@ class Running(Debugging, Reporting, Tasks):
         """Be this thread's loop, until `_leave_thread`."""
         self._track_coroutine_origins(self.get_debug())
         sys.set_asyncgen_hooks(firstiter=self._note_asyncgen, finalizer=self._finalize_asyncgen)
-        asyncio._set_running_loop(self)
+        asyncio.events._set_running_loop(self)
 
     def _leave_thread(self, hooks: Any) -> None:
         """Be it no more, and leave it the hooks of asynchronous generators that it had before."""
-        asyncio._set_running_loop(None)
+        asyncio.events._set_running_loop(None)
         self._track_coroutine_origins(False)
         sys.set_asyncgen_hooks(*hooks)
 
