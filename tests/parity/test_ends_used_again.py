@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,28 @@ async def test_what_it_carried_is_not_kept(loop: Loop, path: Path) -> None:
             assert not [holder for holder in referrers if isinstance(holder, (tuple, Exception))]
             # The variable's, and the argument's.
             assert sys.getrefcount(data) <= 2
+
+
+async def test_one_whose_read_lives_on_is_not_kept(loop: Loop, path: Path) -> None:
+    """A variable has the read: on 3.14 a call's argument alone adds no reference."""
+
+    def drive(file: Any, _held: Any) -> int:
+        read = file.pread(4, 0).__await__()
+        try:
+            next(read)
+        except StopIteration as stop:
+            return len(stop.value)
+        raise AssertionError("it did not end")
+
+    def call(file: Any) -> weakref.ref[Any]:
+        held = type("Held", (), {})()
+        assert drive(file, held) == 4
+        return weakref.ref(held)
+
+    async with cloverleaf.open(path, "rb", 0) as file:
+        held = call(file)
+        # The end would keep its traceback, and that the frames with what they have.
+        assert held() is None
 
 
 async def test_one_that_somebody_found_is_left_to_him(loop: Loop, path: Path) -> None:

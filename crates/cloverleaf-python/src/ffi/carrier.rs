@@ -34,9 +34,27 @@ const UNUSED: [usize; 5] = [
 ];
 
 /// Whether nobody but a frame that awaits it holds this object, which ends with a result.
+///
+/// From Python 3.14 on what lies on a frame's stack may be a variable's, without a reference of the stack's: it outlives the
+/// call, and the exception, with all frames that its traceback holds, would be kept for as long.
 #[inline]
 pub(super) fn is_only_awaited(awaitable: *mut ffi::PyObject) -> bool {
-    !cfg!(Py_GIL_DISABLED) && is_ours_alone(awaitable)
+    !cfg!(Py_GIL_DISABLED) && is_ours_alone(awaitable) && is_on_stack_alone(awaitable)
+}
+
+/// Whether the one reference to an object is the running frame's stack's.
+#[cfg(Py_3_14)]
+#[inline]
+fn is_on_stack_alone(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller has a live object, and the thread is attached.
+    unsafe { ffi::PyUnstable_Object_IsUniqueReferencedTemporary(object) != 0 }
+}
+
+/// Whether the one reference to an object is the running frame's stack's.
+#[cfg(not(Py_3_14))]
+#[inline]
+const fn is_on_stack_alone(_object: *mut ffi::PyObject) -> bool {
+    true
 }
 
 /// Puts a reference into a place; what was there. Two steps, as nobody else has the GIL: one takes six times as long.

@@ -70,16 +70,27 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn new(window: &'a Window, mut bytes: Unfilled) -> Self {
+    /// Begins it.
+    ///
+    /// # Errors
+    /// `BufferError` if another thread fills something through this window, which would get these places.
+    fn new(window: &'a Window, mut bytes: Unfilled) -> PyResult<Self> {
         let room = bytes.room();
-        window.len.store(room.len() + 1, Ordering::Relaxed);
-        window
+        let len = room.len() + 1;
+        let start = room.as_mut_ptr().cast();
+        // Not `store`: whoever has begun would have these bytes filled, and take its own for filled.
+        if window
             .start
-            .store(room.as_mut_ptr().cast(), Ordering::Relaxed);
-        Self {
+            .compare_exchange(null_mut(), start, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
+        {
+            return Err(PyBufferError::new_err("something is being filled already"));
+        }
+        window.len.store(len, Ordering::Relaxed);
+        Ok(Self {
             window,
             bytes: Some(bytes),
-        }
+        })
     }
 
     /// Ends it.
@@ -127,7 +138,8 @@ impl Window {
     /// than was expected, so that there may be more still.
     ///
     /// # Errors
-    /// `MemoryError`; `BufferError` if `fill` has kept it all the same: the bytes are never freed then.
+    /// `MemoryError`; `BufferError` if something is filled through it already, or if `fill` has kept it all the same: the
+    /// bytes are never freed then.
     pub(crate) fn fill<'py>(
         &self,
         py: Python<'py>,
@@ -135,7 +147,7 @@ impl Window {
         fill: impl FnOnce() -> usize,
     ) -> PyResult<(Bound<'py, PyBytes>, bool)> {
         debug_assert!(expected > 0, "the empty `bytes` is everybody's");
-        let open = Open::new(self, unfilled_again(py, expected)?);
+        let open = Open::new(self, unfilled_again(py, expected)?)?;
         let filled = fill();
         let mut bytes = open.close()?;
         let behind: *mut u8 = bytes.room().as_mut_ptr_range().end.cast();

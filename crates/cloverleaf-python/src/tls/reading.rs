@@ -111,9 +111,11 @@ impl Records {
     /// Reads one whole record of this length into a `bytes` that is as long as what it should hold, by the last one.
     fn read_one<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Plain<'py>> {
         let expected = len.saturating_sub(self.overhead.load(Ordering::Relaxed));
-        if expected == 0 || expected > RECORD_BYTES {
+        if expected == 0 {
             return self.read_all(py);
         }
+        // No record holds more, whatever the last one had beside its payload.
+        let expected = expected.min(RECORD_BYTES);
         let read = self.read.bind(py);
         let args = self.most_into.bind(py).cast::<PyTuple>()?.to_owned();
         let mut end = None;
