@@ -5,6 +5,7 @@ bring their own runner take `cloverleaf.new_event_loop` as their loop factory.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -49,6 +50,10 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+if "t" in sys.abiflags:
+    # What it registers with `atexit` is called behind all that the program registers from here on.
+    imported("_file_ends")
 
 # What lies in modules that are imported when it is asked for.
 _LATER = {

@@ -2,15 +2,14 @@
 
 Python drops what a program has before it empties the modules, on which a file of ours relies when
 it is dropped. A Python that can do without the GIL drops the main module after that, once a thread
-was ever started. So there the open ones are known, and end before.
+was ever started. So there the open ones are known, and end before: behind all that the program has
+registered with `atexit` since it has imported the package, which imports this module there for that.
 """
 
 import atexit
 import sys
 import weakref
 from typing import Any
-
-from ._file_flight import Last
 
 #: Whether open files are to be known.
 ENDS_EARLY = "t" in sys.abiflags
@@ -29,8 +28,13 @@ def note_open(file: Any) -> None:
 
 
 def _end_all() -> None:
+    if not _open:
+        return
+    from ._file_flight import Last  # there since the first was opened
+
     for reference in list(_open.values()):
         if (file := reference()) is not None:
+            file._raw.is_last = True
             # One that fails keeps no other from its end.
             Last(file.__del__)
 

@@ -163,6 +163,8 @@ class Flight:
     """What is under way on one file."""
 
     name: Any
+    #: The interpreter ends, so a loop that does not run will not run again.
+    is_last = False
 
     def __init__(self) -> None:
         self._flight: asyncio.Future[Any] | _Landing | None = None
@@ -327,5 +329,8 @@ class Flight:
 
     def _is_flight_lost(self) -> bool:
         flight = self._flight
-        is_ours = self._flight_process == os.getpid()
-        return flight is not None and (not is_ours or flight.get_loop().is_closed())
+        if flight is None:
+            return False
+        loop = flight.get_loop()
+        is_over = loop.is_closed() or (self.is_last and not loop.is_running())
+        return is_over or self._flight_process != os.getpid()

@@ -305,6 +305,26 @@ def test_an_interpreter_that_ends_writes_what_was_buffered(
     assert path.read_text() == "not flushed"
 
 
+@pytest.mark.only("cloverleaf")  # the threads of asyncio's executor have ended by then
+def test_what_a_program_does_with_an_open_file_as_it_ends_comes_first(
+    program: Program, path: Path
+) -> None:
+    source = f"""
+        import atexit, cloverleaf
+        loop = new_event_loop()
+        def at_end():
+            loop.run_until_complete(file.write(", and the end"))
+            loop.run_until_complete(file.close())
+            loop.close()
+        atexit.register(at_end)
+        file = loop.run_until_complete(cloverleaf.open({str(path)!r}, "w"))
+        loop.run_until_complete(file.write("not flushed"))
+        """
+    ended = program(source)
+    assert (ended.status, ended.err) == (0, "")
+    assert path.read_text() == "not flushed, and the end"
+
+
 def test_a_warning_that_is_an_error_keeps_nothing_from_being_written(
     program: Program, path: Path
 ) -> None:

@@ -159,13 +159,14 @@ async def test_what_is_appended_past_the_page_cache_goes_in_one_piece(
     def direct(name: Any, flags: int) -> int:
         return os.open(name, flags | os.O_DIRECT | os.O_APPEND)
 
-    content, before = os.urandom(12 << 20), path.read_bytes()
+    content, before = os.urandom(32 << 20), path.read_bytes()
     async with cloverleaf.open(path, "r+b", 0, opener=direct) as file:
         await file.pread(4096, 0)  # the threads are there
         calls = calls_that_write()
         assert await file.pwrite(content, 0) == len(content)
-        # One for the bytes, and one to wake the loop. By three pieces it would be more.
-        assert calls_that_write() - calls <= 2
+        # One for the bytes, and one to wake the loop; the one that has woken it for the read may be
+        # counted late. By eight pieces it would be more.
+        assert calls_that_write() - calls <= 4
     assert path.read_bytes() == before + content
 
 
