@@ -3,7 +3,7 @@
 Python drops what a program has before it empties the modules, on which a file of ours relies when
 it is dropped. A Python that can do without the GIL drops the main module after that, once a thread
 was ever started. So there the open ones are known, and end before: behind all that the program has
-registered with `atexit` since it has imported the package, which imports this module there for that.
+registered with `atexit` since it has imported the package, which imports this for that.
 """
 
 import atexit
