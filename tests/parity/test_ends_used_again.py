@@ -74,8 +74,8 @@ async def test_one_that_a_tracer_keeps_is_the_tracers_own(loop: Loop, path: Path
     told = [stop for stop in kept if type(stop) is StopIteration and type(stop.value) is bytes]
     values = [stop.value for stop in told]
     assert data == [CONTENT[offset : offset + 4] for offset in range(20)]
-    # Not every version tells tracers of these ends.
-    assert values in ([], data)
+    # From 3.15 on `await` needs no such end.
+    assert values == (data if sys.version_info < (3, 15) else [])
     assert len({id(stop) for stop in told}) == len(told)
 
 
@@ -114,7 +114,8 @@ async def test_one_whose_read_lives_on_is_not_kept(loop: Loop, path: Path) -> No
 async def test_one_that_somebody_found_is_left_to_him(loop: Loop, path: Path) -> None:
     async with cloverleaf.open(path, "rb", 0) as file:
         await file.pread(4, 0)
-        found = ends()
+        # Another's, which is held elsewhere, would keep its note.
+        found = [stop for stop in ends() if stop.args == (None,)]
         before = [(stop, stop.value, stop.args) for stop in found]
         for offset in range(5):
             assert await file.pread(4, offset) == CONTENT[offset : offset + 4]
