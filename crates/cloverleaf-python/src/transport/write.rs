@@ -74,12 +74,9 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
         this.with(|stream| may_write(stream))?;
         moment = send_others_before(slf, this, bytes.len(), moment)?;
     }
-    let mut place = place_for(
-        &bytes,
-        Some(data),
-        limits::SHARED_WRITE_BYTES,
-        room_from(this, bytes.len()),
-    )?;
+    let mut place = place_for(&bytes, Some(data), limits::SHARED_WRITE_BYTES, || {
+        room_from(this, bytes.len())
+    })?;
     let outcome = this.with(|stream| {
         may_write(stream)?;
         PyResult::Ok(stream.write(&bytes, place.take(), moment))
@@ -109,14 +106,14 @@ fn place_for(
     bytes: &[u8],
     object: Option<&Bound<'_, PyAny>>,
     shared_from: usize,
-    room_from: usize,
+    room_from: impl FnOnce() -> usize,
 ) -> PyResult<Option<Place>> {
     if bytes.len() >= shared_from
         && let Some(kept) = object.and_then(KeptBytes::of)
     {
         return Ok(Some(Place::Kept(kept)));
     }
-    if bytes.len() < room_from {
+    if bytes.len() < room_from() {
         return Ok(None);
     }
     room_for(bytes.len()).map(|room| Some(Place::Room(room)))
@@ -275,7 +272,7 @@ fn gather(
     };
     // What is large stays where it is, and goes to the kernel from there.
     let place = |(piece, bytes): (&Bound<'_, PyAny>, &Bytes<'_>)| {
-        place_for(bytes, Some(piece), limits::SHARED_PIECE_BYTES, room_from)
+        place_for(bytes, Some(piece), limits::SHARED_PIECE_BYTES, || room_from)
     };
     let places = pieces
         .iter()
@@ -299,12 +296,9 @@ fn write_together(
     }
     let moment = held::moment(this, slf.py(), bytes.len())?;
     let moment = send_others_before(slf, this, bytes.len(), moment)?;
-    let mut place = place_for(
-        bytes,
-        object,
-        limits::SHARED_WRITE_BYTES,
-        room_from(this, bytes.len()),
-    )?;
+    let mut place = place_for(bytes, object, limits::SHARED_WRITE_BYTES, || {
+        room_from(this, bytes.len())
+    })?;
     Ok(this.with(|stream| stream.write_together(bytes, place.take(), moment)))
 }
 
