@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
 use super::blocking::Wait;
+use super::dotted::Dotted;
 use super::futures::create_future;
 use crate::error::os_error;
 use crate::ffi::{
@@ -307,7 +308,11 @@ fn address_info<'py>(
 /// # Errors
 /// `MemoryError`.
 pub(crate) fn socket_address(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
-    let host = text_from(py, &address.ip().to_string())?.into_any();
+    let host = match address {
+        SocketAddr::V4(v4) => text_from(py, Dotted::of(*v4.ip()).as_str()),
+        SocketAddr::V6(v6) => text_from(py, &v6.ip().to_string()),
+    }?
+    .into_any();
     let port = int_from(py, address.port().into())?.into_any();
     match address {
         SocketAddr::V4(_) => Ok(tuple_from(py, [host, port])?.into_any()),

@@ -33,16 +33,18 @@ pub(crate) fn recvmmsg<'a>(
     slots: impl Iterator<Item = &'a mut [u8]>,
     received: &mut Vec<Received>,
 ) -> Result<(), Errno> {
+    // Few slots are the rule, and to fill room for all would take longer than the rest.
     let mut names = [MaybeUninit::<SocketAddrStorage>::uninit(); DATAGRAMS_PER_CALL];
-    let mut vectors = [EMPTY_VECTOR; DATAGRAMS_PER_CALL];
-    let mut headers = [empty_header(); DATAGRAMS_PER_CALL];
+    let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); DATAGRAMS_PER_CALL];
+    let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); DATAGRAMS_PER_CALL];
     let mut count = 0;
     let places = names.iter_mut().zip(&mut vectors).zip(&mut headers);
     for (slot, ((name, vector), header)) in slots.zip(places) {
-        *vector = libc::iovec {
+        let vector = vector.write(libc::iovec {
             iov_base: slot.as_mut_ptr().cast(),
             iov_len: slot.len(),
-        };
+        });
+        let header = header.write(empty_header());
         header.msg_hdr.msg_name = name.as_mut_ptr().cast();
         header.msg_hdr.msg_namelen = NAME_ROOM;
         header.msg_hdr.msg_iov = vector;
@@ -55,7 +57,7 @@ pub(crate) fn recvmmsg<'a>(
     let done = unsafe {
         libc::recvmmsg(
             fd.as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             count,
             libc::MSG_DONTWAIT as _,
             ptr::null_mut(),
@@ -63,6 +65,8 @@ pub(crate) fn recvmmsg<'a>(
     };
     let done = usize::try_from(done).map_err(|_| last_error())?;
     for (header, name) in headers.iter().zip(&names).take(done) {
+        // SAFETY: the kernel fills headers from the front, and none beyond the first `count`, which were written.
+        let header = unsafe { header.assume_init_ref() };
         // SAFETY: the kernel has filled this header, and so has written that much of the name to which it leads.
         let from = unsafe { name_of(name, header.msg_hdr.msg_namelen) };
         received.push(Received {
@@ -81,14 +85,15 @@ pub(crate) fn sendmmsg<'a>(
     fd: BorrowedFd<'_>,
     datagrams: impl Iterator<Item = (&'a [u8], &'a SocketAddrAny)>,
 ) -> Result<usize, Errno> {
-    let mut vectors = [EMPTY_VECTOR; DATAGRAMS_PER_CALL];
-    let mut headers = [empty_header(); DATAGRAMS_PER_CALL];
+    let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); DATAGRAMS_PER_CALL];
+    let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); DATAGRAMS_PER_CALL];
     let mut count = 0;
     for ((bytes, to), (vector, header)) in datagrams.zip(vectors.iter_mut().zip(&mut headers)) {
-        *vector = libc::iovec {
+        let vector = vector.write(libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
-        };
+        });
+        let header = header.write(empty_header());
         header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
         header.msg_hdr.msg_namelen = to.addr_len();
         header.msg_hdr.msg_iov = vector;
@@ -100,18 +105,13 @@ pub(crate) fn sendmmsg<'a>(
     let done = unsafe {
         libc::sendmmsg(
             fd.as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
     usize::try_from(done).map_err(|_| last_error())
 }
-
-const EMPTY_VECTOR: libc::iovec = libc::iovec {
-    iov_base: ptr::null_mut(),
-    iov_len: 0,
-};
 
 /// How much room the kernel has for a name; the size of the largest that it knows.
 const NAME_ROOM: libc::socklen_t = 128;
