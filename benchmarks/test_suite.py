@@ -6,11 +6,14 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import instructions
 from benchmarks.suite import compare, report, services, summary
 from benchmarks.suite.child import Client
+from benchmarks.suite.conversation import LoopFailedError
 from benchmarks.suite.processor import Cores
 from benchmarks.suite.results import Results, Row, load
 from benchmarks.suite.rounds import Rounds
@@ -218,3 +221,38 @@ def test_a_client_asks_on_each_connection_and_has_a_latency_for_every_answer() -
     latency = client.latency()
     assert list(latency) == ["p50", "p90", "p99", "p999"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"]
+
+
+def test_instructions_are_what_a_longer_window_has_more() -> None:
+    # 5,000 come once for a window, and 300 for each operation.
+    assert instructions.per_operation([(10, 8_000), (110, 38_000)]) == 300
+    with pytest.raises(LoopFailedError, match="10 operations in the short window, 10"):
+        instructions.per_operation([(10, 8_000), (10, 8_000)])
+
+
+def test_instructions_are_read_from_what_callgrind_writes() -> None:
+    assert instructions.total("events: Ir\nsummary: 7\n\ntotals: 42\n") == 42
+    with pytest.raises(LoopFailedError, match="counted nothing"):
+        instructions.total("events: Ir\n")
+
+
+def test_instructions_are_compared_with_the_best_peers() -> None:
+    found: instructions.Found = {
+        "echo": {"uvloop": [4000.0, 4200.0, 4100.0], "rloop": "cannot", "cloverleaf": [2050.0]},
+        "other": {"uvloop": "no", "rloop": "no", "cloverleaf": [1.0]},
+    }
+    echo, other = instructions.table(found, ["uvloop", "rloop", "cloverleaf"]).splitlines()[2:]
+    assert echo == "| echo | 4,100 | cannot | 2,050 | 0.50 (uvloop) |"
+    assert other == "| other | cannot | cannot | 1 |  |"
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_instructions_of_a_callback_are_counted() -> None:
+    core = min(os.sched_getaffinity(0))
+    cores = Cores(frozenset({core}), frozenset({core}), frozenset({core}))
+    root = Path(__file__).resolve().parent.parent
+    with Services(cores.load) as started:
+        bench = Bench(Path(sys.executable), Path("none"), root, cores, True, 1, started)
+        counted = instructions.count(bench, "asyncio", registry.by_name("call-soon-batch"))
+    # A callback of asyncio's takes some thousand, on any build of the interpreter.
+    assert 500 < counted < 100_000

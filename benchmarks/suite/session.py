@@ -41,6 +41,8 @@ class Bench:
     prime: bool
     warmup_ms: int
     services: Services
+    #: What the interpreters run under, the words of a command before theirs.
+    under: tuple[str, ...] = ()
 
 
 class Session:
@@ -71,6 +73,11 @@ class Session:
     def close(self) -> None:
         """Ends the processes."""
         self._stack.close()
+
+    @property
+    def pid(self) -> int:
+        """The identifier of the loop's process."""
+        return self._child.pid
 
     def measure(self, window_ms: int) -> dict[str, Any]:
         """One measurement; `cpu_ns` is what the loop's process used for the `operations`."""
@@ -151,7 +158,8 @@ class Session:
     def _python(self, loop: str, workload: Workload) -> list[str]:
         prime = "prime" if self._bench.prime else "no-prime"
         module = ["-m", "benchmarks.suite.child"]
-        return [str(self._bench.python), *module, loop, workload.name, prime]
+        python = [*self._bench.under, str(self._bench.python)]
+        return [*python, *module, loop, workload.name, prime]
 
     def _start(self, command: list[str], cores: frozenset[int]) -> Conversation:
         child = Conversation(command, cores, self._bench.root)
