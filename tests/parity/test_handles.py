@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from .harness.program import Program
 from .harness.turns import turn
 from .harness.types import Loop
 
@@ -263,6 +264,34 @@ def test_fields_that_are_emptied_past_the_properties_harm_nobody(
             kept.append(handle)
         del handle
     turn(loop)
+
+
+@pytest.mark.parametrize("looks", ["gc.collect()", "list(gc.get_objects())"])
+def test_a_chain_of_handles_is_freed_once(program: Program, looks: str) -> None:
+    """Each is an argument of the next; what is freed with them looks at all objects meanwhile."""
+    source = f"""
+    import gc, sys
+
+    class Callback:
+        def __call__(self, *args):
+            pass
+
+        def __del__(self):
+            {looks}
+
+    loop, handle = new_event_loop(), None
+    for _ in range(60):
+        handle = loop.call_soon(Callback(), handle)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    references = sys.getrefcount(loop)
+    del handle, Callback.__del__
+    print(references - sys.getrefcount(loop))
+    handles = [loop.call_soon(Callback(), number) for number in range(300)]
+    print(len(set(map(id, handles))))
+    loop.close()
+    """
+    assert program.output(source).split() == ["60", "300"]
 
 
 def test_a_timer_that_fails_is_not_scheduled_any_more(loop: Loop) -> None:

@@ -398,6 +398,10 @@ unsafe extern "C" fn finalize<T: Native>(object: *mut ffi::PyObject) {
 /// Frees an object, unless so many are being freed within each other that the stack is in danger: then the outermost
 /// one frees it when it is done.
 unsafe extern "C" fn dealloc<T: Native>(object: *mut ffi::PyObject) {
+    // Before it may be put off: what is freed meanwhile runs Python code, and the collector would find an object without
+    // a reference, and have it freed a second time.
+    // SAFETY: the object is live and of a collected type; untracking twice is allowed.
+    unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
     if !nesting::enter(object, free_object::<T>) {
         return;
     }
@@ -411,8 +415,6 @@ unsafe extern "C" fn dealloc<T: Native>(object: *mut ffi::PyObject) {
 
 unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     let class = T::class();
-    // SAFETY: the object is live and of a collected type; untracking twice is allowed.
-    unsafe { ffi::PyObject_GC_UnTrack(object.cast()) };
     carrier::take_back(object);
     // SAFETY: the object is not yet freed.
     let its_class = unsafe { ffi::Py_TYPE(object) };
