@@ -294,6 +294,35 @@ def test_a_chain_of_handles_is_freed_once(program: Program, looks: str) -> None:
     assert program.output(source).split() == ["60", "300"]
 
 
+def test_what_has_a_run_in_place_of_a_context_stays_what_it_is(program: Program) -> None:
+    """Put there past the properties, and referred to by the handle alone."""
+    source = """
+    import asyncio
+
+    class Context:
+        __slots__ = ("content", "more", "rest")
+
+        def run(self, callback, *args):
+            callback(*args)
+
+    loop, seen = new_event_loop(), []
+
+    def schedule():
+        handle, context = loop.call_soon(seen.append, "run"), Context()
+        asyncio.Handle._context.__set__(handle, context)
+
+    for _ in range(2):
+        schedule()
+        for number in range(3):
+            loop.call_soon(seen.append, number)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    print(*seen)
+    """
+    assert program.output(source) == "run 0 1 2 run 0 1 2"
+
+
 def test_a_timer_that_fails_is_not_scheduled_any_more(loop: Loop) -> None:
     seen: list[object] = []
     loop.set_exception_handler(lambda _, context: seen.append(context["handle"]._scheduled))

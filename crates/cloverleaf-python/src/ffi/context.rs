@@ -209,11 +209,17 @@ pub(super) fn fill(context: &Owned, variables: Owned) {
 
 /// Keeps a context that was entered and left, for the next call, if nobody else has it, and none is kept. One is enough:
 /// calls run one after the other, or within each other.
+///
+/// Who has put something else in its place, past our properties, keeps that: it has run the call by a method of its own.
 #[inline]
 pub(super) fn keep_context(context: Owned) {
     let empty = NO_VARIABLES.load(Ordering::Relaxed);
     let has_one = !SPARE.load(Ordering::Relaxed).is_null();
-    if empty.is_null() || has_one || !is_ours_alone(context.as_ptr()) {
+    // SAFETY: a live object of any type.
+    if empty.is_null() || has_one || unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } == 0 {
+        return;
+    }
+    if !is_ours_alone(context.as_ptr()) {
         return;
     }
     let context = context.into_raw();

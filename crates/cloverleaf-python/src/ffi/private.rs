@@ -151,7 +151,7 @@ impl<'py, T: Native> Private<'py, T> {
         let result = self.call_in(copy.as_ref(), slots);
         if let Some(copy) = copy {
             match result {
-                // It was entered, so it is a context. Others' contexts are not kept: there may be any number.
+                // Others' contexts are not kept: there may be any number.
                 Ok(()) => keep_context(copy),
                 // Whoever hears of the error may ask for it.
                 Err(_) => drop(slots.context.replace(&self.object, Some(copy))),
