@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import socket
 import ssl
+import sys
 import weakref
 from typing import Any
 
@@ -213,6 +215,30 @@ async def test_a_forgotten_socket_is_not_kept(loop: Loop) -> None:
             del ours
         assert gone() is None
         assert theirs.recv(1) == b""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no class in Python lends its bytes")
+@pytest.mark.parametrize("name", ["sock_recv_into", "sock_sendall"])
+async def test_a_lender_that_closes_the_socket_reaches_no_other_file(loop: Loop, name: str) -> None:
+    with nonblocking() as (ours, _), nonblocking() as (others, theirs):
+        number, opened = ours.fileno(), list[int]()
+        theirs.send(b"not ours")
+
+        class Lender:
+            def __buffer__(self, flags: int) -> memoryview:
+                if not opened:
+                    ours.close()
+                    opened.append(os.dup2(others.fileno(), number))
+                return memoryview(bytearray(8))
+
+        try:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await getattr(loop, name)(ours, Lender())
+        finally:
+            os.close(number)
+        assert others.recv(100) == b"not ours"
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
 
 
 def test_a_wait_outlives_a_run(loop: Loop) -> None:

@@ -161,8 +161,10 @@ fn sock_recv_into(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
     let (Some(sock), Some(target)) = (args.get(0), args.get(1)) else {
         return Err(missing("_sock_recv_into"));
     };
-    let received = checked_fd(slf, &sock)?.map(|fd| {
+    let received = checked_fd(slf, &sock)?.map(|_| {
         fill_buffer(&target, |room| {
+            // Whoever lends may have closed the socket, whose number another file may have by now.
+            let fd = plain_socket_fd(&sock).ok().flatten().ok_or(Errno::BADF)?;
             retry_on_intr(|| {
                 if room.is_empty() {
                     return Ok(0);
@@ -194,9 +196,11 @@ fn sock_send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
     let start: usize = start.extract()?;
     let bytes = match fd {
         // What has no bytes is refused by the socket, in its own words.
-        Some(fd) => Bytes::of(&data).ok().map(|bytes| (fd, bytes)),
+        Some(_) => Bytes::of(&data).ok(),
         None => None,
     };
+    // Whoever lends them may have closed the socket, whose number another file may have by now.
+    let bytes = plain_socket_fd(&sock)?.zip(bytes);
     let Some((fd, bytes)) = bytes else {
         return send_by_method(&sock, &data, start);
     };
