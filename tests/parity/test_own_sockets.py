@@ -116,6 +116,25 @@ async def test_a_transports_descriptor_is_not_for_others_to_watch(loop: Loop, pa
         assert not loop.remove_reader(number), "the number is free for others"
 
 
+async def test_a_socket_that_is_closed_before_its_turn_is_reported(loop: Loop) -> None:
+    told: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sock = Counting(fileno=ours.detach())
+        sock.setblocking(False)
+
+        def factory() -> Quiet:
+            sock.close()
+            return Quiet()
+
+        transport, _ = await loop.create_connection(factory, sock=sock)
+        assert [repr(context["exception"]) for context in told] == [
+            "ValueError('Invalid file descriptor: -1')"
+        ]
+        transport._call_connection_lost(None)  # type: ignore[attr-defined]
+
+
 async def test_a_socket_of_a_class_that_changes_nothing_is_a_socket(loop: Loop) -> None:
     class Named(socket.socket):
         """A socket with a name."""

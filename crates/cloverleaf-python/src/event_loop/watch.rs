@@ -246,7 +246,8 @@ fn let_only_end_sleeps(event_loop: &Bound<'_, Loop>, fd: RawFd, only: bool) -> P
 /// Registers a callback, in place of whoever heard before, and returns its handle.
 ///
 /// # Errors
-/// `RuntimeError` if the loop is closed, `OSError` if the kernel cannot report on the descriptor.
+/// `RuntimeError` if the loop is closed, `ValueError` for the number of a closed socket, `OSError` if the kernel cannot
+/// report on the descriptor.
 pub(super) fn add<'py>(
     slf: &Bound<'py, Loop>,
     fd: RawFd,
@@ -255,6 +256,9 @@ pub(super) fn add<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     slf.get().check_open()?;
+    if fd < 0 {
+        return Err(invalid(&fd.into_pyobject(slf.py())?));
+    }
     handed::land(slf)?;
     let handle = handle::new_bound_handle(slf.as_any(), callback, args)?;
     let party = Party::Handle(handle.clone().into());
