@@ -234,6 +234,30 @@ async def test_a_broken_connection_ends_the_wait(loop: Loop, read: Any) -> None:
             await writer.drain()
 
 
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (lambda reader: reader.readline(), b"ab"),
+        (lambda reader: reader.readuntil(), asyncio.IncompleteReadError(b"ab", None)),
+        (lambda reader: reader.readexactly(4), asyncio.IncompleteReadError(b"ab", 4)),
+    ],
+)
+async def test_an_error_behind_the_end_is_for_the_next_read(
+    loop: Loop, read: Any, expected: object
+) -> None:
+    async with stream() as (reader, _, _):
+        task = loop.create_task(read(reader))
+        await until(lambda: reader._waiter is not None)
+        reader.feed_data(b"ab")
+        reader.feed_eof()
+        reader.set_exception(ConnectionResetError("gone"))
+        ended = await asyncio.gather(task, return_exceptions=True)
+        assert repr(ended) == repr([expected])
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError, match=r"^gone$"):
+                await read(reader)
+
+
 @pytest.mark.only("cloverleaf")  # asyncio waits for ever
 async def test_a_connection_that_breaks_as_too_little_comes_ends_the_read(loop: Loop) -> None:
     async with stream() as (reader, _, _peer):

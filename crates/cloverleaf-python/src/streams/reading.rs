@@ -178,8 +178,26 @@ impl Reading {
                 Ok(Step::Done(bytes.into()))
             }
             Taken::TooLittle => self.wait(reader, (object, feed)),
-            Taken::End | Taken::Unusual => self.hand_over(reader),
+            Taken::End | Taken::Unusual => self.hand_over_unbroken(reader, feed),
         }
+    }
+
+    /// Hands over what has found its reader unbroken: an error that came after it was woken is for the next read, as
+    /// asyncio's coroutine looks for one only when it begins.
+    #[cold]
+    fn hand_over_unbroken(&self, reader: &Bound<'_, PyAny>, feed: &Feed) -> PyResult<Step> {
+        let py = reader.py();
+        let exception = feed.known(py).exception.take();
+        let handed = self.hand_over(reader);
+        let replaced = {
+            let mut known = feed.known(py);
+            match known.exception {
+                None => std::mem::replace(&mut known.exception, exception),
+                Some(_) => exception,
+            }
+        };
+        drop(replaced);
+        handed
     }
 
     #[inline]
