@@ -157,7 +157,7 @@ class Sendfile(SocketOperations):
                 sent += read
             return sent
         finally:
-            if sent > 0:
+            if sent > 0 and hasattr(file, "seek"):
                 _seek(file, offset + sent)
 
 
@@ -281,7 +281,8 @@ def _move_to(number: int, offset: int, sent: int) -> None:
 
 def _seek(file: Any, position: int) -> None:
     """Go to a position; what cannot be sought in is read from where it is, which is its start."""
-    if hasattr(file, "seek"):
+    # A file without the method has the words for it.
+    if position or hasattr(file, "seek"):
         try:
             file.seek(position)
         except OSError:

@@ -270,6 +270,21 @@ async def test_a_cancelled_sendfile_leaves_the_position_and_the_socket(
         assert received == BIG[: len(received)]
 
 
+@pytest.mark.parametrize("over", ["socket", "transport"])
+async def test_an_offset_in_what_cannot_be_sought_in_is_refused(loop: Loop, over: str) -> None:
+    class Stream:
+        def __init__(self) -> None:
+            self.readinto = io.BytesIO(b"from the start").readinto
+
+    async with linked(loop, Recorder) as (protocol, _):
+        with nonblocking() as (ours, _):
+            send: Any = loop.sock_sendfile if over == "socket" else loop.sendfile
+            end = ours if over == "socket" else protocol.transport
+            with pytest.raises(AttributeError, match=r"has no attribute 'seek'"):
+                await send(end, Stream(), 5)
+            assert await send(end, Stream()) == len(b"from the start")
+
+
 async def test_a_file_that_shrinks_ends_early(loop: Loop, tmp_path: Path) -> None:
     with nonblocking() as (ours, theirs), file_of(tmp_path, BIG) as file:
         sending = loop.create_task(loop.sock_sendfile(ours, file))
