@@ -119,7 +119,8 @@ class Signals(Running):
         noticed only when something else wakes the loop: as it is on asyncio's loop, and here once
         the last handler has been removed within the run. A wakeup descriptor of the program's own
         is left in place, and Python warns if what it leads to is full: whether it did is not told.
-        It misses what comes while we look for it, so a run that does not sleep lets it be.
+        It misses what comes while we look for it, so a run that does not sleep lets it be. One that
+        has been closed leads nowhere, and ours takes its place.
         """
         if not may_sleep or self._signal_handlers:
             return run()
@@ -130,15 +131,14 @@ class Signals(Running):
             former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:
             return run()  # signals are for the main interpreter, and this is another one
-        if former != -1:
-            signal.set_wakeup_fd(former)
+        if former != -1 and _write_again(former):
             return run()
         try:
             return run()
         finally:
             latter = signal.set_wakeup_fd(-1)
             if latter != ours or self._signal_handlers:
-                signal.set_wakeup_fd(latter)
+                _write_again(latter)
 
     def _give_signals_back(self) -> None:
         if os.getpid() != self._process:
@@ -233,7 +233,16 @@ def _write_no_more(*writers: int) -> None:
     except ValueError:
         return  # signals are for another thread
     if now not in (-1, *writers):
-        signal.set_wakeup_fd(now)
+        _write_again(now)
+
+
+def _write_again(writer: int) -> bool:
+    """Have Python write there again; return whether it can: the program may have closed it."""
+    try:
+        signal.set_wakeup_fd(writer)
+    except (ValueError, OSError):  # the number of a file that blocks, or of none
+        return False
+    return True
 
 
 if sys.version_info < (3, 12):  # later, asyncio does it

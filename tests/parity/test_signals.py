@@ -211,6 +211,45 @@ def test_without_signal_handlers_a_programs_own_wakeup_descriptor_is_kept(loop: 
             signal.set_wakeup_fd(before)
 
 
+@pytest.mark.parametrize("number_is", ["of none", "of a file that blocks"])
+@pytest.mark.parametrize("closed", ["before the run", "within the run", "before the loop closes"])
+def test_a_wakeup_descriptor_that_the_program_has_closed_hinders_nobody(
+    loop: Loop, closed: str, number_is: str
+) -> None:
+    files: list[socket.socket] = []
+
+    def close_it() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno())
+        ours.close()
+        number = theirs.detach()
+        os.close(number)
+        while number_is == "of a file that blocks" and not files:
+            files.append(socket.socket())
+            assert files[0].fileno() <= number
+            if files[0].fileno() != number:
+                os.dup2(files[0].fileno(), number)
+                files.append(socket.socket(fileno=number))
+
+    async def scenario() -> str:
+        if closed == "within the run":
+            close_it()
+        return await asyncio.sleep(0.001, "done")
+
+    try:
+        if closed == "before the run":
+            close_it()
+        assert loop.run_until_complete(scenario()) == "done"
+        if closed == "before the loop closes":
+            close_it()
+        loop.close()
+    finally:
+        signal.set_wakeup_fd(-1)
+        for file in files:
+            file.close()
+
+
 def test_a_sigchld_handler_is_allowed(loop: Loop) -> None:
     seen: list[int] = []
     loop.add_signal_handler(signal.SIGCHLD, seen.append, 1)
