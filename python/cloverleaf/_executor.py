@@ -31,7 +31,14 @@ class Executing(Running):
 
     def close(self) -> None:
         """Close the loop, and let go of the default executor without waiting for its work."""
-        super().close()
+        try:
+            super().close()
+        finally:
+            # Only the main thread takes signal handlers back; the loop is closed all the same.
+            if self.is_closed():
+                self._let_go_of_executor()
+
+    def _let_go_of_executor(self) -> None:
         self._executor_is_shut_down = True
         executor, self._default_executor, self._threads = self._default_executor, None, None
         if executor is not None:

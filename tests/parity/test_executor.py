@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import signal
 import socket
 import sys
 import threading
@@ -280,6 +281,21 @@ def test_closing_the_loop_shuts_its_executor_down_without_a_wait(new_loop: NewLo
         executor.submit(int)
     free.set()
     executor.shutdown()
+
+
+def test_closing_shuts_the_executor_down_even_if_signal_handlers_stay(new_loop: NewLoop) -> None:
+    loop = new_loop()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    worker = loop.run_until_complete(loop.run_in_executor(None, threading.current_thread))
+    with ThreadPoolExecutor(1) as elsewhere:
+        closing = elsewhere.submit(loop.close)
+        with pytest.raises(ValueError, match="main thread"):
+            closing.result()
+    assert loop.is_closed()
+    worker.join()
+    loop.close()
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
 
 
 async def test_shutdown_without_an_executor_returns(loop: Loop) -> None:
