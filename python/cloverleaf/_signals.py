@@ -52,17 +52,26 @@ class Signals(Running):
     def close(self) -> None:
         """Close the loop, and give its signals back to the system."""
         super().close()
-        # The loop has let go of the pipe, so it can be closed.
-        pipe, self._signal_pipe = self._signal_pipe, None
         try:
             self._give_signals_back()
-        finally:
-            if pipe is not None:
-                # An interrupt or a fork may have left it there: the number is another file's next.
-                _write_no_more(pipe[1])
-                _writers.discard(pipe[1])
-                for end in pipe:
-                    _Kernel.close(end)
+        except ValueError:
+            # This is not the main thread, so Python goes on writing to the pipe, whose number would
+            # be another file's next. Closed it is by a `close` that may.
+            raise
+        except BaseException:
+            self._close_signal_pipe()
+            raise
+        self._close_signal_pipe()
+
+    def _close_signal_pipe(self) -> None:
+        # The loop has let go of it.
+        pipe, self._signal_pipe = self._signal_pipe, None
+        if pipe is not None:
+            # An interrupt or a fork may have left it there: the number is another file's next.
+            _write_no_more(pipe[1])
+            _writers.discard(pipe[1])
+            for end in pipe:
+                _Kernel.close(end)
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -418,6 +419,25 @@ def test_a_run_that_is_interrupted_at_once_leaves_no_descriptor_to_be_written_to
         loop.run_forever()
     loop.close()
     assert wakeup_descriptor() == -1
+
+
+@pytest.mark.only("cloverleaf")  # asyncio's closes what Python writes to
+def test_what_another_thread_closes_is_no_descriptor_that_signals_are_written_to(
+    loop: Loop,
+) -> None:
+    loop.add_signal_handler(USR1, print)
+    with ThreadPoolExecutor(1) as elsewhere, ExitStack() as files:
+        closing = elsewhere.submit(loop.close)
+        with pytest.raises(ValueError, match="main thread"):
+            closing.result()
+        assert loop.is_closed()
+        numbers = [files.enter_context(tempfile.TemporaryFile()).fileno() for _ in range(8)]
+        signal.raise_signal(USR1)
+        assert [os.fstat(number).st_size for number in numbers] == [0] * 8
+    loop.close()
+    assert wakeup_descriptor() == -1
+    # As on asyncio, it has forgotten by the second time that there was a handler.
+    signal.signal(USR1, signal.SIG_DFL)
 
 
 @pytest.mark.only("cloverleaf")  # asyncio's has its descriptors from the start
