@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
+import traceback
 from typing import Any
 
 import pytest
 
 from .harness.complaints import Complaints
-from .harness.turns import turn
+from .harness.links import tcp_pair
+from .harness.protocols import Recorder
+from .harness.turns import turn, turns_until, until
 from .harness.types import Context, Loop
 
 
@@ -237,6 +241,97 @@ if sys.version_info >= (3, 12):  # the handler runs in the failed callback's con
         loop.call_soon(callback)
         turn(loop)
         assert seen == ["inside"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later", "add_reader", "data_received"])
+async def test_the_handler_is_called_while_the_exception_is_handled(
+    loop: Loop, method: str
+) -> None:
+    seen: list[tuple[bool, str]] = []
+
+    def handler(_loop: Loop, context: Context) -> None:
+        # `logging.exception()` finds it in the same way.
+        seen.append((sys.exc_info()[1] is context["exception"], traceback.format_exc(limit=-1)))
+
+    def callback(_data: bytes = b"") -> None:
+        loop.remove_reader(ours)
+        fail()
+
+    loop.set_exception_handler(handler)
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        ours.setblocking(False)
+        if method == "call_soon":
+            loop.call_soon(callback)
+        elif method == "call_later":
+            loop.call_later(0, callback)
+        elif method == "add_reader":
+            loop.add_reader(ours, callback)
+        else:
+            protocol = Recorder(loop)
+            protocol.data_received = fail  # type: ignore[assignment, method-assign]
+            await loop.create_connection(lambda: protocol, sock=ours)
+        theirs.send(b"x")
+        await until(lambda: seen)
+        assert sys.exc_info() == (None, None, None)
+    ((is_handled, text),) = seen
+    assert is_handled
+    assert text.endswith("ZeroDivisionError: by intent\n")
+
+
+def test_what_a_handler_raises_tells_what_it_was_called_for(loop: Loop) -> None:
+    def ending(_loop: Loop, _context: Context) -> None:
+        raise SystemExit
+
+    loop.set_exception_handler(ending)
+    loop.call_soon(fail)
+    with pytest.raises(SystemExit) as raised:
+        turn(loop)
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("handles_itself", [False, True])
+def test_a_coroutine_that_has_the_handler_called_handles_what_it_did(
+    loop: Loop, contexts: list[Context], handles_itself: bool
+) -> None:
+    """A write calls the protocol at once, and so the handler, amid the coroutine."""
+    protocol = Recorder(loop)
+    protocol.pause_writing = fail  # type: ignore[method-assign]
+    seen: list[BaseException | None] = []
+    goes_on = loop.create_future()
+
+    async def write(sock: socket.socket) -> None:
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        transport.set_write_buffer_limits(0)
+        while not contexts:
+            transport.write(bytes(1 << 20))
+        seen.append(sys.exc_info()[1])
+        await goes_on
+        seen.append(sys.exc_info()[1])
+        transport.abort()
+
+    async def write_within(sock: socket.socket) -> None:
+        if not handles_itself:
+            return await write(sock)
+        try:
+            raise LookupError("of the coroutine")
+        except LookupError:
+            await write(sock)
+
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        task = loop.create_task(write_within(ours))
+        try:
+            raise KeyError("of the caller")
+        except KeyError as error:
+            turns_until(loop, lambda: seen)
+            goes_on.set_result(None)
+            of_the_caller = error
+        loop.run_until_complete(task)
+    if handles_itself:
+        assert [str(error) for error in seen] == ["of the coroutine"] * 2
+    else:
+        assert seen == [of_the_caller, None]
 
 
 def test_a_handler_may_schedule_and_stop(loop: Loop) -> None:

@@ -1,6 +1,8 @@
 //! Exceptions that nobody awaits, on their way to the loop's exception handler.
+//!
+//! It is called as asyncio calls it, while the exception is being handled: `logging.exception()` and its kin say which.
 
-use crate::ffi::{Once, Reach, new_dict, text_from, value_of};
+use crate::ffi::{Once, Reach, handling, new_dict, text_from, value_of};
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 
@@ -21,7 +23,10 @@ pub(crate) fn callback_failed(
         return Err(error);
     }
     let exception = value_of(py, error);
-    event_loop.reach(intern!(py, "_report_callback_error"), (handle, exception))?;
+    let report = intern!(py, "_report_callback_error");
+    handling(&exception, || {
+        event_loop.reach(report, (handle, &exception))
+    })?;
     Ok(())
 }
 
@@ -40,13 +45,15 @@ pub(crate) fn failed(
     if crate::error::ends_the_run(py, &error) {
         return Err(error);
     }
+    let exception = value_of(py, error);
     let context = new_dict(py)?;
     context.set_item(intern!(py, "message"), text_from(py, message)?)?;
-    context.set_item(intern!(py, "exception"), value_of(py, error))?;
+    context.set_item(intern!(py, "exception"), &exception)?;
     for (name, object) in about {
         context.set_item(text_from(py, name)?, object)?;
     }
-    event_loop.reach(intern!(py, "call_exception_handler"), (context,))?;
+    let report = intern!(py, "call_exception_handler");
+    handling(&exception, || event_loop.reach(report, (context,)))?;
     Ok(())
 }
 

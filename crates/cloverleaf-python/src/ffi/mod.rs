@@ -31,6 +31,7 @@ mod fill;
 mod freelist;
 mod growing;
 mod guarded;
+mod handled;
 mod known;
 mod letters;
 mod made;
@@ -86,6 +87,7 @@ pub(crate) use fields::AfterFields;
 pub(crate) use fill::fill_bytes;
 pub(crate) use freelist::MOST_KEPT;
 pub(crate) use growing::Growing;
+pub(crate) use handled::handling;
 pub(crate) use known::Known;
 pub(crate) use letters::{find_letter, letters_in, letters_of};
 pub(crate) use made::{
