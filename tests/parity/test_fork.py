@@ -49,7 +49,15 @@ loop.close()
 
 
 @pytest.mark.only("cloverleaf")  # on asyncio the child shares the parent's epoll, and disturbs it
-@pytest.mark.parametrize("call", ["run_forever()", "run_until_complete(asyncio.sleep(0))"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "run_forever()",
+        "run_until_complete(asyncio.sleep(0))",
+        "add_reader(os.eventfd(0), print)",
+        "add_writer(os.eventfd(0), print)",
+    ],
+)
 def test_a_child_is_refused_its_parents_loop(program: Program, call: str) -> None:
     out = program.output(
         FORK

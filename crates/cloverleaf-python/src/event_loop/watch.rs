@@ -5,6 +5,7 @@
 //! names its registration, as in asyncio. What was registered for a wait stays registered for the next one on the same
 //! socket, until a transport takes the descriptor over or the program closes it.
 
+use std::io;
 use std::os::fd::RawFd;
 
 use cloverleaf::Token;
@@ -294,7 +295,8 @@ pub(super) fn wait(
 /// Registers whoever is to hear, in place of whoever heard before.
 ///
 /// # Errors
-/// `RuntimeError` from a thread that is not the loop's, `OSError` if the kernel cannot report on the descriptor.
+/// `RuntimeError` from a thread that is not the loop's and in a forked child, `OSError` if the kernel cannot report on the
+/// descriptor.
 pub(super) fn put(
     slf: &Bound<'_, Loop>,
     fd: RawFd,
@@ -314,7 +316,7 @@ pub(super) fn put(
         })
     });
     drop((party, socket));
-    let replaced = put?.map_err(|error| os_error(py, &error))?;
+    let replaced = put?.map_err(|error| refusal(slf, &error))?;
     drop(replaced.source);
     for old in replaced.parties.into_iter().flatten() {
         // A waiter that is replaced is never done, as on asyncio.
@@ -323,6 +325,19 @@ pub(super) fn put(
         }
     }
     Ok(())
+}
+
+/// Why nobody can hear of a descriptor: what the kernel says of it, or that the loop is of another process.
+#[cold]
+fn refusal(slf: &Bound<'_, Loop>, error: &io::Error) -> PyErr {
+    let (its, own) = (slf.get().process, std::process::id());
+    if its == own {
+        return os_error(slf.py(), error);
+    }
+    PyRuntimeError::new_err(format!(
+        "This event loop was made in process {its} and cannot watch descriptors in process {own}, which was forked \
+         from it; make a new event loop there"
+    ))
 }
 
 /// Notes whoever was to hear of a descriptor that was closed meanwhile, for those who take that away; unless a transport has
