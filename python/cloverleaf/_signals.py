@@ -135,7 +135,10 @@ class Signals(Running):
             return run()
         if threading.get_ident() != threading.main_thread().ident:
             return run()
-        ours = self._signal_writer()
+        try:
+            ours = self._signal_writer()
+        except OSError:
+            return run()  # out of descriptors, of which asyncio's loop needs none to run
         try:
             former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:

@@ -124,3 +124,29 @@ def test_out_of_descriptors_a_new_loop_is_an_error_and_leaves_nothing(
         "ignore",
     )
     assert out == "OSError 24\nfree again"
+
+
+def test_out_of_descriptors_a_loop_that_is_there_runs(program: Program) -> None:
+    out = program.output(
+        """
+        import asyncio, os, resource, signal
+        came = []
+        signal.signal(signal.SIGUSR1, lambda *_: came.append("signal"))
+        loop = new_event_loop()
+        taken = []
+        before = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, before + 2))
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+        print(loop.run_until_complete(asyncio.sleep(0.001, "ran")), *came)
+        for fd in taken:
+            os.close(fd)
+        print(loop.run_until_complete(asyncio.sleep(0.001, "runs on")))
+        loop.close()
+    """
+    )
+    assert out == "ran signal\nruns on"
