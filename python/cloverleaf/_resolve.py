@@ -129,7 +129,8 @@ def _ipaddr_info(
     else:
         return None
 
-    if port is None or port in ("", b""):
+    # Not compared, which `python -bb` forbids between bytes and what is none.
+    if port is None or (isinstance(port, (str, bytes)) and not port):
         port = 0
     else:
         try:

@@ -225,7 +225,9 @@ _SPAWN_READS_ENVIRON = hasattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM")
 
 def _knows(text: str) -> bool:
     execute = getattr(subprocess.Popen, "_execute_child", None)
-    return text in getattr(getattr(execute, "__code__", None), "co_consts", ())
+    constants = getattr(getattr(execute, "__code__", None), "co_consts", ())
+    # `python -bb` forbids to compare it with the bytes among them.
+    return any(isinstance(constant, str) and constant == text for constant in constants)
 
 
 # Since 3.13 only a failure of `chdir(2)` is said to be of the folder; before, all others are, too.

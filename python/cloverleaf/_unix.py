@@ -132,7 +132,7 @@ def _require_unix_stream(sock: socket.socket) -> None:
 
 def _is_abstract(path: str | bytes) -> bool:
     # An unbound socket has an empty path, which the system would fill with an abstract name.
-    return path[:1] in ("\0", b"\0", "", b"")
+    return not path or path[:1] == ("\0" if isinstance(path, str) else b"\0")
 
 
 def _bound_socket(path: Any, sock: "socket.socket | None") -> socket.socket:
