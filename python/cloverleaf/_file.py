@@ -26,7 +26,7 @@ from ._file_held import Held, Waits, write_first
 from ._file_lines import next_lines
 from ._file_pieces import Pieces
 from ._file_raw import AT_ONCE_BYTES, FROM_LENGTH, RawFile
-from ._file_turns import Turn, Turns
+from ._file_turns import HandingOver, Turn, Turns
 
 _S = TypeVar("_S", str, bytes)
 _D = TypeVar("_D")
@@ -54,7 +54,7 @@ class File(Closing, Generic[_S, _D]):
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         self._raw = raw
         self._file = stack
-        self._turns = Turns(raw)
+        self._turns = (HandingOver if raw.is_shared else Turns)(raw)
         #: Something was written since the last flush.
         self._is_dirty = False
         self._finish = None

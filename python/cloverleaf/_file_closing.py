@@ -108,6 +108,8 @@ class Closing(_cloverleaf.FileBase):
                 return
             self._is_closing = True
             error = await self._write_last() or lost
+            if self._raw.is_shared:
+                self._raw.hand_over()
             # What has failed goes with its buffer.
             self._raw.discards = True
             self._file.close()

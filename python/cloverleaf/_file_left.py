@@ -24,15 +24,33 @@ class Left(Flight):
     passed: int
     _answers_truncate: bool
     _asked: object
+    is_seekable: bool
+    position: int
+    _own: int
 
     def __init__(self) -> None:
         super().__init__()
+        #: Others may have the descriptor as well, and go on where it stands.
+        self.is_shared = False
+        #: Where that is, if the file has moved it; -1 if that must not be relied on.
+        self._stands = -1
         #: The stack that nobody has any more, and that is to be closed.
         self._left: Any = None
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
         #: Tells whether a thread has ended that still writes there for a closed loop.
         self._goes_on: Callable[[], bool] | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way, or has ended without the stack's knowing."""
+        raise NotImplementedError
+
+    def hand_over(self) -> None:
+        """Have the descriptor stand where the file does, unless that is not decided yet."""
+        if self.is_seekable and self.position != self._stands and self.is_settled:
+            with contextlib.suppress(OSError):  # closing tells of one that is not open any more
+                self._stands = os.lseek(self._own, self.position, os.SEEK_SET)
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""
@@ -110,6 +128,8 @@ class Left(Flight):
                 self.blocks = True
                 self._left.close()
         finally:
+            if self.is_shared:
+                self.hand_over()
             self._close_native()
 
     def _close_below(self) -> None:

@@ -288,6 +288,7 @@ class Request:
             appends=bool((flags | opened) & os.O_APPEND),
         )
         raw.number = number
+        raw.is_shared = not is_ours
         size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
         stack: Any = raw

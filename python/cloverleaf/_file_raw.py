@@ -150,8 +150,8 @@ class RawFile(Left, io.RawIOBase):
     def descriptor(self) -> int:
         """Return the descriptor, which stands where this file does from now on."""
         self._check_open()
-        if self.is_seekable and self.is_settled:
-            os.lseek(self._own, self.position, os.SEEK_SET)
+        self._stands = -1
+        self.hand_over()
         return self.number
 
     def is_terminal(self) -> bool:
@@ -272,7 +272,7 @@ class RawFile(Left, io.RawIOBase):
         if position != self.position:
             # A buffer for both directions seeks to where it is before each read.
             self._fetched = None
-        self.position = position
+        self.position = self._stands = position
         return position
 
     def tell(self) -> int:

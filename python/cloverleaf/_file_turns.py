@@ -45,6 +45,13 @@ class Waiter(Protocol):
     #: The loop of the one who waited there last.
     loop: asyncio.AbstractEventLoop | None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file takes nothing more."""
+
+    def hand_over(self) -> None:
+        """Have the descriptor stand where the file does."""
+
 
 class _Place:
     """A place in the line."""
@@ -218,3 +225,15 @@ class Turns:
             return False
         # Those of other files have the same that was taken at once; but then not this file.
         return turn is not at_once or getattr(found.get("self"), "_turns", None) is self
+
+
+class HandingOver(Turns):
+    """Those of a file whose descriptor others may have: they find it where each of them left it."""
+
+    __slots__ = ()
+
+    def leave(self, turn: Turn) -> None:
+        """Give the turn to whoever waits, and move the descriptor."""
+        super().leave(turn)
+        if not self._waiter.closed:
+            self._waiter.hand_over()

@@ -1,0 +1,95 @@
+"""A descriptor that others may have as well: where it stands."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.awaited import Call, chill, outcome
+from .harness.types import Loop
+
+pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
+
+LINES = b"".join(b"line %d\n" % number for number in range(3000))
+CALLS = 30
+
+
+@pytest.fixture
+def descriptors(tmp_path: Path) -> Iterator[list[int]]:
+    """Make two files of the same content, and end with them closed."""
+    opened = []
+    for name in ("theirs", "ours"):
+        path = tmp_path / name
+        path.write_bytes(LINES)
+        opened.append(os.open(path, os.O_RDWR))
+    yield opened
+    for fd in opened:
+        os.close(fd)
+
+
+def _call(chance: random.Random, *, is_read: bool, is_text: bool) -> Call:
+    calls: list[Call] = [("seek", (chance.randrange(9000),)), ("seek", (0, os.SEEK_END))]
+    if is_read:
+        size = chance.choice([1, 50, 5000])
+        return chance.choice([*calls, ("read", (size,)), ("readline", ()), ("read", (size,))])
+    data: Any = "text\n" * chance.choice([1, 100, 4000])
+    if not is_text:
+        data = data.encode()
+    calls += [("tell", ()), ("flush", ()), ("truncate", (chance.randrange(9000),))]
+    return chance.choice(
+        [*calls, ("write", (data,)), ("write", (data,)), ("writelines", ([data],))]
+    )
+
+
+@pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
+@pytest.mark.parametrize("buffering", [0, 16, -1])
+@pytest.mark.parametrize("mode", ["rb", "wb", "r", "w"])
+async def test_a_descriptor_stands_where_opens_would_after_each_call(
+    loop: Loop, descriptors: list[int], mode: str, buffering: int, is_cold: bool
+) -> None:
+    if not buffering and "b" not in mode:
+        return
+    chance = random.Random(f"{mode} {buffering}")
+    theirs, ours = descriptors
+    with open(theirs, mode, buffering, closefd=False) as expected:
+        async with cloverleaf.open(ours, mode, buffering, closefd=False) as found:
+            if is_cold:
+                chill(found)
+            for _ in range(CALLS):
+                call = _call(chance, is_read="r" in mode, is_text="b" not in mode)
+                assert await outcome(found, call) == await outcome(expected, call), call
+                place = os.lseek(theirs, 0, os.SEEK_CUR)
+                assert os.lseek(ours, 0, os.SEEK_CUR) == place, call
+    assert os.lseek(ours, 0, os.SEEK_CUR) == os.lseek(theirs, 0, os.SEEK_CUR)
+
+
+@pytest.mark.parametrize("ending", ["closed", "forgotten", "given up"])
+@pytest.mark.parametrize("mode", ["wb", "w"])
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+async def test_what_is_written_behind_a_file_does_not_replace_what_it_wrote(
+    loop: Loop, tmp_path: Path, mode: str, ending: str
+) -> None:
+    path = tmp_path / "output"
+    with path.open("wb", 0) as output:
+        # As the standard output is, which a program writes without us as well.
+        file: Any = await cloverleaf.open(os.dup(output.fileno()), mode)
+        await file.write("from the file\n" if mode == "w" else b"from the file\n")
+        if ending == "closed":
+            await file.close()
+        elif ending == "given up":
+            closing: Any = loop.create_task(file.close())
+            await cloverleaf.files.exists(path)
+            closing.cancel()
+            await file.close()
+        file = closing = None
+        gc.collect()
+        output.write(b"from the program\n")
+    assert path.read_bytes() == b"from the file\nfrom the program\n"
