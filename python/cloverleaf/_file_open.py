@@ -6,6 +6,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 
 import asyncio
 import builtins
+import contextlib
 import fcntl
 import functools
 import io
@@ -258,12 +259,17 @@ class Request:
 
     def _look_at(self, fd: int) -> tuple[bool, bool]:
         """Tell whether a descriptor can be read, and whether it can be written."""
-        encoding, errors, newline = self.text
-        # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
-        with builtins.open(
-            fd, self.mode, self.buffering, encoding, errors, newline, closefd=False
-        ) as seen:
-            return seen.readable(), seen.writable()
+        arguments = (self.mode, self.buffering, *self.text)
+        try:
+            # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
+            with builtins.open(fd, *arguments, closefd=False) as seen:
+                return seen.readable(), seen.writable()
+        except Exception:
+            if self.closefd:
+                # It closes a descriptor that it has taken before it fails, and says the same again.
+                with contextlib.suppress(Exception):
+                    builtins.open(fd, *arguments).close()
+            raise
 
     def _build(
         self,

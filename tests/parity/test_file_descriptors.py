@@ -1,4 +1,4 @@
-"""A descriptor that others may have as well: where it stands."""
+"""A descriptor that others may have as well: where it stands, and who closes it."""
 
 from __future__ import annotations
 
@@ -93,3 +93,43 @@ async def test_what_is_written_behind_a_file_does_not_replace_what_it_wrote(
         gc.collect()
         output.write(b"from the program\n")
     assert path.read_bytes() == b"from the file\nfrom the program\n"
+
+
+def _pipe_at_its_end() -> int:
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
+def _close(fd: int) -> bool:
+    """Close a descriptor; tell whether it was open."""
+    try:
+        os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("r+", {}),
+    ("r+b", {}),
+    ("r", {"encoding": "no such encoding"}),
+    ("r", {"newline": "\t"}),
+    ("r", {"buffering": 0}),
+    ("rw", {}),
+    ("rb", {"encoding": "utf-8"}),
+]
+
+
+@pytest.mark.parametrize("closefd", [True, False])
+@pytest.mark.parametrize(("mode", "arguments"), WRONG, ids=str)
+async def test_an_open_that_fails_closes_what_opens_would(
+    loop: Loop, mode: str, arguments: dict[str, Any], closefd: bool
+) -> None:
+    theirs, ours = (_pipe_at_its_end() for _ in range(2))
+    with pytest.raises((ValueError, OSError, LookupError)) as expected:
+        open(theirs, mode, closefd=closefd, **arguments).close()
+    with pytest.raises(expected.type) as found:
+        await cloverleaf.open(ours, mode, closefd=closefd, **arguments)
+    assert str(found.value) == str(expected.value)
+    assert _close(ours) == _close(theirs)
