@@ -240,12 +240,19 @@ async def copyfile(
     src: str | bytes | os.PathLike[Any], dst: _Path, *, follow_symlinks: bool = True
 ) -> _Path:
     """Copy a file's content, as `shutil.copyfile` does; return `dst`."""
+    sys.audit("shutil.copyfile", src, dst)
     await _check_copy(src, dst)
     if not follow_symlinks and await islink(src):
         await symlink(await readlink(src), dst)  # type: ignore[type-var]  # each kind alone fits
         return dst
-    async with open(src, "rb", 0) as source, open(dst, "wb", 0) as target:
-        await splice(source, target)
+    async with open(src, "rb", 0) as source:
+        try:
+            async with open(dst, "wb", 0) as target:
+                await splice(source, target)
+        except IsADirectoryError as error:
+            if await exists(dst):
+                raise
+            raise FileNotFoundError(f"Directory does not exist: {dst!s}") from error
     return dst
 
 

@@ -164,6 +164,47 @@ async def test_a_copy_refuses_what_shutil_refuses(loop: Loop, tmp_path: Path) ->
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("name", ["copy", "copyfile"])
+async def test_a_copy_into_a_folder_that_is_missing_says_so(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(FileNotFoundError) as expected:
+        getattr(shutil, name)("file", "folder/")
+    with pytest.raises(FileNotFoundError) as found:
+        await getattr(files, name)("file", "folder/")
+    assert str(found.value) == str(expected.value)
+    assert isinstance(found.value.__cause__, IsADirectoryError)
+    with pytest.raises(IsADirectoryError):
+        await files.copyfile("file", tmp_path)
+
+
+def test_a_copy_tells_audit_hooks_what_shutil_does(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    source = f"""
+    import os
+    import shutil
+    import sys
+    from cloverleaf import files
+    heard = []
+
+    def hear(event, arguments):
+        if event.startswith("shutil."):
+            heard.append((event, arguments))
+
+    sys.addaudithook(hear)
+    os.chdir({str(tmp_path)!r})
+    shutil.copy("file", "copy")
+    expected, heard = heard, []
+    loop = new_event_loop()
+    loop.run_until_complete(files.copy("file", "copy"))
+    loop.close()
+    print(heard == expected)
+    """
+    assert program.output(source).strip() == "True"
+
+
 async def test_splice_copies_between_positions(loop: Loop, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(CONTENT)
     async with (
