@@ -50,7 +50,7 @@ def as_bytes(data: Any) -> bytes:
 
 def size_or_all(size: Any) -> int:
     """Return how much is asked for; less than 0 for all."""
-    if type(size) is int and size <= sys.maxsize:
+    if type(size) is int and -sys.maxsize <= size <= sys.maxsize:
         return size
     if size is None:
         return -1

@@ -189,7 +189,7 @@ class RawFile(Left, io.RawIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes | None:
         """Return what is at hand, at most `size` bytes; None if that is nothing."""
-        if type(size) is not int or size > sys.maxsize:
+        if type(size) is not int or not 0 <= size <= sys.maxsize:
             size = size_or_all(size)
         if size < 0:
             return self.readall()

@@ -25,7 +25,7 @@ class Three:
         return 3
 
 
-NUMBERS = ["x", 1.5, b"1", None, True, -5, 2**70, object(), [], Three()]
+NUMBERS = ["x", 1.5, b"1", None, True, -5, 2**70, -(2**70), object(), [], Three()]
 WORDS = memoryview(b"abcdef")
 NUMBERED = memoryview(array.array("i", [1, 2, 3, 4]))
 CONTENTS = [
