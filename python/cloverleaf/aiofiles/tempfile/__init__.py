@@ -13,6 +13,7 @@ from cloverleaf.aiofiles.tempfile.temptypes import (
     AsyncSpooledTemporaryFile,
     AsyncTemporaryDirectory,
 )
+from cloverleaf.aiofiles.threadpool import wrap
 
 __all__ = [
     "NamedTemporaryFile",
@@ -34,6 +35,14 @@ async def _make(
     return wrapper(made, loop, executor)
 
 
+def _show(
+    made: Any, loop: asyncio.AbstractEventLoop | None, executor: Executor | None
+) -> AsyncBase:
+    """Show a file as `wrap` shows the one that is in it; its name and its end are its own."""
+    kind: type[AsyncBase] = type(wrap(getattr(made, "file", made)))
+    return kind(made, loop, executor)
+
+
 def TemporaryFile(  # noqa: N802  # the module's name for it
     mode: str = "w+b",
     *args: Any,
@@ -43,7 +52,7 @@ def TemporaryFile(  # noqa: N802  # the module's name for it
 ) -> Opening[Any]:
     """Open a file that has no name; arguments as for `tempfile.TemporaryFile`."""
     make = partial(tempfile.TemporaryFile, mode, *args)
-    return Opening(_make(AsyncBase, make, kwargs, loop, executor))
+    return Opening(_make(_show, make, kwargs, loop, executor))
 
 
 def NamedTemporaryFile(  # noqa: N802  # the module's name for it
@@ -55,7 +64,7 @@ def NamedTemporaryFile(  # noqa: N802  # the module's name for it
 ) -> Opening[Any]:
     """Open a file that goes when it is closed; arguments as for `tempfile.NamedTemporaryFile`."""
     make = partial(tempfile.NamedTemporaryFile, mode, *args)
-    return Opening(_make(AsyncBase, make, kwargs, loop, executor))
+    return Opening(_make(_show, make, kwargs, loop, executor))
 
 
 def SpooledTemporaryFile(  # noqa: N802  # the module's name for it

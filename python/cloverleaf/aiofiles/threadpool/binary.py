@@ -46,6 +46,8 @@ class AsyncBufferedReader(AsyncBufferedIOBase):
 class AsyncFileIO(AsyncBase):
     """A file without a buffer."""
 
+    _plain = frozenset({"fileno", "readable"})
+
     @classmethod
     def _stands_for(cls, file: File[Any, Any]) -> bool:
         return isinstance(file, BinaryFile) and file._raw.is_unbuffered
