@@ -7,6 +7,7 @@ What needs no wait is done at once; all else on a thread, and cancelling an awai
 half-way what the system does in one step.
 """
 
+import operator
 import os
 import shutil
 import stat as _stat
@@ -185,6 +186,11 @@ async def splice(source: BinaryFile, target: BinaryFile, count: int | None = Non
     All up to the end of `source` without `count`. Both are flushed first, and both positions are
     behind what was copied; given up, the copy ends with the piece that it is at.
     """
+    for file in (source, target):
+        if not isinstance(file, BinaryFile):
+            raise TypeError(f"{type(file).__name__!r} object is not a binary file of Cloverleaf's")
+    if count is not None and (count := operator.index(count)) < 0:
+        raise ValueError("count must not be negative; leave it out to copy all")
     # In an order that is the same for everybody, so that no two wait for each other.
     first, *others = sorted({source, target}, key=id)
     turn = await first._enter()

@@ -222,6 +222,27 @@ async def test_splice_copies_between_positions(loop: Loop, tmp_path: Path) -> No
         assert await target.read() == b"head" + CONTENT[5:] + b"tail"
 
 
+async def test_splice_refuses_what_it_cannot_copy(loop: Loop, tmp_path: Path) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).write_bytes(b"content")
+    async with (
+        cloverleaf.open(tmp_path / "source", "rb") as source,
+        cloverleaf.open(tmp_path / "target", "r+b") as target,
+        cloverleaf.open(tmp_path / "target", "r+") as text,
+    ):
+        for other in (text, None, 5, io.BytesIO()):
+            wrong: Any = other
+            for pair in ((source, wrong), (wrong, target)):
+                with pytest.raises(TypeError, match=f"^'{type(wrong).__name__}' object is not"):
+                    await files.splice(*pair)
+        for count in ("x", 1.5):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                await files.splice(source, target, count)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="not be negative"):
+            await files.splice(source, target, -1)
+        assert await source.tell() == await target.tell() == await text.tell() == 0
+
+
 async def test_splice_takes_its_turn_in_both_files(loop: Loop, tmp_path: Path) -> None:
     content = CONTENT * 2  # more than one piece
     (tmp_path / "source").write_bytes(content)
