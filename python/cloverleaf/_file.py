@@ -12,6 +12,7 @@ cancelled may or may not have happened, and the next operation waits until that 
 """
 
 import asyncio
+import operator
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
@@ -247,7 +248,9 @@ class File(Closing, Generic[_S, _D]):
 
         What is buffered is not looked at. A file that was opened to append is written at its end.
         """
-        content = as_bytes(data)
+        content, offset = as_bytes(data), operator.index(offset)
+        if self._file.closed:
+            raise ValueError("I/O operation on closed file.")
         if offset < 0:
             raise OSError(22, os.strerror(22))
         done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,31 @@ async def _compare(path: Path, mode: str, buffering: int, call: Call, *, is_clos
     file = await cloverleaf.open(path, mode, buffering)
     came = await _came_of(file, call, is_closed=is_closed)
     assert (came, path.read_bytes()) == expected, call
+
+
+OFFSETS = ["x", 1.5, None, -1, 2**63 - 1, 2**70, True, Three()]
+AT_OFFSETS = [(b"some", offset) for offset in OFFSETS] + [(wrong, 0) for wrong in ("x", 1, None)]
+
+
+@pytest.mark.parametrize("call", [*AT_OFFSETS, (b"", 3), (b"", -1), (b"", "x")], ids=str)
+async def test_wrong_arguments_for_a_write_at_an_offset_are_refused_as_by_os(
+    loop: Loop, tmp_path: Path, call: tuple[Any, Any]
+) -> None:
+    path = tmp_path / "file"
+    came = []
+    for opens in (open, cloverleaf.open):
+        path.write_bytes(CONTENT)
+        file: Any = await _waited(opens(path, "r+b", 0))
+        try:
+            if opens is open:
+                written: Any = os.pwrite(file.fileno(), *call)
+            else:
+                written = await file.pwrite(*call)
+        except (TypeError, OverflowError, OSError) as error:
+            # The words of an overflow name a type of C's.
+            written = type(error), "" if isinstance(error, OverflowError) else str(error)
+        came.append((written, path.read_bytes()))
+        await _waited(file.close())
+    assert came[1] == came[0]
+    with pytest.raises((ValueError, TypeError)):
+        await file.pwrite(*call)
