@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import shutil
@@ -241,6 +242,22 @@ async def test_splice_refuses_what_it_cannot_copy(loop: Loop, tmp_path: Path) ->
         with pytest.raises(ValueError, match="not be negative"):
             await files.splice(source, target, -1)
         assert await source.tell() == await target.tell() == await text.tell() == 0
+
+
+async def test_a_splice_that_fails_stands_behind_what_it_has_copied(
+    loop: Loop, tmp_path: Path
+) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(b"0123456789abcdef" * 1000)
+    # Memory takes no copy of the kernel's from a disk, and this takes no more than it has.
+    sealed = os.memfd_create("target", os.MFD_ALLOW_SEALING)
+    os.truncate(sealed, 8192)
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    async with cloverleaf.open(path, "rb") as source, cloverleaf.open(sealed, "r+b") as target:
+        with pytest.raises(PermissionError):
+            await files.splice(source, target)
+        assert await target.pread(8192, 0) == path.read_bytes()[:8192]
+        assert await source.tell() == await target.tell() == 8192
 
 
 async def test_splice_takes_its_turn_in_both_files(loop: Loop, tmp_path: Path) -> None:

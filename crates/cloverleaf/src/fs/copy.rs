@@ -94,14 +94,21 @@ fn copy_through_memory(
     while copied < count {
         let room = buffer.len().min(count - copied);
         let offset = from_offset + copied as u64;
-        let filled = retry_on_intr(|| pread(from, &mut buffer[..room], offset))?;
-        if filled == 0 {
-            break;
-        }
+        let filled = match retry_on_intr(|| pread(from, &mut buffer[..room], offset)) {
+            Ok(0) => break,
+            Ok(filled) => filled,
+            // What is there already has to be said; whoever asks for the rest hears of the error.
+            Err(_) if copied > 0 => break,
+            Err(error) => return Err(error.into()),
+        };
         let mut written = 0;
         while written < filled {
             let offset = to_offset + (copied + written) as u64;
-            written += write_full(to, &buffer[written..filled], offset)?;
+            match write_full(to, &buffer[written..filled], offset) {
+                Ok(count) => written += count,
+                Err(_) if copied + written > 0 => return Ok(copied + written),
+                Err(error) => return Err(error),
+            }
         }
         copied += filled;
     }
