@@ -250,9 +250,12 @@ class TextFile(File[str, str]):
         raw = self._raw
         is_blocking, raw.blocks = raw.blocks, False
         try:
-            return int(self._file.write(data))
+            count = int(self._file.write(data))
         finally:
             raw.blocks = is_blocking
+        if self._newlines:
+            self._newlines.clear()  # the decoder begins anew
+        return count
 
     def _drop_pending(self) -> None:
         self._raw.drops = True

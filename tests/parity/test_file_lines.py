@@ -335,3 +335,16 @@ async def test_line_ends_that_were_met_stay_met(
             await ours.reconfigure(encoding="latin-1")
             theirs.reconfigure(encoding="latin-1")
             assert ours.newlines is theirs.newlines is None
+
+
+async def test_a_write_forgets_which_line_ends_were_met(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\rtwo\r\nthree\r\n")
+    with path.open("r+", encoding="utf-8") as theirs:
+        async with cloverleaf.open(path, "r+", encoding="utf-8") as ours:
+            assert await ours.readline() == theirs.readline()
+            assert await ours.readlines() == theirs.readlines()
+            assert ours.newlines == theirs.newlines
+            await ours.write("")
+            theirs.write("")
+            assert ours.newlines is theirs.newlines is None
