@@ -86,6 +86,28 @@ async def test_a_loop_does_not_spin_after_a_kept_eof(loop: Loop) -> None:
         assert ours.calls == ["connection_made", "eof_received"]
 
 
+async def test_whoever_resumes_reading_after_a_kept_eof_hears_of_it_again(loop: Loop) -> None:
+    async with linked(loop, KeepOpen) as (ours, peer):
+        peer.shutdown(socket.SHUT_WR)
+        await ours.ended
+        await turns(5)
+        ours.transport.resume_reading()
+        await turns(5)
+        assert ours.calls == ["connection_made", "eof_received"]
+        ours.transport.pause_reading()
+        other = KeepOpen(loop)
+        ours.transport.set_protocol(other)
+        await turns(5)
+        assert other.calls == []
+        ours.transport.resume_reading()
+        await turns(20)
+        ours.transport.set_protocol(ours)
+        ours.transport.close()
+        assert await ours.lost is None
+        assert other.calls == ["eof_received"]
+        assert ours.calls == ["connection_made", "eof_received", "connection_lost"]
+
+
 async def test_after_eof_close_still_sends_what_waits(loop: Loop) -> None:
     class Answer(Recorder):
         def eof_received(self) -> bool | None:

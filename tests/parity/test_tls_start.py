@@ -318,6 +318,16 @@ async def test_start_tls_may_time_out(loop: Loop) -> None:
             )
 
 
+async def test_start_tls_with_a_peer_that_has_ended_fails_at_once(loop: Loop) -> None:
+    ours, theirs = socket_pair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        theirs.shutdown(socket.SHUT_WR)
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionResetError):
+            await writer.start_tls(client_context(), server_hostname=HOST)
+
+
 async def test_two_tls_sockets_families(loop: Loop) -> None:
     """``start_tls`` works on Unix streams too."""
     ours, theirs = socket.socketpair()

@@ -406,6 +406,8 @@ fn resume_reading(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
         let changed = !stream.is_closing() && stream.is_paused;
         if changed {
             stream.is_paused = false;
+            // An end that was kept is told again: the protocol may be another one, as under `start_tls`.
+            stream.read_ended = false;
             return (
                 true,
                 std::mem::replace(&mut stream.read_context, context.take()),
