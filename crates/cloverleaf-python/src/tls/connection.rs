@@ -46,7 +46,7 @@ pub(super) struct Connection {
     pub(super) is_closed: bool,
     /// The program has closed the transport and heard of what had come by then; it hears of no more data.
     pub(super) discards: bool,
-    /// The peer has said goodbye: there is nothing more to read.
+    /// The peer has said goodbye, or has ended and all was read: there is nothing more to read.
     pub(super) has_goodbye: bool,
     /// The inner transport has told its end of file.
     pub(super) has_eof: bool,

@@ -248,6 +248,7 @@ fn hand_on(
                 if let Some(error) = read.failure {
                     return Err(error);
                 }
+                this.with(py, |connection| connection.has_goodbye |= read.is_end);
             }
             Some(Taker::Later) => return Ok(Rest::Unread),
             None => {}

@@ -144,10 +144,19 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     if this.state(slf.py()) != State::Flushing {
         return Ok(());
     }
-    // A write may be on its way below, in the midst of which a finalizer or another thread closes.
-    if this.with(slf.py(), |connection| {
-        connection.is_draining || !connection.backlog.is_empty()
-    }) {
+    let (waits, has_ended) = this.with(slf.py(), |connection| {
+        // A write may be on its way below, in the midst of which a finalizer or another thread closes.
+        let waits = connection.is_draining || !connection.backlog.is_empty();
+        (waits, connection.has_goodbye || connection.has_eof)
+    });
+    if waits && has_ended {
+        // The peer has nothing more to say, and what is left for it to read takes as long as that takes. Whoever pauses
+        // reading from now on holds nothing up.
+        this.with(slf.py(), |connection| connection.has_goodbye = true);
+        incoming::tell_eof(slf)?;
+        return end_timer(this, slf.py());
+    }
+    if waits {
         return limit_time(slf, this);
     }
     this.with(slf.py(), |connection| connection.state = State::Shutdown);
