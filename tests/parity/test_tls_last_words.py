@@ -1,9 +1,10 @@
-"""What a TLS protocol has written for a peer that has ended and still reads."""
+"""What a TLS protocol has written, and its goodbye, for a peer that has ended and still reads."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import Any
 
 import pytest
@@ -80,3 +81,33 @@ async def test_a_peer_that_ends_after_a_close_may_take_its_time_to_read(
         assert await read_to_the_end(loop, peer) > len(BIG)
         assert await ours.lost is None
         assert told(ours) == ["connection_made", "eof_received", "connection_lost"]
+
+
+async def is_told_the_end(peer: Peer) -> bool:
+    """Wait for the end, and return whether it was announced."""
+    try:
+        return await peer.receive_end()
+    except ssl.SSLZeroReturnError:
+        return True  # as who has said goodbye before is told
+
+
+async def end_after_the_goodbye(loop: Loop, ours: Recorder, peer: Peer) -> None:
+    await say_goodbye(loop, peer)
+    await until(lambda: "eof_received" in ours.calls)
+
+
+async def close_first(_loop: Loop, ours: Recorder, _peer: Peer) -> None:
+    ours.transport.close()
+
+
+@pytest.mark.parametrize("begin", [end_after_the_goodbye, close_first])
+async def test_a_shutdown_that_has_begun_says_goodbye_after_an_end_of_file(
+    loop: Loop, begin: Any
+) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        ours.transport.write(BIG)
+        await begin(loop, ours, peer)
+        await end_without_a_word(loop, peer)
+        assert await peer.receive(len(BIG)) == BIG
+        assert await is_told_the_end(peer)
+        assert await ours.lost is None

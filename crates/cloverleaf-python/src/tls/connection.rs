@@ -50,6 +50,8 @@ pub(super) struct Connection {
     pub(super) has_goodbye: bool,
     /// The inner transport has told its end of file.
     pub(super) has_eof: bool,
+    /// The end had begun before that, and our goodbye waits until all is sent.
+    pub(super) owes_goodbye: bool,
     /// The program has paused reading.
     pub(super) reading_paused: bool,
     /// We have paused the inner transport's reading.
@@ -100,6 +102,7 @@ impl Connection {
             discards: false,
             has_goodbye: false,
             has_eof: false,
+            owes_goodbye: false,
             reading_paused: false,
             inner_reading_paused: false,
             writing_paused: false,

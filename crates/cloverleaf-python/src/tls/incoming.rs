@@ -342,7 +342,10 @@ pub(super) fn tell_eof(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 fn eof_received(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    this.with(py, |connection| connection.has_eof = true);
+    this.with(py, |connection| {
+        connection.owes_goodbye |= connection.state == State::Flushing && !connection.has_eof;
+        connection.has_eof = true;
+    });
     report::note(&this.event_loop.bind(py), slf, "debug", "%r received EOF")?;
     match this.state(py) {
         State::Handshake => handshake::fail(slf, PyConnectionResetError::new_err(()))?,

@@ -170,9 +170,15 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
 pub(super) fn say_goodbye(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if !this.with(py, |connection| connection.has_eof) {
+    let (has_eof, owes_goodbye) = this.with(py, |connection| {
+        let owes_goodbye = std::mem::take(&mut connection.owes_goodbye);
+        (connection.has_eof, owes_goodbye)
+    });
+    if !has_eof || owes_goodbye {
         match this.records(py)?.unwrap(py) {
             Ok(Step::Done(())) => {}
+            // Nobody will answer.
+            Ok(Step::Again) if has_eof => {}
             Ok(Step::Again) => return outgoing::flush(slf),
             Err(error) => {
                 end_timer(this, py)?;
