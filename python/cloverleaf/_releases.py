@@ -9,6 +9,7 @@ tells, the method is tried.
 from asyncio import selector_events
 from asyncio.base_events import Server
 from asyncio.base_subprocess import BaseSubprocessTransport
+from asyncio.sslproto import SSLProtocol
 from asyncio.unix_events import _UnixSelectorEventLoop
 
 
@@ -50,6 +51,11 @@ SERVERS_CLOSE_CLIENTS = _names(Server, "serve_forever", "close_clients", otherwi
 # `Process.wait()` does not wait for whoever else may hold the child's pipes (gh-119710).
 WAITS_END_AT_EXIT = _names(
     BaseSubprocessTransport, "_process_exited", "_exit_waiters", otherwise=True
+)
+
+# The time for a TLS shutdown runs until the connection is lost, and not only until the peer's goodbye.
+TLS_SHUTDOWNS_STAY_LIMITED = _names(
+    SSLProtocol, "_on_shutdown_complete", "call_later", otherwise=True
 )
 
 # Sending a file moves its position also if nothing was sent.

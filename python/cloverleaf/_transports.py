@@ -10,6 +10,7 @@ from asyncio.constants import _SendfileMode
 from typing import Any, Self
 
 from . import _cloverleaf
+from ._releases import TLS_SHUTDOWNS_STAY_LIMITED
 from ._streams import set_classes
 
 
@@ -135,5 +136,5 @@ _cloverleaf.set_transport_class(DatagramTransport)
 _cloverleaf.set_transport_class(ReadPipeTransport)
 _cloverleaf.set_transport_class(WritePipeTransport)
 _cloverleaf.set_transport_class(ShownSocket)
-_cloverleaf.set_ssl_transport_class(SSLTransport)
+_cloverleaf.set_ssl_transport_class(SSLTransport, TLS_SHUTDOWNS_STAY_LIMITED)
 set_classes()

@@ -309,12 +309,14 @@ fn attach_all(class: &Bound<'_, PyType>) -> PyResult<()> {
     attach_property(class, c"_protocol_paused", flow::is_protocol_paused)
 }
 
-/// Makes this class, derived in Python, the one of all TLS transports.
+/// Makes this class, derived in Python, the one of all TLS transports; and says whether the time for their shutdown runs
+/// until the connection is lost.
 ///
 /// # Errors
 /// `TypeError` if it does not derive from `SSLTransportBase`.
 #[pyfunction]
-fn set_ssl_transport_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
+fn set_ssl_transport_class(cls: &Bound<'_, PyType>, stays_limited: bool) -> PyResult<()> {
+    shutdown::stay_limited(stays_limited);
     CLASS.set_instance_class(cls)?;
     // On the very class of an object, methods are called without a detour.
     attach_all(cls)

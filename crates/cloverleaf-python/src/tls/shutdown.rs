@@ -1,5 +1,7 @@
 //! The end: in order by either side, at once, or by a failure; `connection_lost` comes once, and last.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyException, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
@@ -13,6 +15,15 @@ use super::{handshake, outgoing};
 use crate::ffi::{Method, Owned, Reach, raw_noargs, raw_onename, tuple_from};
 use crate::report;
 use crate::transport::{boolean, none};
+
+/// The time for a shutdown runs until the connection is lost, and not only until the peer has said goodbye: releases of
+/// asyncio differ in that.
+static STAYS_LIMITED: AtomicBool = AtomicBool::new(false);
+
+/// Has shutdowns be limited as asyncio's of this Python.
+pub(super) fn stay_limited(stays: bool) {
+    STAYS_LIMITED.store(stays, Ordering::Relaxed);
+}
 
 /// Looks up what the last failures of a program need, which cannot be imported then.
 pub(super) fn prepare(py: Python<'_>) {
@@ -150,11 +161,10 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         (waits, connection.has_goodbye || connection.has_eof)
     });
     if waits && has_ended {
-        // The peer has nothing more to say, and what is left for it to read takes as long as that takes. Whoever pauses
-        // reading from now on holds nothing up.
+        // The peer has nothing more to say. Whoever pauses reading from now on holds nothing up.
         this.with(slf.py(), |connection| connection.has_goodbye = true);
         incoming::tell_eof(slf)?;
-        return end_timer(this, slf.py());
+        return peer_is_done(slf, this);
     }
     if waits {
         return limit_time(slf, this);
@@ -188,13 +198,25 @@ pub(super) fn say_goodbye(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     outgoing::flush(slf)?;
     incoming::tell_eof(slf)?;
-    end_timer(this, py)?;
+    peer_is_done(slf, this)?;
     // The goodbyes are said: whatever else comes is not looked at.
     this.with(py, |connection| connection.state = State::Unwrapped);
     match this.inner(py) {
         Some(inner) => this.soon(&inner.getattr(intern!(py, "close"))?, &PyTuple::empty(py)),
         None => Ok(()),
     }
+}
+
+/// What is left for the peer to read takes as long as that takes, or, where shutdowns stay limited, until the time is over.
+fn peer_is_done(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<()> {
+    if !STAYS_LIMITED.load(Ordering::Relaxed) {
+        return end_timer(this, slf.py());
+    }
+    if this.inner(slf.py()).is_none() {
+        // It was lost meanwhile.
+        return Ok(());
+    }
+    limit_time(slf, this)
 }
 
 fn end_timer(this: &TlsTransport, py: Python<'_>) -> PyResult<()> {
@@ -216,9 +238,9 @@ pub(super) fn cancel(py: Python<'_>, timer: Option<Owned>) -> PyResult<()> {
 fn on_shutdown_timeout(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = TlsTransport::of(slf)?;
-    if this.state(py).is_ending()
-        && let Some(inner) = this.inner(py)
-    {
+    // Where it stays limited, the timer goes with the connection.
+    let is_late = this.state(py).is_ending() || STAYS_LIMITED.load(Ordering::Relaxed);
+    if is_late && let Some(inner) = this.inner(py) {
         let error = PyTimeoutError::new_err("SSL shutdown timed out");
         force_close(&inner, Some(&error))?;
     }
