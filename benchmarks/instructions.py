@@ -29,7 +29,7 @@ from benchmarks.suite import environment, processor
 from benchmarks.suite.conversation import LoopFailedError
 from benchmarks.suite.loops import OURS
 from benchmarks.suite.services import NoServiceError, Services
-from benchmarks.suite.session import Bench, Session
+from benchmarks.suite.session import PATIENCE, Bench, Session
 from benchmarks.suite.workload import LoopWorkload, Workload
 from benchmarks.workloads import registry
 
@@ -91,7 +91,12 @@ class Counted:
     def look(self) -> int:
         """The instructions since the last look."""
         command = ["callgrind_control", "--dump", str(self._session.pid)]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            asked = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired:
+            raise LoopFailedError("callgrind does not answer") from None
         self._number += 1
         dump = self._dumps.with_name(f"{self._dumps.name}.{self._number}")
         if asked.returncode or not dump.exists():

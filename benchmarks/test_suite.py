@@ -246,7 +246,10 @@ def test_instructions_are_compared_with_the_best_peers() -> None:
     assert other == "| other | cannot | cannot | 1 |  |"
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(
+    not (shutil.which("valgrind") and shutil.which("callgrind_control")),
+    reason="valgrind is not installed",
+)
 def test_instructions_of_a_callback_are_counted() -> None:
     core = min(os.sched_getaffinity(0))
     cores = Cores(frozenset({core}), frozenset({core}), frozenset({core}))

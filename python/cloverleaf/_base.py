@@ -64,6 +64,7 @@ class LoopBase(_cloverleaf.Loop, asyncio.AbstractEventLoop):
         "_process",
         "_signal_handlers",
         "_signal_pipe",
+        "_signal_pipe_is_written",
         "_threads",
         "_watchdog",
         "slow_callback_duration",

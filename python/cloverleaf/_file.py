@@ -12,6 +12,7 @@ cancelled may or may not have happened, and the next operation waits until that 
 """
 
 import asyncio
+import errno
 import operator
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import _file_turns
-from ._file_arguments import Buffer, as_bytes, size_or_all
+from ._file_arguments import Buffer, as_bytes, check_offset, size_or_all
 from ._file_closing import Closing, mode_below
 from ._file_ends import ENDS_EARLY, note_open
 from ._file_flight import perform
@@ -138,6 +139,7 @@ class File(Closing, Generic[_S, _D]):
         position = below.tell() if self._raw.is_seekable else None
         buffering = 0 if below is self._raw else -1
         file = os.fdopen(self._release(), mode_below(self._raw), buffering)
+        self._raw.is_shared = False  # the descriptor is nobody's here any more
         if position is not None:
             file.seek(position)
         if self._raw.is_unbuffered:
@@ -251,8 +253,9 @@ class File(Closing, Generic[_S, _D]):
         content, offset = as_bytes(data), operator.index(offset)
         if self._file.closed:
             raise ValueError("I/O operation on closed file.")
-        if offset < 0:
-            raise OSError(22, os.strerror(22))
+        check_offset(offset)
+        if not (content or self.writable()):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         done = 0
         if self._raw.writes_at_once and 0 < len(content) <= AT_ONCE_BYTES:
             if self._pauses():

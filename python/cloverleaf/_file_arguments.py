@@ -2,6 +2,7 @@
 their words.
 """
 
+import errno
 import io
 import operator
 import os
@@ -46,6 +47,14 @@ def as_bytes(data: Any) -> bytes:
         pass  # it is closed, and had nothing against the data
     with memoryview(data) as view:
         return bytes(view)
+
+
+def check_offset(offset: int) -> None:
+    """Refuse what is no offset as `os.pwrite` refuses it."""
+    if not -(2**63) <= offset < 2**63:
+        raise OverflowError("Python int too large to convert to C long")
+    if offset < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def size_or_all(size: Any) -> int:

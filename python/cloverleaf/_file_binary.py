@@ -31,7 +31,7 @@ class BinaryFile(File[bytes, Buffer]):
 
     def __init__(self, raw: RawFile, stack: Any, mode: str) -> None:
         super().__init__(raw, stack, mode)
-        is_plain = raw.is_seekable and not (raw.is_unbuffered or raw._appends)
+        is_plain = raw.is_seekable and not (raw.is_unbuffered or raw._appends or raw.is_shared)
         #: What is larger than the buffer goes past it, as soon as that is empty.
         self._passes_on = is_plain and raw._access == os.O_WRONLY
         #: The buffer is known to be empty, and passes on.

@@ -27,6 +27,7 @@ class Left(Flight):
     is_seekable: bool
     position: int
     _own: int
+    _appends: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +52,25 @@ class Left(Flight):
         if self.is_seekable and self.position != self._stands and self.is_settled:
             with contextlib.suppress(OSError):  # closing tells of one that is not open any more
                 self._stands = os.lseek(self._own, self.position, os.SEEK_SET)
+
+    def _follow(self) -> int:
+        """Where the file stands: where others have moved the descriptor, or else where it went."""
+        if self.is_shared and self.is_seekable and self.is_settled:
+            if self.position == self._stands:
+                self.position = self._stands = os.lseek(self._own, 0, os.SEEK_CUR)
+            else:
+                self.hand_over()
+        return self.position
+
+    @property
+    def _offset(self) -> int | None:
+        """Where the next write goes; None if that is where the descriptor stands."""
+        if not self.is_seekable or self._appends:
+            return None
+        if self.is_shared:
+            self.hand_over()
+            return None
+        return self.position
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""

@@ -245,11 +245,16 @@ class Request:
             may_ask = _cloverleaf.may_ask(fd)
         except (OSError, OverflowError):
             may_ask = False  # what is wrong with it `open` says
-        if may_ask:
-            loop = asyncio.get_running_loop()
-            is_read, is_written = await loop.run_in_executor(None, self._look_at, fd)
-        else:
-            is_read, is_written = self._look_at(fd)
+        try:
+            if may_ask:
+                loop = asyncio.get_running_loop()
+                is_read, is_written = await loop.run_in_executor(None, self._look_at, fd)
+            else:
+                is_read, is_written = self._look_at(fd)
+        except Exception:
+            if self.closefd:
+                self._close_as_open(fd)
+            raise
         flags = os.O_RDWR if is_read and is_written else os.O_RDONLY if is_read else os.O_WRONLY
         if "a" in self.mode:
             flags |= os.O_APPEND
@@ -259,17 +264,14 @@ class Request:
 
     def _look_at(self, fd: int) -> tuple[bool, bool]:
         """Tell whether a descriptor can be read, and whether it can be written."""
-        arguments = (self.mode, self.buffering, *self.text)
-        try:
-            # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
-            with builtins.open(fd, *arguments, closefd=False) as seen:
-                return seen.readable(), seen.writable()
-        except Exception:
-            if self.closefd:
-                # It closes a descriptor that it has taken before it fails, and says the same again.
-                with contextlib.suppress(Exception):
-                    builtins.open(fd, *arguments).close()
-            raise
+        # Says what is wrong with the descriptor or the arguments, and goes to the end for "a".
+        with builtins.open(fd, self.mode, self.buffering, *self.text, closefd=False) as seen:
+            return seen.readable(), seen.writable()
+
+    def _close_as_open(self, fd: int) -> None:
+        # It closes a descriptor that it has taken before it fails, and fails again.
+        with contextlib.suppress(Exception):
+            builtins.open(fd, self.mode, self.buffering, *self.text).close()
 
     def _build(
         self,

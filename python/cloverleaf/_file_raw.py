@@ -123,7 +123,7 @@ class RawFile(Left, io.RawIOBase):
         self.back_to: int | None = None
         if is_seekable:
             whence = os.SEEK_END if self._is_added_to and not may_ask else os.SEEK_CUR
-            self.position = os.lseek(self._own, 0, whence)
+            self.position = self._stands = os.lseek(self._own, 0, whence)
 
     # -- what the stack calls ------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class RawFile(Left, io.RawIOBase):
         if type(offset) is not int:
             offset = operator.index(offset)
         if whence == os.SEEK_CUR and self.is_seekable:
-            offset, whence = offset + self.position, os.SEEK_SET
+            offset, whence = offset + self._follow(), os.SEEK_SET
         if whence == os.SEEK_SET and 0 <= offset <= self.known_to:
             position = offset
         elif whence != os.SEEK_SET and self.sought is not None:
@@ -280,7 +280,7 @@ class RawFile(Left, io.RawIOBase):
         self._check_open()
         if not self.is_seekable:
             os.lseek(self._own, 0, os.SEEK_CUR)  # says what is wrong
-        return self.position
+        return self._follow()
 
     def truncate(self, size: int | None = None, /) -> int:
         """Change the file's length, if that has been waited for; raises `Waits` otherwise."""
@@ -467,11 +467,6 @@ class RawFile(Left, io.RawIOBase):
             # It may be written or not, and must not be written twice.
             self._note_answer(self._unplaced)
 
-    @property
-    def _offset(self) -> int | None:
-        """Where the next write goes; None if that is where the descriptor stands."""
-        return self.position if self.is_seekable and not self._appends else None
-
     def _note_answer(self, answer: int | None) -> None:
         self._answer = answer
         self.is_answered = True
@@ -481,8 +476,9 @@ class RawFile(Left, io.RawIOBase):
         """Note that so much of so much was written."""
         if not count:
             return count
-        if self.is_seekable and self._appends:
-            self.position = os.lseek(self._own, 0, os.SEEK_CUR)
+        if self.is_seekable and (self._appends or self.is_shared):
+            # Where the descriptor stands others decide, too.
+            self.position = self._stands = os.lseek(self._own, 0, os.SEEK_CUR)
         else:
             self.position += count
         if size > self.passed_on_above:

@@ -49,6 +49,9 @@ class Waiter(Protocol):
     def closed(self) -> bool:
         """Whether the file takes nothing more."""
 
+    #: Others may have the descriptor as well.
+    is_shared: bool
+
     def hand_over(self) -> None:
         """Have the descriptor stand where the file does."""
 
@@ -233,7 +236,7 @@ class HandingOver(Turns):
     __slots__ = ()
 
     def leave(self, turn: Turn) -> None:
-        """Give the turn to whoever waits, and move the descriptor."""
-        super().leave(turn)
-        if not self._waiter.closed:
+        """Move the descriptor, and give the turn to whoever waits."""
+        if self.taken is turn and self._waiter.is_shared and not self._waiter.closed:
             self._waiter.hand_over()
+        super().leave(turn)

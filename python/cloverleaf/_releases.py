@@ -53,7 +53,7 @@ WAITS_END_AT_EXIT = _names(
     BaseSubprocessTransport, "_process_exited", "_exit_waiters", otherwise=True
 )
 
-# The time for a TLS shutdown runs until the connection is lost, and not only until the peer's goodbye.
+# A TLS shutdown has its time until the connection is lost, and not only until the peer's goodbye.
 TLS_SHUTDOWNS_STAY_LIMITED = _names(
     SSLProtocol, "_on_shutdown_complete", "call_later", otherwise=True
 )

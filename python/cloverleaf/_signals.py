@@ -48,6 +48,8 @@ class Signals(Running):
         self._signal_handlers: dict[int, _Handler] = {}
         # Where we read, and where Python writes.
         self._signal_pipe: tuple[int, int] | None = None
+        #: Python writes to it for a handler, and only the main thread ends that.
+        self._signal_pipe_is_written = False
 
     def close(self) -> None:
         """Close the loop, and give its signals back to the system."""
@@ -68,7 +70,9 @@ class Signals(Running):
         pipe, self._signal_pipe = self._signal_pipe, None
         if pipe is not None:
             # An interrupt or a fork may have left it there: the number is another file's next.
-            _write_no_more(pipe[1])
+            if not _write_no_more(pipe[1]) and self._signal_pipe_is_written:
+                self._signal_pipe = pipe
+                return
             _writers.discard(pipe[1])
             for end in pipe:
                 _Kernel.close(end)
@@ -85,7 +89,7 @@ class Signals(Running):
             signal.set_wakeup_fd(self._signal_writer())
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
-
+        self._signal_pipe_is_written = True
         if not self._signal_handlers:
             self._forget_signals()
         self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
@@ -189,6 +193,7 @@ class Signals(Running):
         self._let_pipe_only_end_sleeps(True)
         try:
             signal.set_wakeup_fd(-1)
+            self._signal_pipe_is_written = False
         except (ValueError, OSError) as error:
             logger.info("set_wakeup_fd(-1) failed: %s", error)
 
@@ -238,14 +243,15 @@ def _check_signal(sig: int) -> None:
         raise ValueError(f"invalid signal number {sig}")
 
 
-def _write_no_more(*writers: int) -> None:
+def _write_no_more(*writers: int) -> bool:
     """Have Python write the numbers of signals nowhere, if it writes them to one of these."""
     try:
         now = signal.set_wakeup_fd(-1)
     except ValueError:
-        return  # signals are for another thread
+        return False  # signals are for another thread
     if now not in (-1, *writers):
         _write_again(now)
+    return True
 
 
 def _write_again(writer: int) -> bool:

@@ -141,6 +141,7 @@ def test_out_of_descriptors_a_loop_that_is_there_runs(program: Program) -> None:
                 taken.append(os.dup(0))
             except OSError:
                 break
+        assert taken
         loop.call_soon(signal.raise_signal, signal.SIGUSR1)
         print(loop.run_until_complete(asyncio.sleep(0.001, "ran")), *came)
         for fd in taken:

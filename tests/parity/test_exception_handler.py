@@ -334,6 +334,39 @@ def test_a_coroutine_that_has_the_handler_called_handles_what_it_did(
         assert seen == [of_the_caller, None]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+async def test_a_coroutine_goes_on_handling_what_its_creator_handled_as_well(loop: Loop) -> None:
+    told: list[BaseException | None] = []
+    loop.set_exception_handler(lambda _loop, _context: told.append(sys.exception()))
+
+    class Full(asyncio.Protocol):
+        def pause_writing(self) -> None:
+            raise ValueError("full")
+
+    async def clean_up(error: Exception, transport: asyncio.WriteTransport) -> None:
+        try:
+            raise error
+        except LookupError:
+            while not told:
+                transport.write(bytes(1 << 20))
+            await asyncio.sleep(0)
+            raise
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await loop.create_connection(Full, sock=ours)
+        transport.set_write_buffer_limits(0)
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - not in 3.11
+        try:
+            raise LookupError("of both")
+        except LookupError as error:
+            task = loop.create_task(clean_up(error, transport))
+        with pytest.raises(LookupError, match="of both"):
+            await task
+        transport.abort()
+    assert repr(told) == "[ValueError('full')]"
+
+
 def test_a_handler_may_schedule_and_stop(loop: Loop) -> None:
     seen: list[str] = []
 

@@ -292,7 +292,8 @@ def test_closing_shuts_the_executor_down_even_if_signal_handlers_stay(new_loop: 
         with pytest.raises(ValueError, match="main thread"):
             closing.result()
     assert loop.is_closed()
-    worker.join()
+    worker.join(60)
+    assert not worker.is_alive()
     loop.close()
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

@@ -106,11 +106,13 @@ async def _compare(path: Path, mode: str, buffering: int, call: Call, *, is_clos
     assert (came, path.read_bytes()) == expected, call
 
 
-OFFSETS = ["x", 1.5, None, -1, 2**63 - 1, 2**70, True, Three()]
+OFFSETS = ["x", 1.5, None, -1, -(2**70), 2**63 - 1, 2**63, 2**70, True, Three()]
 AT_OFFSETS = [(b"some", offset) for offset in OFFSETS] + [(wrong, 0) for wrong in ("x", 1, None)]
 
 
-@pytest.mark.parametrize("call", [*AT_OFFSETS, (b"", 3), (b"", -1), (b"", "x")], ids=str)
+@pytest.mark.parametrize(
+    "call", [*AT_OFFSETS, (b"", 3), (b"", -1), (b"", "x"), (b"", 2**70)], ids=str
+)
 async def test_wrong_arguments_for_a_write_at_an_offset_are_refused_as_by_os(
     loop: Loop, tmp_path: Path, call: tuple[Any, Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import random
@@ -51,7 +52,7 @@ def _call(chance: random.Random, *, is_read: bool, is_text: bool) -> Call:
 
 @pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
 @pytest.mark.parametrize("buffering", [0, 16, -1])
-@pytest.mark.parametrize("mode", ["rb", "wb", "r", "w"])
+@pytest.mark.parametrize("mode", ["rb", "wb", "ab", "r", "w", "a"])
 async def test_a_descriptor_stands_where_opens_would_after_each_call(
     loop: Loop, descriptors: list[int], mode: str, buffering: int, is_cold: bool
 ) -> None:
@@ -93,6 +94,89 @@ async def test_what_is_written_behind_a_file_does_not_replace_what_it_wrote(
         gc.collect()
         output.write(b"from the program\n")
     assert path.read_bytes() == b"from the file\nfrom the program\n"
+
+
+async def _answer(called: Any) -> Any:
+    return await called if hasattr(called, "__await__") else called
+
+
+async def _only_closed(file: Any, _data: Any, write: Any) -> None:
+    write(b"between\n")
+    await _answer(file.close())
+
+
+async def _flushed_with_nothing(file: Any, _data: Any, write: Any) -> None:
+    write(b"between\n")
+    await _answer(file.flush())
+    write(b"again\n")
+    await _answer(file.close())
+
+
+async def _written_behind_others(file: Any, data: Any, write: Any) -> None:
+    for _ in range(3):
+        write(b"between\n")
+        await _answer(file.write(data))
+        await _answer(file.flush())
+    write(b"again\n")
+    await _answer(file.close())
+
+
+async def _large_pieces(file: Any, data: Any, write: Any) -> None:
+    for _ in range(3):
+        await _answer(file.write(data * 300_000))
+        await _answer(file.flush())
+        write(b"between\n")
+    await _answer(file.close())
+
+
+async def _truncated(file: Any, data: Any, write: Any) -> None:
+    await _answer(file.write(data))
+    await _answer(file.truncate(3))
+    write(b"between\n")
+    await _answer(file.write(data))
+    await _answer(file.close())
+
+
+HISTORIES = [_only_closed, _flushed_with_nothing, _written_behind_others, _large_pieces, _truncated]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize("mode", ["wb", "ab", "r+b", "w", "a", "r+"])
+async def test_what_others_write_between_operations_is_as_with_open(
+    loop: Loop, descriptors: list[int], mode: str, buffering: int, history: Any
+) -> None:
+    if not buffering and "b" not in mode:
+        return
+    contents = []
+    for fd in descriptors:
+        os.write(fd, b"before\n")
+        if fd == descriptors[0]:
+            file: Any = os.fdopen(os.dup(fd), mode, buffering)
+        else:
+            file = await cloverleaf.open(os.dup(fd), mode, buffering)
+        data = b"of the file\n" if "b" in mode else "of the file\n"
+        await history(file, data, functools.partial(os.write, fd))
+        os.write(fd, b"after\n")
+        contents.append(os.pread(fd, 1 << 25, 0))
+    assert contents[1] == contents[0]
+
+
+async def test_what_is_detached_moves_nobody_elses_descriptor(loop: Loop, tmp_path: Path) -> None:
+    file = await cloverleaf.open(os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT), "wb")
+    await file.write(b"hello")
+    below = file.detach()
+    number = below.fileno()
+    below.close()
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    if other != number:
+        os.dup2(other, number)
+        os.close(other)
+    for call in (file.tell, file.flush, functools.partial(file.write, b"x")):
+        with pytest.raises(ValueError, match="detached"):
+            await call()
+    assert os.lseek(number, 0, os.SEEK_CUR) == 0
+    os.close(number)
 
 
 def _pipe_at_its_end() -> int:

@@ -56,6 +56,7 @@ loop.close()
         "run_until_complete(asyncio.sleep(0))",
         "add_reader(os.eventfd(0), print)",
         "add_writer(os.eventfd(0), print)",
+        "sock_recv(ours, 1).send(None)",
     ],
 )
 def test_a_child_is_refused_its_parents_loop(program: Program, call: str) -> None:
@@ -63,6 +64,8 @@ def test_a_child_is_refused_its_parents_loop(program: Program, call: str) -> Non
         FORK
         + f"""
 loop = new_event_loop()
+ours, theirs = socket.socketpair()
+ours.setblocking(False)
 loop.run_until_complete(asyncio.sleep(0))
 print(in_child(lambda: loop.{call}))
 print(loop.run_until_complete(asyncio.sleep(0.001, "parent goes on")))

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -422,15 +423,20 @@ def test_a_run_that_is_interrupted_at_once_leaves_no_descriptor_to_be_written_to
 
 
 @pytest.mark.only("cloverleaf")  # asyncio's closes what Python writes to
+@pytest.mark.parametrize("first", ["close", "remove"])
+@pytest.mark.parametrize("then", ["", "close"])
 def test_what_another_thread_closes_is_no_descriptor_that_signals_are_written_to(
-    loop: Loop,
+    loop: Loop, first: str, then: str
 ) -> None:
     loop.add_signal_handler(USR1, print)
     with ThreadPoolExecutor(1) as elsewhere, ExitStack() as files:
-        closing = elsewhere.submit(loop.close)
+        call = loop.close if first == "close" else partial(loop.remove_signal_handler, USR1)
+        closing = elsewhere.submit(call)
         with pytest.raises(ValueError, match="main thread"):
             closing.result()
-        assert loop.is_closed()
+        if then:
+            elsewhere.submit(loop.close).result()
+        assert loop.is_closed() is (then == "close" or first == "close")
         numbers = [files.enter_context(tempfile.TemporaryFile()).fileno() for _ in range(8)]
         signal.raise_signal(USR1)
         assert [os.fstat(number).st_size for number in numbers] == [0] * 8

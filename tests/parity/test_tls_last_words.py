@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 
 import pytest
+
 from cloverleaf._releases import TLS_SHUTDOWNS_STAY_LIMITED
 
 from .harness.protocols import Recorder

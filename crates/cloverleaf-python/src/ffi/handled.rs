@@ -17,14 +17,23 @@ pub(crate) fn handling<R>(
 ) -> PyResult<R> {
     let py = exception.py();
     let innermost = handled(py);
-    // That may be an outer frame's, which a coroutine that is given it would keep when the outer frame is done with it.
+    // That may be an outer frame's, which a coroutine that is given it would keep when the outer frame is done with it. Both
+    // may handle the same one: then a reference goes if this frame did.
+    let before = innermost.as_ref().map(references);
     set_handled(py, None);
+    let has_gone = innermost.as_ref().map(references) < before;
     let outer = handled(py);
-    let own = innermost.filter(|own| !outer.is_some_and(|outer| outer.is(own)));
+    let own = innermost.filter(|own| has_gone || !outer.is_some_and(|outer| outer.is(own)));
     set_handled(py, Some(exception));
     let done = caught(py, body).and_then(|done| done);
     set_handled(py, own.as_ref());
     done
+}
+
+/// How many references there are to an exception.
+fn references(exception: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
+    // SAFETY: a `Bound` is a live object.
+    unsafe { ffi::Py_REFCNT(exception.as_ptr()) }
 }
 
 /// The innermost exception that is being handled.
