@@ -27,6 +27,7 @@ class Left(Flight):
     is_seekable: bool
     position: int
     _own: int
+    number: int
     _appends: bool
 
     def __init__(self) -> None:
@@ -42,20 +43,41 @@ class Left(Flight):
         #: Tells whether a thread has ended that still writes there for a closed loop.
         self._goes_on: Callable[[], bool] | None = None
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is under way, or has ended without the stack's knowing."""
+    def _check_open(self) -> None:
         raise NotImplementedError
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether what has moved the descriptor for the file has moved the file's position, too."""
+        return self._flight is None and (self._answers_truncate or not self.is_answered)
 
     def hand_over(self) -> None:
         """Have the descriptor stand where the file does, unless that is not decided yet."""
-        if self.is_seekable and self.position != self._stands and self.is_settled:
+        if self.is_seekable and self.position != self._stands and self.is_placed:
             with contextlib.suppress(OSError):  # closing tells of one that is not open any more
                 self._stands = os.lseek(self._own, self.position, os.SEEK_SET)
 
+    def descriptor(self) -> int:
+        """Return the descriptor, which stands where this file does from now on."""
+        self._check_open()
+        if not self.is_shared:
+            self._stands = -1  # whoever had its number may have moved it
+        self.hand_over()
+        return self.number
+
+    def _move_on(self, offset: int) -> int | None:
+        """Move from where the descriptor stands; None if only the file knows where it is.
+
+        Others may move it just now, so that is one call of the system.
+        """
+        if not (self.is_shared and self.is_placed):
+            return None
+        self.hand_over()
+        return os.lseek(self._own, offset, os.SEEK_CUR)
+
     def _follow(self) -> int:
         """Where the file stands: where others have moved the descriptor, or else where it went."""
-        if self.is_shared and self.is_seekable and self.is_settled:
+        if self.is_shared and self.is_seekable and self.is_placed:
             if self.position == self._stands:
                 self.position = self._stands = os.lseek(self._own, 0, os.SEEK_CUR)
             else:

@@ -147,13 +147,6 @@ class RawFile(Left, io.RawIOBase):
         self._check_open()
         return self.is_seekable
 
-    def descriptor(self) -> int:
-        """Return the descriptor, which stands where this file does from now on."""
-        self._check_open()
-        self._stands = -1
-        self.hand_over()
-        return self.number
-
     def is_terminal(self) -> bool:
         """Tell whether it is a terminal."""
         return not self.may_ask and os.isatty(self._own)
@@ -171,6 +164,8 @@ class RawFile(Left, io.RawIOBase):
                 room[: len(data)] = data
                 self._note_short(len(data), len(room))
             return len(data)
+        if self.is_shared:
+            self._follow()
         if self.is_seekable and not self.reads_block:
             count = self.native._try_readinto(buffer, self.position)
             if self._access and count and not self.is_unbuffered:
@@ -199,6 +194,8 @@ class RawFile(Left, io.RawIOBase):
             data = self._take_fetched(size)
             self._note_short(len(data), size)
             return data
+        if self.is_shared:
+            self._follow()
         if self.reads_block:
             data = self._read_now(size)
         elif self.is_seekable:
@@ -212,6 +209,8 @@ class RawFile(Left, io.RawIOBase):
     def readall(self) -> bytes | None:  # type: ignore[override]  # what is at hand may be nothing
         """Return what is at hand up to the end of the file; None if that is nothing."""
         self._check_readable()
+        if self.is_shared and self._fetched is None:
+            self._follow()
         parts: list[bytes] = []
         rest = self.rest()
         while data := self.read(rest or io.DEFAULT_BUFFER_SIZE):
@@ -261,9 +260,13 @@ class RawFile(Left, io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         if type(offset) is not int:
             offset = operator.index(offset)
+        moved: int | None = None
         if whence == os.SEEK_CUR and self.is_seekable:
-            offset, whence = offset + self._follow(), os.SEEK_SET
-        if whence == os.SEEK_SET and 0 <= offset <= self.known_to:
+            moved = self._move_on(offset)
+            offset, whence = offset + self.position, os.SEEK_SET
+        if moved is not None:
+            position = moved
+        elif whence == os.SEEK_SET and 0 <= offset <= self.known_to:
             position = offset
         elif whence != os.SEEK_SET and self.sought is not None:
             position = self.sought

@@ -15,6 +15,7 @@ import pytest
 import cloverleaf
 
 from .harness.awaited import Call, chill, outcome
+from .harness.turns import turns
 from .harness.types import Loop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
@@ -137,7 +138,35 @@ async def _truncated(file: Any, data: Any, write: Any) -> None:
     await _answer(file.close())
 
 
-HISTORIES = [_only_closed, _flushed_with_nothing, _written_behind_others, _large_pieces, _truncated]
+async def _read_behind_others(file: Any, data: Any, write: Any) -> None:
+    if file.readable():
+        await _answer(file.read(10))
+        await _answer(file.seek(0, os.SEEK_CUR))
+    write(b"between\n")
+    if file.readable():
+        await _answer(file.read(20))
+    write(b"again\n")
+    await _answer(file.write(data * 300_000))
+    await _answer(file.close())
+
+
+async def _asked_for_its_number(file: Any, data: Any, write: Any) -> None:
+    write(b"between\n")
+    file.fileno()
+    write(b"again\n")
+    await _answer(file.write(data))
+    await _answer(file.close())
+
+
+HISTORIES = [
+    _only_closed,
+    _flushed_with_nothing,
+    _written_behind_others,
+    _large_pieces,
+    _truncated,
+    _read_behind_others,
+    _asked_for_its_number,
+]
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -160,6 +189,37 @@ async def test_what_others_write_between_operations_is_as_with_open(
         os.write(fd, b"after\n")
         contents.append(os.pread(fd, 1 << 25, 0))
     assert contents[1] == contents[0]
+
+
+async def test_what_others_write_while_a_file_is_cut_stays(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    file = await cloverleaf.open(os.dup(fd), "r+b")
+    cutting = loop.create_task(file.truncate(4000))
+    await turns(1)
+    os.write(fd, b"first\n")
+    await cutting
+    os.write(fd, b"second\n")
+    await file.close()
+    assert os.lseek(fd, 0, os.SEEK_CUR) == len(b"first\nsecond\n")
+    os.close(fd)
+    assert path.read_bytes().startswith(b"first\nsecond\n")
+
+
+async def test_a_file_that_is_only_read_does_not_take_others_back(
+    loop: Loop, tmp_path: Path
+) -> None:
+    path = tmp_path / "output"
+    path.write_bytes(b"0123456789" * 4)
+    fd = os.open(path, os.O_RDWR)
+    async with cloverleaf.open(os.dup(fd), "rb", 16) as file:
+        assert await file.read(10) == b"0123456789"
+        os.lseek(fd, 0, os.SEEK_END)
+        os.write(fd, b"one\n")
+        assert await file.read(20) == b"012345"
+        os.write(fd, b"two\n")
+    os.close(fd)
+    assert path.read_bytes() == b"0123456789" * 4 + b"one\ntwo\n"
 
 
 async def test_what_is_detached_moves_nobody_elses_descriptor(loop: Loop, tmp_path: Path) -> None:
