@@ -56,26 +56,22 @@ class Signals(Running):
         super().close()
         try:
             self._give_signals_back()
-        except ValueError:
-            # This is not the main thread, so Python goes on writing to the pipe, whose number would
-            # be another file's next. Closed it is by a `close` that may.
-            raise
-        except BaseException:
+        finally:
             self._close_signal_pipe()
-            raise
-        self._close_signal_pipe()
 
     def _close_signal_pipe(self) -> None:
         # The loop has let go of it.
-        pipe, self._signal_pipe = self._signal_pipe, None
-        if pipe is not None:
-            # An interrupt or a fork may have left it there: the number is another file's next.
-            if not _write_no_more(pipe[1]) and self._signal_pipe_is_written:
-                self._signal_pipe = pipe
-                return
-            _writers.discard(pipe[1])
-            for end in pipe:
-                _Kernel.close(end)
+        pipe = self._signal_pipe
+        if pipe is None:
+            return
+        # An interrupt or a fork may have left it there: the number is another file's next. Only the
+        # main thread ends what Python writes; where this is another, a later `close` ends the pipe.
+        if not _write_no_more(pipe[1]) and self._signal_pipe_is_written:
+            return
+        self._signal_pipe = None
+        _writers.discard(pipe[1])
+        for end in pipe:
+            _Kernel.close(end)
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
