@@ -30,7 +30,7 @@ const fn octets() -> [([u8; 4], u8); 256] {
 
 /// Four decimal numbers with dots between them.
 #[derive(Debug)]
-pub(super) struct Dotted {
+pub(crate) struct Dotted {
     /// With a dot behind the last number, too.
     text: [u8; 16],
     len: usize,
@@ -38,7 +38,7 @@ pub(super) struct Dotted {
 
 impl Dotted {
     #[inline]
-    pub(super) fn of(address: Ipv4Addr) -> Self {
+    pub(crate) fn of(address: Ipv4Addr) -> Self {
         let mut text = [0; 16];
         let mut len = 0;
         for octet in address.octets() {
@@ -50,7 +50,7 @@ impl Dotted {
     }
 
     #[inline]
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match str::from_utf8(&self.text[..self.len]) {
             Ok(text) => text,
             Err(_) => unreachable!("invariant: digits and dots"),

@@ -8,6 +8,7 @@ mod allocator;
 mod child;
 mod clients;
 mod coroutine;
+mod dotted;
 mod error;
 mod event_loop;
 mod file;

@@ -7,7 +7,6 @@ mod batch;
 mod blocking;
 mod close;
 mod connect;
-mod dotted;
 mod endpoints;
 mod futures;
 mod guest;

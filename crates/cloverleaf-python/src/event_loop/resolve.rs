@@ -11,8 +11,8 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::Loop;
 use super::blocking::Wait;
-use super::dotted::Dotted;
 use super::futures::create_future;
+use crate::dotted::Dotted;
 use crate::error::os_error;
 use crate::ffi::{
     Arguments, Method, Once, Owned, audit_getaddrinfo, int_from, new_dict, new_list, raw_attached,
