@@ -94,32 +94,41 @@ def test_a_server_that_closes_while_it_backs_off_stays_closed(program: Program) 
     assert "served: 0" in program.output(source)
 
 
+EXHAUST = """
+import os, resource
+def exhaust():
+    taken = []
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, before + 2))
+    while True:
+        try:
+            taken.append(os.dup(0))
+        except OSError:
+            assert taken
+            return taken
+"""
+
+
 def test_out_of_descriptors_a_new_loop_is_an_error_and_leaves_nothing(
     program: Program,
 ) -> None:
     out = program.output(
-        """
-        import gc, os, resource
-        loop = new_event_loop()
-        taken = []
-        before = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, before + 2))
-        while True:
-            try:
-                taken.append(os.dup(0))
-            except OSError:
-                break
-        try:
-            new_event_loop()
-        except OSError as error:
-            print(type(error).__name__, error.errno)
-        os.close(taken.pop())
-        os.close(taken.pop())
-        gc.collect()
-        taken.append(os.dup(0))
-        print("free again")
-        loop.close()
-    """,
+        EXHAUST
+        + """
+import gc
+loop = new_event_loop()
+taken = exhaust()
+try:
+    new_event_loop()
+except OSError as error:
+    print(type(error).__name__, error.errno)
+os.close(taken.pop())
+os.close(taken.pop())
+gc.collect()
+taken.append(os.dup(0))
+print("free again")
+loop.close()
+""",
         "-W",
         "ignore",
     )
@@ -128,26 +137,19 @@ def test_out_of_descriptors_a_new_loop_is_an_error_and_leaves_nothing(
 
 def test_out_of_descriptors_a_loop_that_is_there_runs(program: Program) -> None:
     out = program.output(
-        """
-        import asyncio, os, resource, signal
-        came = []
-        signal.signal(signal.SIGUSR1, lambda *_: came.append("signal"))
-        loop = new_event_loop()
-        taken = []
-        before = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before + 2, before + 2))
-        while True:
-            try:
-                taken.append(os.dup(0))
-            except OSError:
-                break
-        assert taken
-        loop.call_soon(signal.raise_signal, signal.SIGUSR1)
-        print(loop.run_until_complete(asyncio.sleep(0.001, "ran")), *came)
-        for fd in taken:
-            os.close(fd)
-        print(loop.run_until_complete(asyncio.sleep(0.001, "runs on")))
-        loop.close()
-    """
+        EXHAUST
+        + """
+import asyncio, signal
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append("signal"))
+loop = new_event_loop()
+taken = exhaust()
+loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+print(loop.run_until_complete(asyncio.sleep(0.001, "ran")), *came)
+for fd in taken:
+    os.close(fd)
+print(loop.run_until_complete(asyncio.sleep(0.001, "runs on")))
+loop.close()
+"""
     )
     assert out == "ran signal\nruns on"
