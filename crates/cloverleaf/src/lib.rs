@@ -118,6 +118,7 @@ pub use shuffle::Shuffle;
 pub use signals::{Signal, signal};
 pub use start::{Obstacle, Program, Started, Starting};
 pub use stats::{Counter, Doing, Histogram, Metrics, Stats, Traffic, TrafficMetrics};
+pub use sys::system_call;
 pub use task::JoinError;
 pub use timers::{TimerKey, Timers};
 pub use watchdog::{Seen, Sighting, Watcher};

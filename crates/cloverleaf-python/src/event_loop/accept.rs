@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-use cloverleaf::Address;
+use cloverleaf::{Address, system_call};
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 use rustix::io::{Errno, retry_on_intr};
@@ -41,7 +41,7 @@ fn sock_accept(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
 
 fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Address), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (connection, peer) = retry_on_intr(|| acceptfrom_with(listener, flags))?;
+    let (connection, peer) = retry_on_intr(|| system_call(|| acceptfrom_with(listener, flags)))?;
     Ok((connection, peer.map_or(Address::Other, Address::from)))
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cloverleaf::{Interest, Token, literal};
+use cloverleaf::{Interest, Token, literal, system_call};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
@@ -201,7 +201,7 @@ fn call(slf: &Bound<'_, Loop>, remote: SocketAddr) -> PyResult<(OwnedFd, bool)> 
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let socket = open(family).map_err(|errno| errno_error(py, errno))?;
-    match rustix::net::connect(&socket, &remote) {
+    match system_call(|| rustix::net::connect(&socket, &remote)) {
         // An interrupted connect goes on by itself.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
         Err(errno) => return Err(errno_error(py, errno)),

@@ -7,7 +7,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use cloverleaf::limits;
+use cloverleaf::{limits, system_call};
 use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyWeakrefReference};
@@ -116,7 +116,7 @@ fn receive<'py>(
 ) -> PyResult<Result<Bound<'py, PyBytes>, Errno>> {
     let py = slf.py();
     let recv = |buffer: &mut [u8]| {
-        let answer = rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT);
+        let answer = system_call(|| rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT));
         answer.map(|(count, _)| count)
     };
     let through_buffer = Loop::of(slf).ok().and_then(|this| {
@@ -137,7 +137,8 @@ fn receive<'py>(
         None => {
             let received = recv_into_bytes(py, fd, room, |fd, buffer| {
                 retry_on_intr(|| {
-                    let answer = rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT);
+                    let answer =
+                        system_call(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT));
                     answer.map(|((filled, _), _)| filled.len())
                 })
             })?;
@@ -169,7 +170,8 @@ fn sock_recv_into(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<O
                 if room.is_empty() {
                     return Ok(0);
                 }
-                let received = rustix::net::recv(borrow_fd(fd), &mut *room, RecvFlags::DONTWAIT);
+                let flags = RecvFlags::DONTWAIT;
+                let received = system_call(|| rustix::net::recv(borrow_fd(fd), &mut *room, flags));
                 received.map(|(count, _)| count)
             })
         })
@@ -208,7 +210,8 @@ fn sock_send(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned>
     loop {
         let rest = bytes.get(sent..).unwrap_or_default();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let answer = retry_on_intr(|| rustix::net::send(borrow_fd(fd), rest, flags));
+        let answer =
+            retry_on_intr(|| system_call(|| rustix::net::send(borrow_fd(fd), rest, flags)));
         let Some(count) = unless_blocked(py, answer)? else {
             return Ok(int_from(py, sent as u64)?.into());
         };

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use cloverleaf::system_call;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use rustix::buffer::Buffer;
@@ -35,12 +36,12 @@ impl Kind {
         fd: BorrowedFd<'_>,
         room: B,
     ) -> Result<B::Output, Errno> {
-        match self {
+        system_call(|| match self {
             Self::Socket => {
                 rustix::net::recv(fd, room, RecvFlags::empty()).map(|(output, _)| output)
             }
             Self::ReadPipe | Self::WritePipe { .. } => rustix::io::read(fd, room),
-        }
+        })
     }
 
     /// Offers bytes to the kernel.
@@ -50,10 +51,10 @@ impl Kind {
     /// ignores it, as Python does from the start.
     #[inline]
     pub(super) fn send(self, fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
-        match self {
+        system_call(|| match self {
             Self::Socket => rustix::net::send(fd, data, SendFlags::NOSIGNAL),
             Self::ReadPipe | Self::WritePipe { .. } => rustix::io::write(fd, data),
-        }
+        })
     }
 
     /// The same for a part of what is to be sent together: the kernel holds it back until the rest comes.
@@ -61,7 +62,8 @@ impl Kind {
     /// # Errors
     /// Those of `send(2)`.
     pub(super) fn send_part(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
-        rustix::net::send(fd, data, SendFlags::NOSIGNAL | SendFlags::MORE)
+        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+        system_call(|| rustix::net::send(fd, data, flags))
     }
 
     /// The phase from which on nothing that is written is taken any more.

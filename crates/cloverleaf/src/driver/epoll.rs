@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::{Driver, Event, Interest, Op, Token};
 use crate::error::ignore;
 use crate::limits::{EVENTS_PER_WAIT, LONGEST_SLEEP_SECS};
-use crate::sys::{KernelEvent, epoll_wait, forks};
+use crate::sys::{KernelEvent, epoll_wait, forks, system_call};
 
 /// No registration has this slot: the name of the eventfd.
 const WAKE: u64 = Token::new(u32::MAX, 0).to_bits();
@@ -85,7 +85,7 @@ impl Wake for Wakeup {
         }
         if let Some(fd) = self.fd().as_deref().and_then(Option::as_ref) {
             // The one way to fail is a full counter (EAGAIN), and a full counter wakes as well.
-            ignore(rustix::io::write(fd, &1_u64.to_ne_bytes()));
+            ignore(system_call(|| rustix::io::write(fd, &1_u64.to_ne_bytes())));
         }
     }
 }
@@ -175,25 +175,20 @@ fn readiness(flags: EventFlags) -> Interest {
 
 impl Driver for Epoll {
     fn register(&mut self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(
-            self.poll()?,
-            fd,
-            EventData::new_u64(token.to_bits()),
-            flags(interest),
-        )?)
+        let (poll, data) = (self.poll()?, EventData::new_u64(token.to_bits()));
+        Ok(system_call(|| epoll::add(poll, fd, data, flags(interest)))?)
     }
 
     fn modify(&mut self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(
-            self.poll()?,
-            fd,
-            EventData::new_u64(token.to_bits()),
-            flags(interest),
-        )?)
+        let (poll, data) = (self.poll()?, EventData::new_u64(token.to_bits()));
+        Ok(system_call(|| {
+            epoll::modify(poll, fd, data, flags(interest))
+        })?)
     }
 
     fn deregister(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::delete(self.poll()?, fd)?)
+        let poll = self.poll()?;
+        Ok(system_call(|| epoll::delete(poll, fd))?)
     }
 
     fn submit(&mut self, op: Op, _token: Token) -> Result<(), Op> {

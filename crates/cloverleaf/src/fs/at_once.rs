@@ -30,6 +30,7 @@ use crate::sys::{pread_nowait, pwrite_nowait};
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[inline]
 pub fn read_at_once(
     fd: BorrowedFd<'_>,
     room: &mut [MaybeUninit<u8>],

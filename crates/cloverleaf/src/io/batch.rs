@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recvfrom, sendto};
 
 use super::address::{Address, unix_address_of};
 use crate::limits::{DATAGRAM_BATCH_BYTES, DATAGRAMS_PER_CALL, SLOT_STAGGER_BYTES};
-use crate::sys::{Received, cuts_when_asked, recvmmsg, sendmmsg, sendmsg_segments};
+use crate::sys::{Received, cuts_when_asked, recvmmsg, sendmmsg, sendmsg_segments, system_call};
 
 /// Room for the datagrams of one receive, and those that the last one brought.
 ///
@@ -82,7 +82,7 @@ impl DatagramBatch {
 /// # Errors
 /// Those of `recvfrom(2)`, "would block" among them.
 pub fn recv_datagram(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
-    let (_, len, from) = recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT)?;
+    let (_, len, from) = system_call(|| recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT))?;
     Ok((
         len.min(buffer.len()),
         from.map_or(Address::Other, Address::from),
@@ -96,8 +96,11 @@ pub fn recv_datagram(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Add
 pub fn send_datagram(fd: impl AsFd, bytes: &[u8], to: &Address) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     match to {
-        Address::Ip(to) => sendto(fd, bytes, flags, to)?,
-        Address::Unix(_) | Address::Other => sendto(fd, bytes, flags, &kernel_form(to)?)?,
+        Address::Ip(to) => system_call(|| sendto(fd, bytes, flags, to))?,
+        Address::Unix(_) | Address::Other => {
+            let to = kernel_form(to)?;
+            system_call(|| sendto(fd, bytes, flags, &to))?
+        }
     };
     Ok(())
 }

@@ -9,6 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 use super::address::{Address, family_of};
 use super::nonblocking;
 use crate::event_loop::{Direction, Watched};
+use crate::sys::system_call;
 
 /// A UDP socket, closed when dropped. Every method takes `&self`: one task may receive while another sends.
 ///
@@ -60,7 +61,9 @@ impl UdpSocket {
     /// # Errors
     /// Those of `sendto(2)`.
     pub async fn send_to(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<usize> {
-        let send = |fd: BorrowedFd<'_>| rustix::net::sendto(fd, bytes, SendFlags::NOSIGNAL, &peer);
+        let send = |fd: BorrowedFd<'_>| {
+            system_call(|| rustix::net::sendto(fd, bytes, SendFlags::NOSIGNAL, &peer))
+        };
         self.watched.attempt(Direction::Write, send).await
     }
 
@@ -69,8 +72,9 @@ impl UdpSocket {
     /// # Errors
     /// Those of `recvfrom(2)`.
     pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let receive =
-            |fd: BorrowedFd<'_>| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::empty());
+        let receive = |fd: BorrowedFd<'_>| {
+            system_call(|| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::empty()))
+        };
         let (_, len, peer) = self.watched.attempt(Direction::Read, receive).await?;
         let peer = peer.map_or(Address::Other, Address::from).require_ip()?;
         Ok((len, peer))
@@ -81,7 +85,8 @@ impl UdpSocket {
     /// # Errors
     /// Those of `send(2)`; `ConnectionRefused` says that an earlier datagram found nobody.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let send = |fd: BorrowedFd<'_>| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL);
+        let send =
+            |fd: BorrowedFd<'_>| system_call(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL));
         self.watched.attempt(Direction::Write, send).await
     }
 
@@ -90,7 +95,9 @@ impl UdpSocket {
     /// # Errors
     /// Those of `recv(2)`; `ConnectionRefused` says that an earlier datagram found nobody.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let receive = |fd: BorrowedFd<'_>| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty());
+        let receive = |fd: BorrowedFd<'_>| {
+            system_call(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()))
+        };
         Ok(self.watched.attempt(Direction::Read, receive).await?.1)
     }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::address::Address;
+use crate::sys::system_call;
 
 /// What one attempt to accept has brought.
 #[derive(Debug)]
@@ -31,10 +32,8 @@ pub enum Accepted {
 /// Accepts one connection (`accept4(2)`).
 pub fn accept(listener: impl AsFd) -> Accepted {
     loop {
-        match acceptfrom_with(
-            listener.as_fd(),
-            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        ) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match system_call(|| acceptfrom_with(listener.as_fd(), flags)) {
             Ok((fd, peer)) => {
                 return Accepted::Connection(fd, peer.map_or(Address::Other, Address::from));
             }
@@ -48,7 +47,8 @@ pub fn accept(listener: impl AsFd) -> Accepted {
 pub fn may_accept(listener: impl AsFd) -> bool {
     let mut asked = [PollFd::new(&listener, PollFlags::IN)];
     // An error is for `accept` to tell.
-    !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
+    let answer = system_call(|| poll(&mut asked, Some(&Timespec::default())));
+    !matches!(answer, Ok(0))
 }
 
 /// `accept(2)`, "Error handling": Linux passes on errors of the new connection, which are the peer's own affair.

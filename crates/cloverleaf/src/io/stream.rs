@@ -17,6 +17,7 @@ use super::connector::{connect, connect_any};
 use super::nonblocking;
 use crate::event_loop::{Direction, Watched};
 use crate::resolve::lookup;
+use crate::sys::system_call;
 
 /// What TCP and Unix streams have in common.
 #[derive(Debug)]
@@ -34,7 +35,9 @@ impl ByteStream {
             // The kernel would wait for a byte that there is no room for.
             return Ok(0);
         }
-        let receive = |fd: BorrowedFd<'_>| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty());
+        let receive = |fd: BorrowedFd<'_>| {
+            system_call(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()))
+        };
         Ok(self.watched.attempt(Direction::Read, receive).await?.1)
     }
 
@@ -72,7 +75,8 @@ impl ByteStream {
     /// # Errors
     /// Those of `send(2)`; a closed peer is `BrokenPipe`, never a signal.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let send = |fd: BorrowedFd<'_>| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL);
+        let send =
+            |fd: BorrowedFd<'_>| system_call(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL));
         self.watched.attempt(Direction::Write, send).await
     }
 

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::limits::{COALESCE_BYTES, PIECES_PER_SEND};
+use crate::sys::system_call;
 
 /// Never a signal; and never a wait, even if another process has told the socket, which it has inherited, to wait.
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
@@ -176,7 +177,8 @@ impl WriteQueue {
         let mut slices = self.slices();
         slices.push(IoSlice::new(last));
         let mut nothing = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(fd.as_fd(), &slices, &mut nothing, SEND_FLAGS) {
+        let socket = fd.as_fd();
+        match system_call(|| rustix::net::sendmsg(socket, &slices, &mut nothing, SEND_FLAGS)) {
             Ok(count) => {
                 let waited = self.len;
                 self.take_sent(count.min(waited));
@@ -209,7 +211,8 @@ impl WriteQueue {
     fn offer(&mut self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         loop {
             let result = if self.plain {
-                rustix::io::writev(fd, &self.slices())
+                let slices = self.slices();
+                system_call(|| rustix::io::writev(fd, &slices))
             } else {
                 self.offer_socket(fd)
             };
@@ -223,10 +226,12 @@ impl WriteQueue {
 
     fn offer_socket(&self, fd: BorrowedFd<'_>) -> Result<usize, Errno> {
         if self.pieces.len() == 1 {
-            return rustix::net::send(fd, &self.pieces[0][self.offset..], SEND_FLAGS);
+            let bytes = &self.pieces[0][self.offset..];
+            return system_call(|| rustix::net::send(fd, bytes, SEND_FLAGS));
         }
         let mut nothing = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(fd, &self.slices(), &mut nothing, SEND_FLAGS)
+        let slices = self.slices();
+        system_call(|| rustix::net::sendmsg(fd, &slices, &mut nothing, SEND_FLAGS))
     }
 
     fn slices(&self) -> Vec<IoSlice<'_>> {

@@ -4,15 +4,14 @@
     reason = "rustix has sendmmsg only for what it can borrow already, and recvmmsg not at all"
 )]
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
 
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 use rustix::net::addr::SocketAddrStorage;
 
+use super::call::{call, number, system_call};
 use crate::limits::DATAGRAMS_PER_CALL;
 
 /// A datagram that one call has received.
@@ -37,7 +36,7 @@ pub(crate) fn recvmmsg<'a>(
     let mut names = [MaybeUninit::<SocketAddrStorage>::uninit(); DATAGRAMS_PER_CALL];
     let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); DATAGRAMS_PER_CALL];
     let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); DATAGRAMS_PER_CALL];
-    let mut count = 0;
+    let mut count = 0_usize;
     let places = names.iter_mut().zip(&mut vectors).zip(&mut headers);
     for (slot, ((name, vector), header)) in slots.zip(places) {
         let vector = vector.write(libc::iovec {
@@ -51,19 +50,20 @@ pub(crate) fn recvmmsg<'a>(
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
     }
+    let headers_at = headers.as_mut_ptr().expose_provenance();
+    let arguments = [
+        number(fd.as_raw_fd()),
+        headers_at,
+        count,
+        number(libc::MSG_DONTWAIT),
+        0,
+        0,
+    ];
     // SAFETY: the first `count` headers lead to names and vectors on this frame, which stay where they are until it
     // ends, and the vectors to slots that are borrowed for `'a`. None overlap, and nobody looks at them meanwhile. A
     // null timeout means none, and the call does not wait.
-    let done = unsafe {
-        libc::recvmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count,
-            libc::MSG_DONTWAIT as _,
-            ptr::null_mut(),
-        )
-    };
-    let done = usize::try_from(done).map_err(|_| last_error())?;
+    let done = system_call(|| unsafe { call(libc::SYS_recvmmsg, arguments) });
+    let done = done.map_err(Errno::from_raw_os_error)?;
     for (header, name) in headers.iter().zip(&names).take(done) {
         // SAFETY: the kernel fills headers from the front, and none beyond the first `count`, which were written.
         let header = unsafe { header.assume_init_ref() };
@@ -87,7 +87,7 @@ pub(crate) fn sendmmsg<'a>(
 ) -> Result<usize, Errno> {
     let mut vectors = [MaybeUninit::<libc::iovec>::uninit(); DATAGRAMS_PER_CALL];
     let mut headers = [MaybeUninit::<libc::mmsghdr>::uninit(); DATAGRAMS_PER_CALL];
-    let mut count = 0;
+    let mut count = 0_usize;
     for ((bytes, to), (vector, header)) in datagrams.zip(vectors.iter_mut().zip(&mut headers)) {
         let vector = vector.write(libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -100,17 +100,12 @@ pub(crate) fn sendmmsg<'a>(
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
     }
+    let headers_at = headers.as_mut_ptr().expose_provenance();
+    let flags = number(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    let arguments = [number(fd.as_raw_fd()), headers_at, count, flags, 0, 0];
     // SAFETY: the first `count` headers lead to vectors on this frame, and to bytes and addresses that are borrowed for
     // `'a`; the kernel only reads those, and writes nothing but the headers' `msg_len`.
-    let done = unsafe {
-        libc::sendmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
-            count,
-            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-        )
-    };
-    usize::try_from(done).map_err(|_| last_error())
+    system_call(|| unsafe { call(libc::SYS_sendmmsg, arguments) }).map_err(Errno::from_raw_os_error)
 }
 
 /// How much room the kernel has for a name; the size of the largest that it knows.
@@ -122,10 +117,6 @@ fn empty_header() -> libc::mmsghdr {
     // SAFETY: the structure has numbers and pointers only, for all of which zero is a value. It cannot be written
     // field by field, as some C libraries have padding of their own in it.
     unsafe { header.assume_init() }
-}
-
-fn last_error() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// What the kernel has written into the room for a name.

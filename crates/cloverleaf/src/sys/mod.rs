@@ -1,6 +1,7 @@
 //! A fence: only what rustix has no safe form of. Everything it offers is safe.
 
 mod address;
+mod call;
 mod clock;
 mod datagrams;
 mod fork;
@@ -52,6 +53,7 @@ mod unsignalled;
 mod wait;
 
 pub(crate) use address::unix_name;
+pub use call::system_call;
 pub(crate) use clock::monotonic;
 pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use fork::{around_forks, forks};

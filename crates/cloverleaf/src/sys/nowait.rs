@@ -7,9 +7,13 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+#[cfg(target_pointer_width = "64")]
+use super::call::{call, number, system_call};
+
 /// Fills `room` from `offset` on with what the page cache has; `None` if that is nothing, or cannot be told.
 ///
 /// `Some(0)` is the end of the file. Whatever else stands in the way is for a read that may wait to find out.
+#[inline]
 pub(crate) fn pread_nowait(
     fd: BorrowedFd<'_>,
     room: &mut [MaybeUninit<u8>],
@@ -21,34 +25,40 @@ pub(crate) fn pread_nowait(
         iov_len: room.len(),
     };
     // SAFETY: the kernel writes at most `room.len()` bytes to `room`, which is borrowed for this call.
-    let count = unsafe { preadv2(fd.as_raw_fd(), &raw const piece, offset) };
-    usize::try_from(count).ok()
+    unsafe { preadv2(fd.as_raw_fd(), &raw const piece, offset) }
 }
 
 /// The system call itself: the C library's function is a point where a thread may be cancelled, which it says by two
 /// atomic changes around the call.
+///
+/// # Safety
+/// The piece leads to memory that the kernel may write to.
 #[cfg(target_pointer_width = "64")]
-unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> libc::c_long {
-    let one: libc::c_ulong = 1;
-    let high: libc::c_ulong = 0;
-    // SAFETY: as the caller promises; the offset's high half is of no meaning where the low one has 64 bits.
-    unsafe {
-        libc::syscall(
-            libc::SYS_preadv2,
-            fd,
-            piece,
-            one,
-            offset,
-            high,
-            libc::RWF_NOWAIT,
-        )
-    }
+#[inline]
+unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> Option<usize> {
+    let offset = usize::try_from(offset).ok()?;
+    // The offset's high half is of no meaning where the low one has 64 bits.
+    let arguments = [
+        number(fd),
+        piece.expose_provenance(),
+        1,
+        offset,
+        0,
+        number(libc::RWF_NOWAIT),
+    ];
+    // SAFETY: as the caller promises; the piece itself is only read.
+    system_call(|| unsafe { call(libc::SYS_preadv2, arguments) }).ok()
 }
 
+/// The C library's function, which knows how an offset is cut into halves.
+///
+/// # Safety
+/// The piece leads to memory that the kernel may write to.
 #[cfg(not(target_pointer_width = "64"))]
-unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> libc::ssize_t {
+unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> Option<usize> {
     // SAFETY: as the caller promises.
-    unsafe { libc::preadv2(fd, piece, 1, offset, libc::RWF_NOWAIT) }
+    let count = unsafe { libc::preadv2(fd, piece, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(count).ok()
 }
 
 /// Writes as much of `bytes` at `offset` as needs no wait; `None` if that is nothing, or cannot be told.

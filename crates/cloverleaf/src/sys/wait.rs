@@ -4,14 +4,24 @@
     reason = "rustix has epoll_pwait2 only without a fallback for kernels before 5.11, and its events are not Send"
 )]
 
+use std::ffi::c_long;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::call::{Answer, call, number, system_call};
+
 /// What the kernel reports of one descriptor.
 pub(crate) type KernelEvent = libc::epoll_event;
+
+/// The call that takes milliseconds. Only old architectures have the one without a signal mask, and the C library, which
+/// filters of system calls are written for, uses it there.
+#[cfg(target_arch = "x86_64")]
+const WAIT: c_long = libc::SYS_epoll_wait;
+#[cfg(not(target_arch = "x86_64"))]
+const WAIT: c_long = libc::SYS_epoll_pwait;
 
 /// Whether the kernel, or a filter before it, has refused `epoll_pwait2`.
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -52,16 +62,18 @@ fn wait_millis(
         libc::c_int::try_from(millis.saturating_add(rest)).unwrap_or(libc::c_int::MAX)
     });
     let spare = events.spare_capacity_mut();
+    let arguments = [
+        number(epoll.as_raw_fd()),
+        spare.as_mut_ptr().expose_provenance(),
+        number(room(spare)),
+        number(timeout),
+        // No signal mask: a null pointer means to leave it.
+        0,
+        0,
+    ];
     // SAFETY: the kernel writes at most `room` events, which is no more than the spare capacity has.
-    let count = unsafe {
-        libc::epoll_wait(
-            epoll.as_raw_fd(),
-            spare.as_mut_ptr().cast(),
-            room(spare),
-            timeout,
-        )
-    };
-    accept_events(events, count.into())
+    let answer = system_call(|| unsafe { call(WAIT, arguments) });
+    accept_events(events, answer)
 }
 
 fn wait_nanos(
@@ -74,28 +86,23 @@ fn wait_nanos(
         tv_nsec: timeout.subsec_nanos().into(),
     };
     let spare = events.spare_capacity_mut();
+    let arguments = [
+        number(epoll.as_raw_fd()),
+        spare.as_mut_ptr().expose_provenance(),
+        number(room(spare)),
+        (&raw const timeout).expose_provenance(),
+        0,
+        0,
+    ];
     // SAFETY: the kernel writes at most `room` events, which is no more than the spare capacity has; it reads one
     // timespec, which lives through the call, and no signal mask (a null pointer means to leave it).
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_epoll_pwait2,
-            epoll.as_raw_fd(),
-            spare.as_mut_ptr(),
-            room(spare),
-            &raw const timeout,
-            std::ptr::null::<libc::sigset_t>(),
-            0_usize,
-        )
-    };
-    accept_events(events, count)
+    let answer = system_call(|| unsafe { call(libc::SYS_epoll_pwait2, arguments) });
+    accept_events(events, answer)
 }
 
-/// Takes the events that the kernel has just written, or the error that it left.
-fn accept_events(events: &mut Vec<KernelEvent>, count: libc::c_long) -> Result<(), Errno> {
-    let Ok(count) = usize::try_from(count) else {
-        let error = std::io::Error::last_os_error();
-        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-    };
+/// Takes the events that the kernel has just written, or its error.
+fn accept_events(events: &mut Vec<KernelEvent>, answer: Answer) -> Result<(), Errno> {
+    let count = answer.map_err(Errno::from_raw_os_error)?;
     let len = events.len() + count.min(events.spare_capacity_mut().len());
     // SAFETY: both callers let the kernel write `count` events behind the first `events.len()`, within the capacity.
     unsafe { events.set_len(len) };

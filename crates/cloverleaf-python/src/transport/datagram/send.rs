@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloverleaf::{Address, send_datagram};
+use cloverleaf::{Address, send_datagram, system_call};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::io::Errno;
@@ -288,7 +288,8 @@ impl DatagramTransport {
 impl Datagrams {
     pub(super) fn send_connected(&self, bytes: &[u8]) -> io::Result<()> {
         let fd = self.endpoint.fd().ok_or(Errno::BADF)?;
-        send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        system_call(|| send(fd, bytes, flags))?;
         self.stats.traffic.sent(bytes.len());
         Ok(())
     }

@@ -8,67 +8,17 @@
 use std::arch::asm;
 use std::ffi::c_long;
 
-/// The kernel's answer; an error is an `errno`.
-pub(super) type Answer = Result<usize, i32>;
-
-/// Numbers from -4095 on are errors (`syscall(2)`).
-fn answer(returned: isize) -> Answer {
-    match returned {
-        -4095..=-1 => Err(i32::try_from(returned.wrapping_neg()).unwrap_or(libc::EIO)),
-        _ => Ok(returned.cast_unsigned()),
-    }
-}
+pub(super) use super::super::call::Answer;
+use super::super::call::answer;
 
 /// A system call.
 ///
 /// # Safety
 /// Whatever the call asks of its arguments. It must not change what Rust relies on, such as memory in use.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) unsafe fn call(number: c_long, [one, two, three, four, five]: [usize; 5]) -> Answer {
-    let returned: isize;
-    // SAFETY: the kernel takes the number and the arguments from these registers, overwrites rcx and r11 beside the
-    // answer's, and leaves the stack alone; what the call does to memory is for the caller to answer for.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number => returned,
-            in("rdi") one,
-            in("rsi") two,
-            in("rdx") three,
-            in("r10") four,
-            in("r8") five,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    answer(returned)
-}
-
-/// A system call.
-///
-/// # Safety
-/// Whatever the call asks of its arguments. It must not change what Rust relies on, such as memory in use.
-#[cfg(target_arch = "aarch64")]
-#[inline]
-pub(super) unsafe fn call(number: c_long, [one, two, three, four, five]: [usize; 5]) -> Answer {
-    let returned: isize;
-    // SAFETY: the kernel takes the number and the arguments from these registers, overwrites only the answer's, and
-    // leaves the stack alone; what the call does to memory is for the caller to answer for.
-    unsafe {
-        asm!(
-            "svc #0",
-            in("x8") number,
-            inlateout("x0") one => returned,
-            in("x1") two,
-            in("x2") three,
-            in("x3") four,
-            in("x4") five,
-            options(nostack),
-        );
-    }
-    answer(returned)
+    // SAFETY: as the caller promises.
+    unsafe { super::super::call::call(number, [one, two, three, four, five, 0]) }
 }
 
 /// What a new process runs first; it never returns.
