@@ -3,8 +3,9 @@
 
 Every measurement has a process of its own, and the packages take turns within a round. CPU time is
 that of the whole process, threads included. "floor" is a program in Rust that makes the same system
-calls (`cloverleaf-load read`); "plain" is `os.pread`, the built-in
-`open` and `shutil`, which hold a loop up.
+calls and nothing else (`cloverleaf-load read`); "c" is one in C (`read.c`) that makes them by the C
+library, of as many files as there are tasks; "plain" is `os.pread`, the built-in `open` and
+`shutil`, which hold a loop up.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -35,6 +38,7 @@ class Workload:
 
 
 OTHERS = ("aiofiles", "anyio", "turbofile", "urio", "ayafileio", "aerofs", "asyncfiles")
+FLOORS = ("floor", "c")
 READERS = ("cloverleaf", *OTHERS, "aiofile", "executor")
 DIRECT = ("cloverleaf", "executor")
 # "cloverleaf-open" reads by `async with cloverleaf.open(...)`, not by `read_bytes`.
@@ -47,10 +51,10 @@ WORKLOADS = (
         "4 KiB random, cached, one at a time",
         64 * MIB,
         25600,
-        ("floor", "plain", *READERS),
+        (*FLOORS, "plain", *READERS),
     ),
     Workload(
-        "hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 25600, ("floor", "plain", *READERS)
+        "hot-64", "4 KiB random, cached, 64 tasks", 64 * MIB, 25600, (*FLOORS, "plain", *READERS)
     ),
     Workload(
         "cold-1", "4 KiB random, not cached, one at a time", 256 * MIB, 1600, ("plain", *READERS)
@@ -94,12 +98,28 @@ def make_file(folder: Path, size: int) -> Path:
     return path
 
 
+def compiled(folder: Path) -> Path | None:
+    """Make a program of `read.c`, if there is a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    program = folder / "read"
+    source = Path(__file__).with_name("read.c")
+    subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True)
+    return program
+
+
 def measure(options: argparse.Namespace, workload: Workload, package: str, path: Path) -> object:
     """Measure once; a string says why that cannot be."""
     if package == "floor":
         if options.load is None:
             return "no --load"
         command = [str(options.load), "read", str(path), str(workload.count)]
+    elif package == "c":
+        if options.program is None:
+            return "no compiler"
+        tasks = workload.name.rpartition("-")[2]
+        command = [str(options.program), str(path), str(workload.count), tasks]
     else:
         command = [options.python, "-m", "benchmarks.files.child", workload.name, package]
         command += [str(path), str(workload.count)]
@@ -157,7 +177,9 @@ def main() -> int:
     if options.list:
         sys.stdout.writelines(f"{each.name:10} {each.title}\n" for each in workloads)
         return 0
-    rows = [compare(options, workload) for workload in workloads]
+    with tempfile.TemporaryDirectory() as folder:
+        options.program = compiled(Path(folder))
+        rows = [compare(options, workload) for workload in workloads]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "files.json").write_text(json.dumps(rows, indent=1))
     text = table(rows)
