@@ -252,7 +252,7 @@ fn a_copy_has_content_and_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let path = folder.file("from", &content());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4640)).unwrap();
     let target = folder.file("to", &vec![1; 5_000_000]);
     run(async {
         assert_eq!(files::copy(&path, &target).await.unwrap(), 3_000_000);
@@ -266,7 +266,61 @@ fn a_copy_has_content_and_permissions() {
     assert_eq!(fs::read(&target).unwrap(), content());
     assert_eq!(fs::read(&path).unwrap(), content());
     assert_eq!(
-        fs::metadata(&target).unwrap().permissions().mode() & 0o777,
-        0o640
+        fs::metadata(&target).unwrap().permissions().mode() & 0o7777,
+        0o4640
     );
+}
+
+#[test]
+fn a_folder_is_not_copied_over_a_file() {
+    let folder = Folder::new();
+    let target = folder.file("file", b"content");
+    run(async {
+        for target in [&target, &folder.0.join("new")] {
+            let error = files::copy(&folder.0, target).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        }
+    });
+    assert_eq!(fs::read(&target).unwrap(), b"content");
+    assert!(!folder.0.join("new").exists());
+}
+
+#[test]
+fn a_copy_under_way_is_seen_by_nobody_who_may_not_see_the_original() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &PathBuf| fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
+    let folder = Folder::new();
+    let path = folder.file("secret", &content());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let target = folder.0.join("copy");
+    run(async {
+        let ended = std::rc::Rc::new(std::cell::Cell::new(false));
+        let copy = spawn({
+            let (path, target, ended) = (path.clone(), target.clone(), ended.clone());
+            async move {
+                files::copy(path, target).await.unwrap();
+                ended.set(true);
+            }
+        });
+        while !ended.get() {
+            if let Ok(mode) = mode(&target) {
+                assert_eq!(mode, 0o600);
+            }
+            yield_now().await;
+        }
+        copy.await.unwrap();
+    });
+    assert_eq!(mode(&target).unwrap(), 0o600);
+}
+
+#[test]
+fn a_copy_goes_to_what_is_no_file_and_leaves_its_permissions() {
+    let folder = Folder::new();
+    let path = folder.file("file", &content());
+    let before = fs::metadata("/dev/null").unwrap().permissions();
+    run(async {
+        let copied = files::copy(&path, "/dev/null").await.unwrap();
+        assert_eq!(copied, 3_000_000);
+    });
+    assert_eq!(fs::metadata("/dev/null").unwrap().permissions(), before);
 }

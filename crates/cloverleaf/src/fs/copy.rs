@@ -1,7 +1,9 @@
 //! Copying the bytes of one file to another, in the kernel where it can.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,10 @@ use super::file::{File, OpenOptions};
 use super::full::write_full;
 use crate::event_loop::spawn_blocking;
 use crate::limits::{COPY_BUFFER_BYTES, COPY_PIECE_BYTES, COPY_STRETCH_BYTES};
+
+/// Who may read, write and execute a file, and what else its mode says of that.
+const PLAIN_BITS: u32 = 0o777;
+const ALL_BITS: u32 = 0o7777;
 
 /// How far a copy has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,15 +123,25 @@ fn copy_through_memory(
 
 /// Copies a file's content to another file, which is made or emptied, and says how many bytes; permissions go with it.
 ///
+/// They are the target's before anything is in it, so that nobody sees there what he may not see here. What is no regular
+/// file, as `/dev/null`, keeps its own.
+///
 /// # Errors
-/// Those of opening, reading and writing the two; `InvalidInput` if both are the same file.
+/// Those of opening, reading and writing the two; `IsADirectory`, with the target as it was, if `from` is a folder;
+/// `InvalidInput` if both are the same file.
 ///
 /// # Panics
 /// If no loop runs in this thread.
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let source = File::open(from).await?;
     let seen = source.metadata().await?;
-    let target = OpenOptions::new().write(true).create(true).open(to).await?;
+    if seen.is_dir() {
+        return Err(Errno::ISDIR.into());
+    }
+    let wanted = seen.permissions().mode() & ALL_BITS;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(wanted & PLAIN_BITS);
+    let target = options.open(to).await?;
     let found = target.metadata().await?;
     if same_file(&seen, &found) {
         return Err(io::Error::new(
@@ -133,7 +149,14 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
             "both paths lead to the same file",
         ));
     }
-    target.set_len(0).await?;
+    let mut mode = found.permissions().mode() & ALL_BITS;
+    if found.is_file() {
+        if mode != wanted & PLAIN_BITS {
+            mode = wanted & PLAIN_BITS;
+            target.set_permissions(Permissions::from_mode(mode)).await?;
+        }
+        target.set_len(0).await?;
+    }
     let mut copied = 0;
     loop {
         let piece = stretch(&source, &target, copied).await?;
@@ -142,7 +165,10 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
             break;
         }
     }
-    target.set_permissions(seen.permissions()).await?;
+    if found.is_file() && mode != wanted {
+        // To write to a file takes these off.
+        target.set_permissions(seen.permissions()).await?;
+    }
     Ok(copied)
 }
 

@@ -7,6 +7,7 @@
 use std::fs::{Metadata, Permissions};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -319,6 +320,7 @@ pub struct OpenOptions {
     create: bool,
     create_new: bool,
     direct: bool,
+    mode: Option<u32>,
 }
 
 impl OpenOptions {
@@ -369,6 +371,12 @@ impl OpenOptions {
         self
     }
 
+    /// The permissions of a file that is made, before the mask.
+    pub(super) const fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = Some(mode);
+        self
+    }
+
     /// Opens the file: at once if the kernel has its path at hand, else on a thread of the pool.
     ///
     /// # Errors
@@ -392,7 +400,10 @@ impl OpenOptions {
             .create(self.create)
             .create_new(self.create_new);
         if self.direct {
-            std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_DIRECT);
+            options.custom_flags(libc::O_DIRECT);
+        }
+        if let Some(mode) = self.mode {
+            options.mode(mode);
         }
         let path = path.to_path_buf();
         spawn_blocking(move || Ok(File::from(OwnedFd::from(options.open(path)?)))).await?
