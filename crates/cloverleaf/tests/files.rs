@@ -272,6 +272,27 @@ fn a_copy_has_content_and_permissions() {
 }
 
 #[test]
+fn an_offset_that_no_file_has_is_an_error() {
+    let folder = Folder::new();
+    let path = folder.file("file", b"content");
+    run(async {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        for offset in [1 << 63, u64::MAX] {
+            let (buffer, count) = file.read_at(vec![0; 4], offset).await;
+            assert_eq!(count.unwrap_err().raw_os_error(), Some(22), "EINVAL");
+            assert_eq!(buffer, [0; 4], "the buffer comes back as it was");
+            let rest = file.read_to_end_at(offset).await;
+            assert_eq!(rest.unwrap_err().raw_os_error(), Some(22));
+            let (buffer, result) = file.write_all_at(b"new", offset).await;
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(22));
+            assert_eq!(buffer, b"new");
+        }
+    });
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+}
+
+#[test]
 fn a_folder_is_not_copied_over_a_file() {
     let folder = Folder::new();
     let target = folder.file("file", b"content");

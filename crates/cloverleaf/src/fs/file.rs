@@ -134,6 +134,8 @@ impl File {
     }
 
     fn try_read(&self, room: &mut [u8], offset: u64) -> Option<usize> {
+        // To this call alone -1 is where the descriptor stands; what is wrong with it another one says.
+        i64::try_from(offset).ok()?;
         let mut pieces = [IoSliceMut::new(room)];
         preadv2(&self.fd, &mut pieces, offset, ReadWriteFlags::NOWAIT).ok()
     }
