@@ -1,6 +1,7 @@
 """`Left`: the end of a file that nobody has any more: it is written and closed."""
 
 import contextlib
+import errno
 import os
 import time
 from collections import deque
@@ -93,6 +94,25 @@ class Left(Flight):
             self.hand_over()
             return None
         return self.position
+
+    def _write_now(self, data: memoryview) -> int | None:
+        try:
+            if self._offset is None:
+                self.wait_for_left()
+                return os.write(self._own, data)
+            return self._write_at(data, self.position)
+        except BlockingIOError:
+            return None
+
+    def _write_at(self, data: memoryview, offset: int) -> int:
+        try:
+            return os.pwrite(self._own, data, offset)
+        except OSError as error:
+            if error.errno != errno.ESPIPE:
+                raise
+            # It takes what is written only where it stands, as most files in /proc.
+            os.lseek(self._own, offset, os.SEEK_SET)
+            return os.write(self._own, data)
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""

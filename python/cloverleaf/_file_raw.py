@@ -487,12 +487,3 @@ class RawFile(Left, io.RawIOBase):
         if size > self.passed_on_above:
             self.passed += count
         return count
-
-    def _write_now(self, data: memoryview) -> int | None:
-        try:
-            if self._offset is None:
-                self.wait_for_left()
-                return os.write(self._own, data)
-            return os.pwrite(self._own, data, self.position)
-        except BlockingIOError:
-            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import os
@@ -15,6 +16,7 @@ import pytest
 import cloverleaf
 
 from .harness.awaited import Call, chill, outcome
+from .harness.kinds import Kind
 from .harness.turns import turns
 from .harness.types import Loop
 
@@ -277,3 +279,36 @@ async def test_an_open_that_fails_closes_what_opens_would(
         await cloverleaf.open(ours, mode, closefd=closefd, **arguments)
     assert str(found.value) == str(expected.value)
     assert _close(ours) == _close(theirs)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("backend", ["epoll", "auto", None], ids=["epoll", "auto", "asyncio"])
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize("mode", ["wb", "r+b"])
+def test_what_takes_no_offset_is_written_where_it_stands(
+    kind: Kind, backend: Any, mode: str, buffering: int
+) -> None:
+    # The process's name, as most files in /proc: `pwrite` fails.
+    path = Path("/proc/self/comm")
+    before = path.read_bytes()
+
+    async def rename() -> None:
+        async with cloverleaf.open(path, mode, buffering) as file:
+            if "r" in mode:
+                await file.read()
+            assert await file.write(b"written") == 7
+        assert path.read_bytes() == b"written\n"
+        forgotten = await cloverleaf.open(path, mode)
+        forgotten._begin_write(b"forgotten")
+        del forgotten
+        gc.collect()
+        assert path.read_bytes() == b"forgotten\n"
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        return cloverleaf.EventLoop(backend=backend) if backend else asyncio.SelectorEventLoop()
+
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(rename())
+    finally:
+        path.write_bytes(before.rstrip())

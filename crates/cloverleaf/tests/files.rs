@@ -345,3 +345,28 @@ fn a_copy_goes_to_what_is_no_file_and_leaves_its_permissions() {
     });
     assert_eq!(fs::metadata("/dev/null").unwrap().permissions(), before);
 }
+
+#[test]
+fn a_file_that_takes_no_offset_is_written_where_it_stands() {
+    // Most files in /proc are such; the threads of a process have names of their own.
+    let name = |text: &str| fs::write("/proc/thread-self/comm", text).unwrap();
+    let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    let event_loop = cloverleaf::EventLoop::builder()
+        .backend(cloverleaf::Backend::Epoll)
+        .build()
+        .unwrap();
+    let path = format!("/proc/self/task/{}/comm", rustix::thread::gettid());
+    event_loop
+        .run_until_complete(async {
+            let read = || fs::read_to_string("/proc/thread-self/comm").unwrap();
+            files::write(&path, b"written").await.unwrap();
+            assert_eq!(read(), "written\n");
+            let folder = Folder::new();
+            files::copy(folder.file("name", b"copied"), &path)
+                .await
+                .unwrap();
+            assert_eq!(read(), "copied\n");
+        })
+        .unwrap();
+    name(own.trim_end());
+}

@@ -22,6 +22,7 @@ pub use backend::{Backend, InUse, Refusal, UnknownBackend};
 pub use epoll::Epoll;
 pub use fake::{FakeDriver, FakeKernel};
 pub use hybrid::Hybrid;
+pub(crate) use op::write_at;
 pub use op::{Completion, Note, Op};
 
 /// The name of one registration: a slot, and which of its occupants is meant.

@@ -1,11 +1,12 @@
 //! An owned request to the kernel, and its one answer.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::io::{pread, pwrite};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::{Errno, pread, pwrite, write};
 
 /// A request that owns its buffer and its descriptor until it ends.
 #[derive(Debug)]
@@ -100,12 +101,26 @@ impl Op {
                 start,
                 offset,
                 ..
-            } => pwrite(&*fd, buffer.get(*start..).unwrap_or_default(), *offset),
+            } => write_at(&*fd, buffer.get(*start..).unwrap_or_default(), *offset),
             Self::Sync { fd } => rustix::fs::fsync(&*fd).map(|()| 0),
         };
         Completion {
             op: self,
             result: result.map_err(Into::into),
         }
+    }
+}
+
+/// Writes once at an offset.
+///
+/// Most files in `/proc` and `/sys/kernel/debug` have a position, but take what is written only there (`ESPIPE`, see
+/// `seq_open()` in Linux's `fs/seq_file.c`): their descriptor is moved. Pipes cannot be.
+pub(crate) fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> rustix::io::Result<usize> {
+    match pwrite(&fd, bytes, offset) {
+        Err(Errno::SPIPE) => {
+            seek(&fd, SeekFrom::Start(offset))?;
+            write(fd, bytes)
+        }
+        result => result,
     }
 }

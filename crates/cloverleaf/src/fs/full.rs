@@ -3,7 +3,9 @@
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
-use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::io::{Errno, pread, retry_on_intr};
+
+use crate::driver::write_at;
 
 /// Fills `room` from `offset` on, and says how much of it: all, unless the file ends before.
 ///
@@ -36,7 +38,7 @@ pub fn write_full(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> std::io::Res
     let mut written = 0;
     while written < bytes.len() {
         let rest = &bytes[written..];
-        match retry_on_intr(|| pwrite(fd, rest, offset + written as u64)) {
+        match retry_on_intr(|| write_at(fd, rest, offset + written as u64)) {
             Ok(0) if written == 0 => return Err(Errno::IO.into()),
             Ok(0) => break,
             Ok(count) => written += count,
