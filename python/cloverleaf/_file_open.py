@@ -7,6 +7,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 import asyncio
 import builtins
 import contextlib
+import errno
 import fcntl
 import functools
 import io
@@ -283,8 +284,9 @@ class Request:
         kind, block_size, length, may_ask = known
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, os.strerror(21), self.file)
-        is_seekable = _is_seekable(number)
+        seeks = _is_seekable(number)
         is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
+        is_seekable = seeks and (is_ours or _has_places(number))
         # What others have opened appends as they have opened it, whatever the mode says.
         opened = flags if is_ours else fcntl.fcntl(number, fcntl.F_GETFL)
         raw = RawFile(
@@ -295,7 +297,7 @@ class Request:
             may_ask=may_ask,
             appends=bool((flags | opened) & os.O_APPEND),
         )
-        raw.number = number
+        raw.number, raw.seeks_nowhere = number, seeks and not is_seekable
         raw.is_shared = not is_ours
         size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
@@ -340,6 +342,18 @@ def _is_seekable(fd: int) -> bool:
         os.lseek(fd, 0, os.SEEK_CUR)
     except OSError:
         return False
+    return True
+
+
+def _has_places(fd: int) -> bool:
+    """Tell whether what takes seeks can be read at an offset: an eventfd, or an inotify's, cannot.
+
+    Nothing is read.
+    """
+    try:
+        os.preadv(fd, [], 0)
+    except OSError as error:
+        return error.errno != errno.ESPIPE
     return True
 
 

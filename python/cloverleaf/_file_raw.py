@@ -83,6 +83,8 @@ class RawFile(Left, io.RawIOBase):
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
+        #: It takes a seek all the same, as an eventfd does, and has no position.
+        self.seeks_nowhere = False
         #: A server may have to be asked for what else the system knows of itself.
         self.may_ask = may_ask
         #: Where the next seek leads that depends on the length, if it was asked for.
@@ -145,7 +147,7 @@ class RawFile(Left, io.RawIOBase):
     def seekable(self) -> bool:
         """Tell whether it has a position."""
         self._check_open()
-        return self.is_seekable
+        return self.is_seekable or self.seeks_nowhere
 
     def is_terminal(self) -> bool:
         """Tell whether it is a terminal."""
@@ -260,8 +262,10 @@ class RawFile(Left, io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         if type(offset) is not int:
             offset = operator.index(offset)
+        if not self.is_seekable:
+            return os.lseek(self._own, offset, whence)  # says what is wrong, or goes nowhere
         moved: int | None = None
-        if whence == os.SEEK_CUR and self.is_seekable:
+        if whence == os.SEEK_CUR:
             moved = self._move_on(offset)
             offset, whence = offset + self.position, os.SEEK_SET
         if moved is not None:
@@ -282,7 +286,7 @@ class RawFile(Left, io.RawIOBase):
         """Return the position."""
         self._check_open()
         if not self.is_seekable:
-            os.lseek(self._own, 0, os.SEEK_CUR)  # says what is wrong
+            return os.lseek(self._own, 0, os.SEEK_CUR)
         return self._follow()
 
     def truncate(self, size: int | None = None, /) -> int:

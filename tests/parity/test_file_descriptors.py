@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,40 @@ async def test_an_open_that_fails_closes_what_opens_would(
         await cloverleaf.open(ours, mode, closefd=closefd, **arguments)
     assert str(found.value) == str(expected.value)
     assert _close(ours) == _close(theirs)
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize("mode", ["rb", "r+b", "wb"])
+async def test_what_takes_seeks_and_has_no_position_is_read_and_written(
+    loop: Loop, mode: str, buffering: int
+) -> None:
+    theirs, ours = os.eventfd(3), os.eventfd(3)
+    async with cloverleaf.open(ours, mode, buffering) as file:
+        with os.fdopen(theirs, mode, buffering) as expected:
+            assert file.seekable() is expected.seekable() is True
+            assert await file.tell() == expected.tell() == 0
+            if file.readable():
+                assert await file.read(8) == expected.read(8)
+                assert await file.tell() == expected.tell()
+            if file.writable():
+                assert await file.write((1 << 56).to_bytes(8, sys.byteorder)) == 8
+                await file.flush()
+                assert os.eventfd_read(ours) >> 56 == 1
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_a_read_of_what_has_no_position_loses_nothing_when_it_is_given_up(
+    loop: Loop, buffering: int
+) -> None:
+    counter = os.eventfd(0)
+    async with cloverleaf.open(counter, "rb", buffering) as file:
+        read = asyncio.ensure_future(file.read(8))
+        await turns(5)
+        read.cancel()
+        await asyncio.wait([read])
+        assert read.cancelled()
+        os.eventfd_write(counter, 7)
+        assert int.from_bytes(await file.read(8), sys.byteorder) == 7
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
