@@ -112,14 +112,14 @@ def _entries(path: Any) -> list[os.DirEntry[Any]]:
 
 
 @overload
-async def scandir(path: int | str | os.PathLike[str] | None = ".") -> list[os.DirEntry[str]]: ...
+async def scandir(path: int | str | os.PathLike[str] | None = None) -> list[os.DirEntry[str]]: ...
 
 
 @overload
 async def scandir(path: bytes | os.PathLike[bytes]) -> list[os.DirEntry[bytes]]: ...
 
 
-async def scandir(path: Any = ".") -> list[os.DirEntry[Any]]:
+async def scandir(path: Any = None) -> list[os.DirEntry[Any]]:
     """Return the entries of a folder, as `os.scandir` gives them one by one."""
     return await _entries(path)
 
@@ -129,12 +129,14 @@ async def read_bytes(path: Name) -> bytes:
     request = Request(path, "rb", 0, (None, None, None), True, None)
     if not isinstance(path, int):
         request.file = path = os.fspath(path)
-        request.flags = os.O_RDONLY | os.O_CLOEXEC
-        sys.audit("open", path, "r", request.flags)
-        content = _cloverleaf.content_at_once(os.fsencode(path))
-        if content is not None:
-            await let_others_run()
-            return content
+        encoded = os.fsencode(path)
+        if b"\0" not in encoded:  # which `open` refuses before it tells of anything
+            request.flags = os.O_RDONLY | os.O_CLOEXEC
+            sys.audit("open", path, "r", request.flags)
+            content = _cloverleaf.content_at_once(encoded)
+            if content is not None:
+                await let_others_run()
+                return content
     opening: Opening[Any] = Opening(request.open())
     async with opening as file:
         found: bytes = await file.read()

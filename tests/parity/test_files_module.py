@@ -48,7 +48,7 @@ async def test_whole_files_that_cannot_be_read_or_written(loop: Loop, tmp_path: 
     assert not (tmp_path / "file").exists(), "what is wrong was seen before the file was made"
 
 
-def test_reading_whole_files_raises_the_audit_event(program: Program, tmp_path: Path) -> None:
+def test_reading_raises_the_audit_events(program: Program, tmp_path: Path) -> None:
     (tmp_path / "audited").write_bytes(b"content")
     (tmp_path / "empty").touch()
     # In a process of its own: a hook stays for good, and where one listens not all goes natively.
@@ -58,29 +58,32 @@ import contextlib, os, sys, cloverleaf
 from cloverleaf import files
 folder, seen = {str(tmp_path)!r}, []
 # Memory has the first; the others have to be opened by somebody.
-paths = [os.path.join(folder, name) for name in ("audited", "empty", "missing")]
+paths = [os.path.join(folder, name) for name in ("audited", "empty", "missing", "no\\0name")]
 async def main():
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):
             await files.read_bytes(path)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):
             async with cloverleaf.open(path, "rb"):
                 pass
+    await files.scandir()
 loop = new_event_loop()
-sys.addaudithook(
-    lambda name, args: seen.append(args) if name == "open" and args[0] in paths else None
-)
+def hear(name, args):
+    if name == "os.scandir" or (name == "open" and args[0] in paths):
+        seen.append(args)
+sys.addaudithook(hear)
 for path in paths:
     for _ in range(2):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):
             open(path, "rb").close()
+os.scandir().close()
 expected, seen[:] = seen[:], []
 loop.run_until_complete(main())
 loop.close()
 print(seen == expected, len(seen))
 """
     )
-    assert printed == "True 6"
+    assert printed == "True 7"
 
 
 async def test_reads_of_whole_files_let_others_run(loop: Loop, tmp_path: Path) -> None:
