@@ -7,6 +7,7 @@ What needs no wait is done at once; all else on a thread, and cancelling an awai
 half-way what the system does in one step.
 """
 
+import errno
 import operator
 import os
 import shutil
@@ -73,6 +74,9 @@ _BytesPath = TypeVar("_BytesPath", bound=bytes | os.PathLike[bytes])
 
 # What a thread copies before it takes what else waits for a thread.
 _STRETCH_BYTES = 128 * 1024 * 1024
+
+# What is read at a time of what has no position.
+_PIECE_BYTES = 64 * 1024
 
 
 access = on_thread(os.access)
@@ -255,13 +259,27 @@ async def copyfile(
         return dst
     async with open(src, "rb", 0) as source:
         try:
-            async with open(dst, "wb", 0) as target:
-                await splice(source, target)
+            async with open(dst, "wb") as target:
+                await _copy_content(source, target)
         except IsADirectoryError as error:
             if await exists(dst):
                 raise
             raise FileNotFoundError(f"Directory does not exist: {dst!s}") from error
     return dst
+
+
+async def _copy_content(source: BinaryFile, target: BinaryFile) -> None:
+    if not (source._raw.is_seekable and target._raw.is_seekable):
+        while piece := await source.read(_PIECE_BYTES):
+            await target.write(piece)
+        return
+    try:
+        await splice(source, target)
+    except OSError as error:
+        # `shutil` names both files once it has copied something, or if the disk is full.
+        if error.errno == errno.ENOSPC or await target.tell():
+            error.filename, error.filename2 = source.name, target.name
+        raise
 
 
 @overload
@@ -295,7 +313,8 @@ async def _check_copy(src: Any, dst: Any) -> None:
         raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
     for path, status in ((src, source), (dst, target)):
         if status and _stat.S_ISFIFO(status.st_mode):
-            raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
+            name = path.path if isinstance(path, os.DirEntry) else path
+            raise shutil.SpecialFileError(f"`{name!s}` is a named pipe")
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import io
 import os
+import pty
 import shutil
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,31 @@ async def test_a_copy_refuses_what_shutil_refuses(loop: Loop, tmp_path: Path) ->
         with pytest.raises(type(expected.value)) as found:
             await files.copyfile(tmp_path / source, tmp_path / target)
         assert str(found.value) == str(expected.value)
+    with pytest.raises(shutil.SpecialFileError) as expected:
+        shutil.copyfile(bytes(tmp_path / "fifo"), b"new")
+    with pytest.raises(shutil.SpecialFileError) as found:
+        await files.copyfile(bytes(tmp_path / "fifo"), b"new")
+    assert str(found.value) == str(expected.value)
     with pytest.raises(shutil.SameFileError):
         await files.copyfile(tmp_path / "link", tmp_path / "file", follow_symlinks=False)
     assert (tmp_path / "file").read_bytes() == b"content"
+
+
+async def test_a_copy_goes_to_what_has_no_position(loop: Loop, tmp_path: Path) -> None:
+    path, name = tmp_path / "file", Path("/proc/self/comm")
+    path.write_bytes(b"copied")
+    own, other = pty.openpty()
+    before = name.read_bytes()
+    try:
+        terminal = os.ttyname(other)
+        assert await files.copyfile(path, terminal) == terminal
+        assert os.read(own, 100) == b"copied"
+        await files.copyfile(path, name)  # takes no offset
+        assert name.read_bytes() == b"copied\n"
+    finally:
+        name.write_bytes(before.rstrip())
+        os.close(own)
+        os.close(other)
 
 
 @pytest.mark.parametrize("name", ["copy", "copyfile"])
@@ -325,18 +348,19 @@ async def main():
     try:
         await files.copyfile(folder + "source", folder + "ours")
     except OSError as error:
-        print(error.errno)
+        print(str(error).replace("ours", "theirs"), error.filename, sep="|")
 try:
     shutil.copyfile(folder + "source", folder + "theirs")
 except OSError as error:
-    print(error.errno)
+    print(error, error.filename, sep="|")
 loop = new_event_loop()
 loop.run_until_complete(main())
 loop.close()
 """
     )
-    one, other = printed.split()
+    one, other = printed.splitlines()
     assert one == other
+    assert " -> " in one
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
     assert (tmp_path / "ours").stat().st_size == 18_000_123
 
