@@ -62,3 +62,15 @@ async def test_a_file_of_an_executor_is_of_the_class_of_its_kind(
     with ThreadPoolExecutor(1) as executor:
         async with aiofiles.open(tmp_path / "file", **arguments, executor=executor) as file:
             await _is_as_it_should_be(file, shown, is_awaited=is_awaited)
+
+
+async def test_what_is_awaited_again_gives_the_same(loop: Loop, tmp_path: Path) -> None:
+    opening = aiofiles.open(tmp_path / "file", "w")
+    file = await opening
+    assert await opening is file
+    async with opening as entered:
+        assert entered is file
+    assert file.closed
+    made = aiofiles.tempfile.TemporaryFile()
+    assert await made is await made
+    await (await made).close()

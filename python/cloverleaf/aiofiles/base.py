@@ -1,8 +1,9 @@
 """Objects of Python's `io` whose methods are called by an executor's threads, and awaited."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -12,6 +13,7 @@ from cloverleaf._file_open import Opening
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=AbstractAsyncContextManager[Any])
 
 _AWAITED = frozenset(
     {
@@ -133,5 +135,17 @@ class AsyncBase(metaclass=_Kind):
         await self._loop.run_in_executor(self._executor, leave)
 
 
-#: aiofiles' name for what is awaited, or entered by `async with`.
-AiofilesContextManager = Opening
+class AiofilesContextManager(Opening[_F]):
+    """What is awaited, or entered by `async with`; again, it gives what it gave."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, _F]:
+        if self._obj is None:
+            self._obj = yield from self._coroutine.__await__()
+        return self._obj
+
+    async def __aenter__(self) -> _F:
+        obj = await self
+        entered: _F = await obj.__aenter__()
+        return entered

@@ -7,8 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from cloverleaf._file_open import Opening
-from cloverleaf.aiofiles.base import AsyncBase
+from cloverleaf.aiofiles.base import AiofilesContextManager, AsyncBase
 from cloverleaf.aiofiles.tempfile.temptypes import (
     AsyncSpooledTemporaryFile,
     AsyncTemporaryDirectory,
@@ -49,10 +48,10 @@ def TemporaryFile(  # noqa: N802  # the module's name for it
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
     **kwargs: Any,
-) -> Opening[Any]:
+) -> AiofilesContextManager[Any]:
     """Open a file that has no name; arguments as for `tempfile.TemporaryFile`."""
     make = partial(tempfile.TemporaryFile, mode, *args)
-    return Opening(_make(_show, make, kwargs, loop, executor))
+    return AiofilesContextManager(_make(_show, make, kwargs, loop, executor))
 
 
 def NamedTemporaryFile(  # noqa: N802  # the module's name for it
@@ -61,10 +60,10 @@ def NamedTemporaryFile(  # noqa: N802  # the module's name for it
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
     **kwargs: Any,
-) -> Opening[Any]:
+) -> AiofilesContextManager[Any]:
     """Open a file that goes when it is closed; arguments as for `tempfile.NamedTemporaryFile`."""
     make = partial(tempfile.NamedTemporaryFile, mode, *args)
-    return Opening(_make(_show, make, kwargs, loop, executor))
+    return AiofilesContextManager(_make(_show, make, kwargs, loop, executor))
 
 
 def SpooledTemporaryFile(  # noqa: N802  # the module's name for it
@@ -73,10 +72,10 @@ def SpooledTemporaryFile(  # noqa: N802  # the module's name for it
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
     **kwargs: Any,
-) -> Opening[Any]:
+) -> AiofilesContextManager[Any]:
     """Open a file in memory; arguments as for `tempfile.SpooledTemporaryFile`."""
     make = partial(tempfile.SpooledTemporaryFile, max_size, *args)
-    return Opening(_make(AsyncSpooledTemporaryFile, make, kwargs, loop, executor))
+    return AiofilesContextManager(_make(AsyncSpooledTemporaryFile, make, kwargs, loop, executor))
 
 
 def TemporaryDirectory(  # noqa: N802  # the module's name for it
@@ -84,7 +83,7 @@ def TemporaryDirectory(  # noqa: N802  # the module's name for it
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
     **kwargs: Any,
-) -> Opening[Any]:
+) -> AiofilesContextManager[Any]:
     """Make a folder; arguments as for `tempfile.TemporaryDirectory`."""
     make = partial(tempfile.TemporaryDirectory, *args)
-    return Opening(_make(AsyncTemporaryDirectory, make, kwargs, loop, executor))
+    return AiofilesContextManager(_make(AsyncTemporaryDirectory, make, kwargs, loop, executor))

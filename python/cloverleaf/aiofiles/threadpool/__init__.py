@@ -8,7 +8,8 @@ from functools import partial, singledispatch
 from io import BufferedIOBase, FileIO, TextIOBase
 from typing import Any
 
-from cloverleaf._file_open import Opening, Request
+from cloverleaf._file_open import Request
+from cloverleaf.aiofiles.base import AiofilesContextManager
 from cloverleaf.aiofiles.threadpool.binary import (
     AsyncBufferedIOBase,
     AsyncBufferedReader,
@@ -44,7 +45,7 @@ def open(  # noqa: A001  # it is ours
     *,
     loop: asyncio.AbstractEventLoop | None = None,
     executor: Executor | None = None,
-) -> Opening[Any]:
+) -> AiofilesContextManager[Any]:
     """Open a file; with an executor of your own, its threads do all that is to be done."""
     arguments = (file, mode, buffering, encoding, errors, newline, closefd, opener)
     if executor is None and loop is None and sync_open is builtins.open:
@@ -52,8 +53,8 @@ def open(  # noqa: A001  # it is ours
         request = Request(
             file, mode, buffering, text, closefd, opener, (AwaitedBinaryFile, AwaitedTextFile)
         )
-        return Opening(request.open())
-    return Opening(_open_on_threads(arguments, loop, executor))
+        return AiofilesContextManager(request.open())
+    return AiofilesContextManager(_open_on_threads(arguments, loop, executor))
 
 
 async def _open_on_threads(
