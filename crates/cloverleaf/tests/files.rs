@@ -293,13 +293,15 @@ fn an_offset_that_no_file_has_is_an_error() {
 }
 
 #[test]
-fn a_folder_is_not_copied_over_a_file() {
+fn what_is_no_file_is_not_copied_over_one() {
     let folder = Folder::new();
     let target = folder.file("file", b"content");
     run(async {
         for target in [&target, &folder.0.join("new")] {
             let error = files::copy(&folder.0, target).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+            let error = files::copy("/dev/null", target).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     });
     assert_eq!(fs::read(&target).unwrap(), b"content");

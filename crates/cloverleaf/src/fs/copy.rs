@@ -1,9 +1,9 @@
 //! Copying the bytes of one file to another, in the kernel where it can.
 
-use std::fs::Permissions;
+use std::fs::{FileType, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,17 +127,15 @@ fn copy_through_memory(
 /// file, as `/dev/null`, keeps its own.
 ///
 /// # Errors
-/// Those of opening, reading and writing the two; `IsADirectory`, with the target as it was, if `from` is a folder;
-/// `InvalidInput` if both are the same file.
+/// Those of opening, reading and writing the two; with the target as it was `IsADirectory` if `from` is a folder, and
+/// `InvalidInput` if it is a pipe or a terminal or the like, or if both are the same file.
 ///
 /// # Panics
 /// If no loop runs in this thread.
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let source = File::open(from).await?;
     let seen = source.metadata().await?;
-    if seen.is_dir() {
-        return Err(Errno::ISDIR.into());
-    }
+    check_source(seen.file_type())?;
     let wanted = seen.permissions().mode() & ALL_BITS;
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(wanted & PLAIN_BITS);
@@ -170,6 +168,20 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
         target.set_permissions(seen.permissions()).await?;
     }
     Ok(copied)
+}
+
+/// Refuses what cannot be read from its beginning to its end.
+fn check_source(kind: FileType) -> io::Result<()> {
+    if kind.is_dir() {
+        return Err(Errno::ISDIR.into());
+    }
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the path to copy from leads to what is no file",
+    ))
 }
 
 /// Copies the next stretch; a future that is dropped meanwhile stops it soon.
