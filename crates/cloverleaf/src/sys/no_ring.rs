@@ -31,6 +31,10 @@ pub(crate) trait Ask: Send + 'static {
     /// The request.
     #[expect(dead_code, reason = "nobody asks for it here")]
     fn request(&mut self) -> Request<'_>;
+
+    /// Hears of the answer.
+    #[expect(dead_code, reason = "nobody answers here")]
+    fn note(&self, _result: &Result<usize, Errno>) {}
 }
 
 /// No ring can be made, so there is none.
