@@ -152,3 +152,80 @@ def test_a_loop_that_could_not_be_made_ends_with_the_interpreter(program: Progra
         Own()
     """)
     assert (ended.status, ended.err.splitlines()[-1]) == (1, "LookupError: on purpose")
+
+
+def test_a_refusal_that_comes_later_loses_no_operation(program: Program, tmp_path: Path) -> None:
+    """As when a program has the kernel filter its calls once it has started."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4 * 1000))
+    out = program.output(f"""
+        import asyncio, cloverleaf, sys
+        from cloverleaf._file_flight import perform
+        sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
+        from refuse_io_uring import refuse_io_uring
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            if loop.backend != "epoll+io_uring":
+                return print("no ring")
+            async with cloverleaf.open({str(path)!r}, "r+b", 0) as file:
+                def write(number):
+                    return perform(file._writing(b"%04d" % number, 0, 4 * number))
+                await write(0)
+                # The kernel has the first of these already, and the others it never gets.
+                begun = [write(number) for number in range(1, 300)]
+                refuse_io_uring()
+                begun += [write(number) for number in range(300, 1000)]
+                assert await asyncio.gather(*begun) == [4] * 999
+                await file.fsync()
+                assert await file.pread(8, 4) == b"00010002"
+            print(loop.backend, await asyncio.to_thread(lambda: loop.backend) == loop.backend)
+
+        cloverleaf.run(main(), backend="auto")
+    """)
+    assert out in ["epoll (io_uring refused: EPERM) True", "no ring"]
+    if out != "no ring":
+        assert path.read_bytes() == b"".join(b"%04d" % number for number in range(1000))
+
+
+def test_messages_are_answered_after_a_later_refusal(program: Program) -> None:
+    out = program.output(f"""
+        import asyncio, cloverleaf, socket, sys
+        sys.path.insert(0, {str(Path(__file__).parents[2] / "tools")!r})
+        from refuse_io_uring import refuse_io_uring
+
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+            def data_received(self, data):
+                self.transport.write(data)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Echo, "127.0.0.1", 0)
+            peers = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(8)]
+            for peer in peers:
+                peer.setblocking(False)
+            async def ask(question):
+                for peer in peers:
+                    peer.send(question)
+                return [await loop.sock_recv(peer, 100) for peer in peers]
+            for _ in range(5):
+                assert await ask(b"before") == [b"before"] * 8
+            refuse_io_uring()
+            for _ in range(5):
+                assert await ask(b"after") == [b"after"] * 8
+            for peer in peers:
+                peer.close()
+            server.close()
+            print("done")
+
+        try:
+            loop = cloverleaf.new_event_loop(backend="io_uring")
+        except OSError:
+            print("done")
+        else:
+            loop.run_until_complete(main())
+            loop.close()
+    """)
+    assert out == "done"

@@ -1,12 +1,17 @@
 //! Which interfaces of the kernel a loop may use, and which it does use.
 
-use cloverleaf::Backend;
+use std::sync::{Mutex, PoisonError};
+
+use cloverleaf::{Backend, InUse};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::Loop;
 use crate::error::text_of;
 use crate::state::LoopState;
+
+/// What was last told.
+pub(super) type Known = Mutex<Option<InUse>>;
 
 /// Says what the loop may use: what is named here, else what the environment names.
 ///
@@ -38,14 +43,21 @@ pub(super) fn choose(this: &Loop, py: Python<'_>, name: Option<&Bound<'_, PyAny>
     })
 }
 
-/// What the loop uses, as text. The first who asks must be where the loop runs, if it runs.
+/// What the loop uses, as text. The first who asks must be where the loop runs, if it runs; who asks elsewhere later hears
+/// what was last told there.
 ///
 /// # Errors
 /// `RuntimeError` if it is another thread's, and has not been asked before.
 pub(super) fn in_use(this: &Loop) -> PyResult<String> {
-    if let Some(known) = this.backend.get() {
-        return Ok(known.to_string());
+    let known = || this.backend.lock().unwrap_or_else(PoisonError::into_inner);
+    match this.cell.with(LoopState::backend) {
+        Ok(in_use) => {
+            *known() = Some(in_use);
+            Ok(in_use.to_string())
+        }
+        Err(refused) => {
+            let known = *known();
+            known.map_or_else(|| Err(refused.into()), |in_use| Ok(in_use.to_string()))
+        }
     }
-    let in_use = this.cell.with(LoopState::backend)?;
-    Ok(this.backend.get_or_init(|| in_use).to_string())
 }

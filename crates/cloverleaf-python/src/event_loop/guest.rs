@@ -91,8 +91,8 @@ impl Loop {
             state.hand_over()
         });
         self.injector.rest_with_host();
-        if !matches!(handed_over, Ok(Ok(true))) {
-            // The next turn hands it over, or meets the failure.
+        if !matches!(handed_over, Ok(true)) {
+            // The next turn hands it over, or gives it back.
             self.injector.wake();
         }
     }

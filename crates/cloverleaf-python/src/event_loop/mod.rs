@@ -41,10 +41,10 @@ pub(crate) use piece::Piece;
 pub(crate) use resolve::socket_address;
 pub(crate) use schedule::{has_own_methods, is_plain, queue_callback};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use cloverleaf::{BlockingPool, InUse, Injector, Stats, limits};
+use cloverleaf::{BlockingPool, Injector, Stats, limits};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
@@ -81,8 +81,8 @@ pub(crate) struct Loop {
     process: u32,
     /// The handle that runs now, in debug mode only.
     current: Slot,
-    /// Which interfaces of the kernel the loop uses, once that has been asked.
-    backend: OnceLock<InUse>,
+    /// Which interfaces of the kernel the loop uses, as was last told.
+    backend: backend::Known,
     /// What makes the tasks, unless asyncio's class does.
     task_factory: Slot,
     /// While it runs, itself by name; see `futures.rs`.
@@ -145,7 +145,7 @@ impl Loop {
             thread: AtomicU64::new(0),
             process: std::process::id(),
             current: Slot::default(),
-            backend: OnceLock::new(),
+            backend: backend::Known::default(),
             task_factory: Slot::default(),
             itself: Slot::default(),
             handed: handed::Handed::default(),

@@ -119,7 +119,12 @@ pub(super) fn ended(
     waiter: &Bound<'_, PyAny>,
     completion: Completion,
 ) -> PyResult<()> {
-    match answer(completion) {
+    // Nobody cancels what is under way, so what was not done the driver has found that it cannot do.
+    let answered = match completion.undone() {
+        Ok(op) => Ok(Err(Work::Operation(op))),
+        Err(ended) => answer(ended),
+    };
+    match answered {
         Ok(Ok(answer)) => settle(waiter, Ok(answer)),
         Ok(Err(work)) => match on_thread(this, waiter, work, Left::default()) {
             Ok(()) => Ok(()),

@@ -393,11 +393,8 @@ impl LoopState {
         self.reactor.driver().fd()
     }
 
-    /// Hands what was submitted to the kernel, which the next turn would do otherwise; `false` if it must be asked again.
-    ///
-    /// # Errors
-    /// See [`Hybrid::hand_over`].
-    pub(crate) fn hand_over(&mut self) -> io::Result<bool> {
+    /// Hands what was submitted to the kernel, which the next turn would do otherwise; `false` if there must be a next one.
+    pub(crate) fn hand_over(&mut self) -> bool {
         self.reactor.driver_mut().hand_over()
     }
 

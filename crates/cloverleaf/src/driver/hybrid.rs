@@ -134,12 +134,9 @@ impl Hybrid {
         self.epoll.fd()
     }
 
-    /// Hands the operations that were submitted to the kernel, as the next wait would; `false` if it must be asked again.
-    ///
-    /// # Errors
-    /// What the kernel says of a broken ring.
-    pub fn hand_over(&mut self) -> io::Result<bool> {
-        Ok(self.ring.flush()?)
+    /// Hands the operations that were submitted to the kernel, as the next wait would; `false` if there must be a next one.
+    pub fn hand_over(&mut self) -> bool {
+        self.ring.flush()
     }
 
     /// Closes the driver's descriptors, although wakers may still be about. Operations in flight are cancelled, and
@@ -185,10 +182,10 @@ impl Driver for Hybrid {
             return self.epoll.wait(events, timeout);
         }
         let before = events.len();
-        self.ring.flush()?;
+        self.ring.flush();
         self.ring.reap(events);
         // What had to be started anew, or found no room.
-        let taken = self.ring.flush()?;
+        let taken = self.ring.flush();
         let timeout = if events.len() > before {
             Some(Duration::ZERO)
         } else if taken {

@@ -32,7 +32,7 @@ pub enum Op {
         start: usize,
         /// Where in the file, in bytes.
         offset: u64,
-        /// Where the driver notes how much went through, also when it is closed and reports no end any more.
+        /// Where whoever does it notes how much went through, also when the driver is closed and reports no end any more.
         note: Option<Note>,
     },
     /// Brings what was written to the disk (`fsync(2)`).
@@ -81,8 +81,22 @@ impl Default for Note {
 pub struct Completion {
     /// The operation, with its buffer.
     pub op: Op,
-    /// Bytes read or written.
+    /// Bytes read or written. `ECANCELED` says that nothing was done: the operation was cancelled, or the driver cannot do
+    /// it after all; the blocking pool can.
     pub result: io::Result<usize>,
+}
+
+impl Completion {
+    /// The operation, if nothing was done of it; else the completion again.
+    ///
+    /// # Errors
+    /// Gives back what has come to an end of its own.
+    pub fn undone(self) -> Result<Op, Self> {
+        match &self.result {
+            Err(error) if Errno::from_io_error(error) == Some(Errno::CANCELED) => Ok(self.op),
+            Ok(_) | Err(_) => Err(self),
+        }
+    }
 }
 
 impl Op {
@@ -100,8 +114,14 @@ impl Op {
                 buffer,
                 start,
                 offset,
-                ..
-            } => write_at(&*fd, buffer.get(*start..).unwrap_or_default(), *offset),
+                note,
+            } => {
+                let written = write_at(&*fd, buffer.get(*start..).unwrap_or_default(), *offset);
+                if let (Some(note), Ok(count)) = (note, written) {
+                    note.set(count);
+                }
+                written
+            }
             Self::Sync { fd } => rustix::fs::fsync(&*fd).map(|()| 0),
         };
         Completion {
@@ -122,5 +142,39 @@ pub(crate) fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> rustix::io::
             write(fd, bytes)
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(note: &Note) -> Op {
+        let null = std::fs::File::create("/dev/null").expect("is there");
+        Op::Write {
+            fd: Arc::new(null.into()),
+            buffer: b"of no use".to_vec(),
+            start: 3,
+            offset: 0,
+            note: Some(note.clone()),
+        }
+    }
+
+    #[test]
+    fn what_a_thread_writes_is_noted() {
+        let note = Note::default();
+        drop(write(&note).perform());
+        assert_eq!((note.get(), note.is_shared()), (Some(6), false));
+    }
+
+    #[test]
+    fn only_what_was_not_done_is_an_operation_again() {
+        let completion = |errno: Errno| Completion {
+            op: write(&Note::default()),
+            result: Err(errno.into()),
+        };
+        assert!(completion(Errno::CANCELED).undone().is_ok());
+        let failed = completion(Errno::NOSPC).undone();
+        assert!(failed.is_err_and(|failed| failed.result.is_err()));
     }
 }

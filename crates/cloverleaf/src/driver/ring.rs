@@ -1,7 +1,8 @@
 //! Operations through a ring of `io_uring(7)`, which is made when the first of them comes.
 //!
 //! What is submitted in one turn goes to the kernel in one call, at the wait that ends the turn; what the page cache
-//! has is answered within that call. A refusal is kept, and never asked for again.
+//! has is answered within that call. A refusal is kept, and never asked for again; one that comes later, with operations
+//! under way, gives back those that the kernel has not taken.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -101,11 +102,13 @@ impl Ring {
     }
 
     /// What this comes to, once it has been tried.
-    pub(super) const fn in_use(&self) -> InUse {
+    pub(super) fn in_use(&self) -> InUse {
         match self {
             Self::Unwanted | Self::Untried => InUse::Epoll,
             Self::Refused(refusal) => InUse::RingRefused(*refusal),
-            Self::Made(_) => InUse::EpollAndRing,
+            Self::Made(ring) => ring.refused().map_or(InUse::EpollAndRing, |why| {
+                InUse::RingRefused(Refusal::new(why))
+            }),
             Self::Closed(in_use) => *in_use,
         }
     }
@@ -143,11 +146,11 @@ impl Ring {
         }
     }
 
-    /// Hands what was submitted to the kernel; `false` if it must be asked again.
-    pub(super) fn flush(&mut self) -> Result<bool, Errno> {
+    /// Hands what was submitted to the kernel; `false` if that must be tried again, or there are ends to be reaped.
+    pub(super) fn flush(&mut self) -> bool {
         match self {
             Self::Made(ring) => ring.flush(),
-            _ => Ok(true),
+            _ => true,
         }
     }
 

@@ -21,7 +21,15 @@ pub(crate) async fn operate(op: Op, by_driver: bool) -> (Option<Op>, io::Result<
     let core = current();
     let submitted = if by_driver { core.submit(op) } else { Err(op) };
     let outcome = match submitted {
-        Ok(listener) => std::future::poll_fn(|cx| listener.poll(cx)).await,
+        Ok(listener) => {
+            let outcome = std::future::poll_fn(|cx| listener.poll(cx)).await;
+            match outcome.map(Completion::undone) {
+                // Nobody cancels it, so the driver has found that it cannot do it.
+                Ok(Ok(op)) => spawn_blocking_on(&core, move || op.perform()).await,
+                Ok(Err(ended)) => Ok(ended),
+                Err(error) => Err(error),
+            }
+        }
         Err(op) => spawn_blocking_on(&core, move || op.perform()).await,
     };
     match outcome {

@@ -54,6 +54,10 @@ impl<T: Ask> Ring<T> {
         match self.0 {}
     }
 
+    pub(crate) fn refused(&self) -> Option<Errno> {
+        match self.0 {}
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         match self.0 {}
     }
@@ -66,7 +70,7 @@ impl<T: Ask> Ring<T> {
         match self.0 {}
     }
 
-    pub(crate) fn flush(&mut self) -> Result<bool, Errno> {
+    pub(crate) fn flush(&mut self) -> bool {
         match self.0 {}
     }
 

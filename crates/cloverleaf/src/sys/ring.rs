@@ -5,12 +5,16 @@
 //! what is in flight and waits until the kernel has let go of it.
 //!
 //! In a forked child a ring is its parent's, and is not touched: nothing is started, and nothing ends.
+//!
+//! The kernel may refuse to be entered later on, as when the program has it filter its calls (`seccomp(2)`). Such a ring
+//! takes nothing more, and hands back unanswered what the kernel has not taken; what it has taken it still answers.
 #![expect(
     unsafe_code,
     reason = "the queue takes addresses, and trusts that what lies there stays until the kernel is done with it"
 )]
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -74,17 +78,25 @@ struct Slot<T> {
     generation: u32,
     tag: u64,
     cancelled: bool,
+    /// How many entries were queued before its own.
+    place: u64,
     /// In a box of its own, as requests may point into the value itself and slots move.
     value: Option<Box<T>>,
 }
 
 /// Requests, and the ring that they go through.
 pub(crate) struct Ring<T: Ask> {
-    uring: IoUring,
+    uring: ManuallyDrop<IoUring>,
     slots: Vec<Slot<T>>,
     free: Vec<usize>,
     /// Cancellations that the kernel has not been told of.
     cancellations: Vec<u64>,
+    /// How many entries were ever queued.
+    queued: u64,
+    /// Why the kernel is not to be entered any more.
+    refused: Option<Errno>,
+    /// The places of what it has not taken by then.
+    left: Vec<usize>,
     /// How often the process had forked when the ring was made.
     forks: u32,
 }
@@ -164,10 +176,13 @@ impl<T: Ask> Ring<T> {
             Some(_) | None => return Err(Errno::OPNOTSUPP),
         }
         Ok(Self {
-            uring,
+            uring: ManuallyDrop::new(uring),
             slots: Vec::new(),
             free: Vec::new(),
             cancellations: Vec::new(),
+            queued: 0,
+            refused: None,
+            left: Vec::new(),
             forks: forks(),
         })
     }
@@ -175,6 +190,11 @@ impl<T: Ask> Ring<T> {
     /// The ring's descriptor, which can be read when an answer is there.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.uring.as_fd()
+    }
+
+    /// Why the kernel takes nothing more, if that is so.
+    pub(crate) const fn refused(&self) -> Option<Errno> {
+        self.refused
     }
 
     /// How many requests have not been answered.
@@ -191,7 +211,8 @@ impl<T: Ask> Ring<T> {
     /// # Errors
     /// Gives back what finds no room.
     pub(crate) fn start(&mut self, value: T, tag: u64) -> Result<(), T> {
-        if !self.is_ours() || self.in_flight() >= RING_IN_FLIGHT || !self.has_room() {
+        let is_full = !self.is_ours() || self.in_flight() >= RING_IN_FLIGHT || !self.has_room();
+        if is_full || self.refused.is_some() {
             return Err(value);
         }
         let index = self.free.pop().unwrap_or_else(|| {
@@ -199,6 +220,7 @@ impl<T: Ask> Ring<T> {
                 generation: 0,
                 tag,
                 cancelled: false,
+                place: 0,
                 value: None,
             });
             self.slots.len() - 1
@@ -214,8 +236,7 @@ impl<T: Ask> Ring<T> {
     /// Whether the submission queue can take a request, if need be after the kernel has taken those in it.
     fn has_room(&mut self) -> bool {
         if self.uring.submission().is_full() {
-            // What goes wrong is told by the flush before the next wait.
-            crate::error::ignore(self.flush());
+            self.flush();
         }
         !self.uring.submission().is_full()
     }
@@ -225,6 +246,8 @@ impl<T: Ask> Ring<T> {
         let slot = &mut self.slots[index];
         if let Some(value) = &mut slot.value {
             let entry = entry(value.request()).user_data(name(index, slot.generation));
+            slot.place = self.queued;
+            self.queued += 1;
             push(&mut self.uring, &entry);
         }
     }
@@ -243,37 +266,49 @@ impl<T: Ask> Ring<T> {
         }
     }
 
-    /// Hands what was started and cancelled to the kernel; `false` if the kernel has no room and must be asked again.
-    ///
-    /// # Errors
-    /// What `io_uring_enter(2)` says of a broken ring.
-    pub(crate) fn flush(&mut self) -> Result<bool, Errno> {
-        if !self.is_ours() {
-            return Ok(true);
+    /// Hands what was started and cancelled to the kernel; `false` if it has no room and must be asked again, or is not to
+    /// be asked any more, and there are requests to be handed back.
+    pub(crate) fn flush(&mut self) -> bool {
+        if !self.is_ours() || self.refused.is_some() {
+            return self.left.is_empty();
         }
         loop {
             while !self.uring.submission().is_full()
                 && let Some(target) = self.cancellations.pop()
             {
                 let entry = opcode::AsyncCancel::new(target).build().user_data(NOBODY);
+                self.queued += 1;
                 push(&mut self.uring, &entry);
             }
             if self.uring.submission().is_empty() {
-                return Ok(true);
+                return true;
             }
             match self.uring.submit() {
-                Ok(0) => return Ok(false),
+                Ok(0) => return false,
                 Ok(_) => {}
                 Err(error) => match errno(&error) {
                     Errno::INTR => {}
-                    Errno::AGAIN | Errno::BUSY => return Ok(false),
-                    error => return Err(error),
+                    Errno::AGAIN | Errno::BUSY => return false,
+                    why => {
+                        self.refuse(why);
+                        return false;
+                    }
                 },
             }
         }
     }
 
-    /// Hands back every request that has been answered, with the answer: how many bytes went through.
+    /// Enters the kernel no more, so that what it has not taken it never will.
+    fn refuse(&mut self, why: Errno) {
+        self.refused = Some(why);
+        let taken = self.queued - self.uring.submission().len() as u64;
+        let slots = self.slots.iter().enumerate();
+        let left = slots.filter(|(_, slot)| slot.value.is_some() && slot.place >= taken);
+        self.left = left.map(|(index, _)| index).collect();
+    }
+
+    /// Hands back every request that has been answered, with the answer: how many bytes went through. `ECANCELED` says that
+    /// nothing has come of it, and nothing will: it was cancelled, or not taken.
     pub(crate) fn reap(&mut self, mut ended: impl FnMut(T, Result<usize, Errno>)) {
         if !self.is_ours() {
             return;
@@ -283,6 +318,20 @@ impl<T: Ask> Ring<T> {
                 ended(value, result);
             }
         }
+        for index in std::mem::take(&mut self.left) {
+            if let Some(value) = self.vacate(index) {
+                ended(*value, Err(Errno::CANCELED));
+            }
+        }
+    }
+
+    /// Takes the request from a slot, if there is one.
+    fn vacate(&mut self, index: usize) -> Option<Box<T>> {
+        let slot = &mut self.slots[index];
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        Some(value)
     }
 
     /// Takes the request of an answer, unless it is nobody's or is started anew.
@@ -294,7 +343,9 @@ impl<T: Ask> Ring<T> {
         }
         let mut result = result(answer.result());
         if matches!(result, Err(Errno::CANCELED | Errno::INTR)) {
-            if !slot.cancelled && self.has_room() {
+            let was_cancelled = slot.cancelled;
+            // To find room may end in a refusal.
+            if !was_cancelled && self.has_room() && self.refused.is_none() {
                 // The thread that started it has ended, and the kernel ended with it what the thread had started.
                 self.queue(index);
                 return None;
@@ -302,10 +353,7 @@ impl<T: Ask> Ring<T> {
             // A thread of the kernel that a cancellation interrupts says only that.
             result = Err(Errno::CANCELED);
         }
-        let slot = &mut self.slots[index];
-        let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
+        let value = self.vacate(index)?;
         value.note(&result);
         Some((*value, result))
     }
@@ -314,7 +362,7 @@ impl<T: Ask> Ring<T> {
         if let Some(answer) = self.uring.completion().next() {
             return Some(answer);
         }
-        if !self.uring.submission().cq_overflow() {
+        if self.refused.is_some() || !self.uring.submission().cq_overflow() {
             return None;
         }
         // Answers that found no room wait in the kernel, which brings them when it is entered.
@@ -325,7 +373,7 @@ impl<T: Ask> Ring<T> {
     /// Cancels everything and waits until all of it has been answered, or for about `limit`; whether it has been.
     ///
     /// # Errors
-    /// What the kernel says of a broken ring.
+    /// Why the kernel takes nothing more, if there is no limit.
     pub(crate) fn finish(&mut self, limit: Option<Duration>) -> Result<bool, Errno> {
         if !self.is_ours() {
             return Ok(true);
@@ -333,10 +381,13 @@ impl<T: Ask> Ring<T> {
         let mut rest = limit.unwrap_or(Duration::MAX);
         loop {
             self.cancel_where(|_| true);
-            self.flush()?;
+            self.flush();
             self.reap(|value, _| drop(value));
             if self.in_flight() == 0 {
                 return Ok(true);
+            }
+            if let (Some(why), None) = (self.refused(), limit) {
+                return Err(why);
             }
             if rest.is_zero() {
                 return Ok(false);
@@ -344,10 +395,9 @@ impl<T: Ask> Ring<T> {
             // What found no room in the kernel is tried again after this time.
             let nap = rest.min(Duration::from_millis(FINISH_NAP_MS));
             let timeout = Timespec::try_from(nap).map_err(|_| Errno::INVAL)?;
-            match poll(
-                &mut [PollFd::new(&self.uring, PollFlags::IN)],
-                Some(&timeout),
-            ) {
+            // The descriptor of a ring that is not to be entered may be somebody else's by now.
+            let ring = (self.refused.is_none()).then(|| PollFd::new(&*self.uring, PollFlags::IN));
+            match poll(&mut Vec::from_iter(ring), Some(&timeout)) {
                 Ok(0) => rest -= nap,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
@@ -362,6 +412,11 @@ impl<T: Ask> Drop for Ring<T> {
             // Nobody can tell when the kernel will be done with them, so they stay for good.
             std::mem::forget(std::mem::take(&mut self.slots));
         }
+        // A descriptor that is no ring any more has been closed by the program, and may be another file's by now.
+        if !matches!(self.refused, Some(Errno::BADF | Errno::OPNOTSUPP)) {
+            // SAFETY: this is the end of the ring, which nobody uses after it.
+            unsafe { ManuallyDrop::drop(&mut self.uring) };
+        }
     }
 }
 
@@ -370,7 +425,8 @@ impl<T: Ask> Drop for Ring<T> {
 /// Every entry that comes here points at nothing, or at what a slot keeps until its answer has come.
 fn push(uring: &mut IoUring, entry: &squeue::Entry) {
     // SAFETY: the memory of the entry belongs to a value in a slot, which is neither moved nor used before the kernel's
-    // answer to just this entry, not even when the ring is dropped; see `reap` and `drop`.
+    // answer to just this entry, not even when the ring is dropped, or before the kernel is entered for the last time without
+    // having taken it; see `reap`, `refuse` and `drop`.
     let pushed = unsafe { uring.submission().push(entry) };
     assert!(pushed.is_ok(), "invariant: the submission queue has room");
 }
@@ -420,13 +476,13 @@ mod tests {
         let spare = reader.try_clone().expect("descriptors are left");
         ring.start(Read(reader.into(), [0; 8]), 1)
             .unwrap_or_else(|_| panic!("is taken"));
-        ring.flush().expect("is handed over");
+        assert!(ring.flush(), "is handed over");
         // SAFETY: the child does nothing but what is below, which takes no lock that another thread may hold but those
         // of the allocator, which glibc and musl keep usable; and it ends without returning.
         let child = unsafe { libc::fork() };
         if child == 0 {
             ring.cancel(1);
-            let untouched = ring.flush() == Ok(true)
+            let untouched = ring.flush()
                 && ring.start(Read(spare.into(), [0; 8]), 2).is_err()
                 && ring.in_flight() == 1;
             ring.reap(|_, _| std::process::abort());
@@ -441,7 +497,7 @@ mod tests {
         writer.write_all(b"ours").expect("there is a reader");
         let mut end = None;
         while end.is_none() {
-            poll(&mut [PollFd::new(&ring.uring, PollFlags::IN)], None).expect("can be watched");
+            poll(&mut [PollFd::new(&*ring.uring, PollFlags::IN)], None).expect("can be watched");
             ring.reap(|read, result| end = Some((read.1, result)));
         }
         assert_eq!(end, Some((*b"ours\0\0\0\0", Ok(4))));
