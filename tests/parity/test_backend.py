@@ -69,6 +69,11 @@ def test_what_names_no_backend_is_refused() -> None:
         assert str(caught.value) == f"backend must be 'auto', 'epoll' or 'io_uring', not '{name}'"
 
 
+def test_a_string_that_no_encoding_has_names_no_backend() -> None:
+    with pytest.raises(ValueError, match=r"^backend must be 'auto', 'epoll' or 'io_uring', not"):
+        cloverleaf.new_event_loop(backend="\udcff")  # type: ignore[arg-type]
+
+
 def test_what_is_no_string_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^backend must be a string or None, not int$"):
         cloverleaf.new_event_loop(backend=1)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use cloverleaf::{Backend, InUse};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::Loop;
 use crate::error::text_of;
@@ -21,8 +22,9 @@ pub(super) type Known = Mutex<Option<InUse>>;
 pub(super) fn choose(this: &Loop, py: Python<'_>, name: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     let backend = match name {
         None => Backend::from_environment(),
-        Some(name) => match name.extract::<String>() {
-            Ok(name) => name.parse(),
+        Some(name) => match name.cast::<PyString>() {
+            // What no encoding has names nothing either.
+            Ok(name) => name.to_string_lossy().parse(),
             Err(_) => {
                 return Err(PyTypeError::new_err(format!(
                     "backend must be a string or None, not {}",
