@@ -153,3 +153,38 @@ loop.close()
 """
     )
     assert out == "ran signal\nruns on"
+
+
+def test_out_of_descriptors_sockets_are_used_for_the_first_time(program: Program) -> None:
+    out = program.output(
+        EXHAUST
+        + """
+import asyncio, socket
+
+async def main():
+    loop = asyncio.get_running_loop()
+    # A loop may look for its own files now, but not later.
+    _ = loop.sock_recv, loop.sock_recv_into, loop.sock_sendall
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    there.setblocking(False)
+    taken = exhaust()
+    received = loop.create_task(loop.sock_recv(here, 9))
+    await asyncio.sleep(0)
+    await loop.sock_sendall(there, b"first")
+    print(await received)
+    await loop.sock_sendall(there, b"second")
+    room = bytearray(9)
+    print(await loop.sock_recv_into(here, room), bytes(room[:6]))
+    for fd in taken:
+        os.close(fd)
+    await loop.sock_sendall(there, b"third")
+    print(await loop.sock_recv(here, 9))
+    here.close()
+    there.close()
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+    )
+    assert out.splitlines() == ["b'first'", "6 b'second'", "b'third'"]

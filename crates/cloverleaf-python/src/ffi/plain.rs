@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -25,8 +26,12 @@ static LIBRARY: Once<Py<PyType>> = Once::new();
 #[inline]
 pub(crate) fn plain_socket_fd(object: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     let py = object.py();
-    let Some(class) = PLAIN.get_or_try_init(py, || plain_class(py))? else {
-        return Ok(None);
+    let class = match PLAIN.get_or_try_init(py, || plain_class(py)) {
+        Ok(Some(class)) => class,
+        Ok(None) => return Ok(None),
+        // No socket could be made to look at: no descriptor is left, or a sandbox does not allow it.
+        Err(error) if error.is_instance_of::<PyOSError>(py) => return Ok(None),
+        Err(error) => return Err(error),
     };
     // SAFETY: the object is live.
     let own = unsafe { ffi::Py_TYPE(object.as_ptr()) };
@@ -39,7 +44,8 @@ pub(crate) fn plain_socket_fd(object: &Bound<'_, PyAny>) -> PyResult<Option<RawF
 /// `socket.socket`, if a socket of it has its descriptor where we look.
 fn plain_class(py: Python<'_>) -> PyResult<Option<Py<PyType>>> {
     let plain = library_socket(py)?;
-    let probe = plain.invoke0()?;
+    // The family that asyncio's own loops need, which is allowed where no other one is.
+    let probe = plain.invoke((libc::AF_UNIX, libc::SOCK_STREAM))?;
     let number: RawFd = probe.reach0(intern!(py, "fileno"))?.extract()?;
     let is_there = field(&probe) == number;
     probe.reach0(intern!(py, "close"))?;
