@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat2, statx,
 };
+use rustix::io::Errno;
 
 use super::mounts::{is_local, is_local_while_open};
 use crate::sys::{pread_nowait, pwrite_nowait};
@@ -109,7 +110,8 @@ pub struct Known {
     pub length: u64,
 }
 
-/// Says what the kernel knows of an open file, without a wait.
+/// Says what the kernel knows of an open file, without a wait. A kernel that is too old for that, or a filter that refuses
+/// it (`seccomp(2)`), leaves nothing but to ask as `fstat(2)` does.
 ///
 /// # Errors
 /// Those of `fstat(2)`.
@@ -125,11 +127,25 @@ pub struct Known {
 /// ```
 pub fn known_at_once(fd: BorrowedFd<'_>) -> io::Result<Known> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let found = statx(fd, c"", flags, StatxFlags::BASIC_STATS)?;
+    match statx(fd, c"", flags, StatxFlags::BASIC_STATS) {
+        Ok(found) => Ok(Known {
+            mode: u32::from(found.stx_mode),
+            block_size: found.stx_blksize,
+            length: found.stx_size,
+        }),
+        // For a filter's refusal as well.
+        Err(Errno::NOSYS) => known_when_asked(fd),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cold]
+fn known_when_asked(fd: BorrowedFd<'_>) -> io::Result<Known> {
+    let found = fstat(fd)?;
     Ok(Known {
-        mode: u32::from(found.stx_mode),
-        block_size: found.stx_blksize,
-        length: found.stx_size,
+        mode: found.st_mode,
+        block_size: u32::try_from(found.st_blksize).unwrap_or(0),
+        length: u64::try_from(found.st_size).unwrap_or(0),
     })
 }
 
@@ -152,13 +168,17 @@ pub fn may_ask(fd: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// Says how long an open file is, without a wait; see [`Known::length`].
+/// Says how long an open file is, without a wait; see [`Known::length`] and [`known_at_once`].
 ///
 /// # Errors
 /// Those of `fstat(2)`.
 pub fn length_at_once(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    Ok(statx(fd, c"", flags, StatxFlags::SIZE)?.stx_size)
+    match statx(fd, c"", flags, StatxFlags::SIZE) {
+        Ok(found) => Ok(found.stx_size),
+        Err(Errno::NOSYS) => known_when_asked(fd).map(|known| known.length),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_regular(fd: &OwnedFd) -> bool {
