@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import struct
@@ -14,16 +15,24 @@ from .harness.complaints import Complaints
 from .harness.leaks import descriptors
 from .harness.links import both_ends, linked, tcp_pair
 from .harness.protocols import Recorder
-from .harness.turns import turns
-from .harness.types import Loop
+from .harness.turns import turns, until
+from .harness.types import Context, Loop
 
 BIG = bytes(4 << 20)
+TCP_CLOSE = 7
 
 
 def reset(sock: socket.socket) -> None:
     """Close so that the peer gets RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def is_gone(ours: Recorder) -> bool:
+    """Whether the kernel knows that the peer has reset the connection."""
+    sock = ours.transport.get_extra_info("socket")
+    state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state == TCP_CLOSE
 
 
 class KeepOpen(Recorder):
@@ -237,6 +246,45 @@ async def test_both_half_closed_ends_the_connection(loop: Loop) -> None:
         ends.client.transport.write_eof()
         assert await ends.server.lost is None
         assert await ends.client.lost is None
+
+
+async def test_write_eof_says_that_the_peer_is_gone(loop: Loop) -> None:
+    async with linked(loop, Recorder, tcp_pair) as (ours, peer):
+        ours.transport.pause_reading()
+        reset(peer)
+        await until(lambda: is_gone(ours))
+        with pytest.raises(OSError, match="not connected"):
+            ours.transport.write_eof()
+        ours.transport.write_eof()
+        assert not ours.transport.is_closing()
+        ours.transport.resume_reading()
+        assert isinstance(await ours.lost, ConnectionResetError)
+
+
+async def test_the_handler_hears_that_the_peer_is_gone_when_all_is_sent(
+    loop: Loop, contexts: list[Context]
+) -> None:
+    class Resetting(Recorder):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            reset(peer)
+            while not is_gone(self):
+                pass
+
+    async with linked(loop, Resetting, tcp_pair) as (ours, peer):
+        ours.transport.pause_reading()
+        ours.transport.set_write_buffer_limits(high=0)
+        ours.transport.write(BIG)
+        ours.transport.write(BIG)
+        ours.transport.write_eof()
+        peer.setblocking(False)
+        while peer.fileno() >= 0:
+            with contextlib.suppress(BlockingIOError):
+                peer.recv(1 << 20)
+            await asyncio.sleep(0)
+        assert [type(each["exception"]) for each in contexts] == [OSError]
+        assert contexts[0]["message"].startswith("Exception in callback ")
+        assert not ours.transport.is_closing()
 
 
 async def test_endings_the_descriptor_is_closed_after_connection_lost(loop: Loop) -> None:

@@ -7,6 +7,7 @@ use cloverleaf::{Sent, limits};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::kind::Kind;
@@ -312,7 +313,7 @@ enum Next {
 /// Sends what waits, now that there is room.
 ///
 /// # Errors
-/// What no handler may have: `SystemExit` and `KeyboardInterrupt`.
+/// What no handler may have: `SystemExit` and `KeyboardInterrupt`; that of `shutdown(2)`, when the last of it has gone.
 pub(super) fn write_ready(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
@@ -369,12 +370,12 @@ fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()>
             let old = this.with(|stream| stream.write_context.take());
             drop(old);
             this.update_interest(slf)?;
-            this.with(|stream| {
-                if stream.wrote_eof && stream.phase < Phase::Lost && stream.queue.is_empty() {
-                    stream.shut_down_writing();
-                }
+            let ended = this.with(|stream| {
+                let ends = stream.wrote_eof && stream.phase < Phase::Lost;
+                stream.end_writing_if(ends && stream.queue.is_empty())
             });
-            sendfile::go_on(slf)
+            sendfile::go_on(slf)?;
+            ended.map_err(|errno| errno_error(slf.py(), errno))
         }
         Next::Finish => {
             this.update_interest(slf)?;
@@ -384,10 +385,11 @@ fn after_sending(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResult<()>
 }
 
 impl Stream {
-    fn shut_down_writing(&self) {
-        if let Some(fd) = self.endpoint.fd() {
-            // The peer may have reset the connection already, which the next read tells.
-            cloverleaf::ignore(rustix::net::shutdown(fd, Shutdown::Write));
+    /// Tells the peer that nothing will come any more, which fails if the peer is gone: the next read tells that, too.
+    fn end_writing_if(&self, is_time: bool) -> Result<(), Errno> {
+        match self.endpoint.fd() {
+            Some(fd) if is_time => rustix::net::shutdown(fd, Shutdown::Write),
+            _ => Ok(()),
         }
     }
 }
@@ -401,15 +403,14 @@ fn write_eof(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     }
     held::flush_before(&this.event_loop(slf.py()))?;
     held::flush(slf, this)?;
-    this.with(|stream| {
+    let ended = this.with(|stream| {
         if stream.is_closing() || stream.wrote_eof {
-            return;
+            return Ok(());
         }
         stream.wrote_eof = true;
-        if stream.queue.is_empty() {
-            stream.shut_down_writing();
-        }
+        stream.end_writing_if(stream.queue.is_empty())
     });
+    ended.map_err(|errno| errno_error(slf.py(), errno))?;
     Ok(super::info::none(slf.py()))
 }
 
