@@ -77,6 +77,27 @@ async def test_exceptions_of_a_buffered_protocol_lose_the_connection(
         assert contexts[0]["message"] == f"Fatal error: protocol.{method}() call failed."
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+@pytest.mark.parametrize("sent", [b"the last", b""])
+async def test_a_buffer_lent_by_who_ends_the_connection_is_filled(
+    loop: Loop, end: str, sent: bytes
+) -> None:
+    class Ending(Buffered):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            getattr(self.made.result(), end)()
+            return super().get_buffer(sizehint)
+
+    async with linked(loop, Ending) as (ours, peer):
+        if sent:
+            peer.sendall(sent)
+        else:
+            peer.shutdown(socket.SHUT_WR)
+        assert await ours.lost is None
+        heard = "buffer_updated" if sent else "eof_received"
+        assert ours.calls == ["connection_made", "get_buffer", heard, "connection_lost"]
+        assert ours.data == sent
+
+
 @pytest.mark.parametrize("buffer", [b"read only", "text", 42, None])
 async def test_a_buffer_that_cannot_be_written_loses_the_connection(
     loop: Loop, contexts: list[Context], buffer: Any

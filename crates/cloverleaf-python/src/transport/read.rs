@@ -311,10 +311,8 @@ fn read_into_protocol(
     };
     let received = fill(&buffer, |room| {
         this.with(|stream| {
-            // The protocol may have closed the transport while it was asked for a buffer.
-            if stream.phase != Phase::Open {
-                return None;
-            }
+            // The protocol may have closed the transport while it was asked for a buffer, which is filled all the same, if
+            // the connection is not over by now.
             if let Some(received) = stream.fill_early(py, room) {
                 return Some(received);
             }
