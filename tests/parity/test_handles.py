@@ -8,6 +8,9 @@ import gc
 import sys
 import weakref
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -202,6 +205,40 @@ def test_when_is_the_time_given(loop: Loop) -> None:
     before = loop.time()
     when = loop.call_later(7, named).when()
     assert before + 7 <= when <= loop.time() + 7
+
+
+@pytest.mark.parametrize("when", [5, True, 0, -3, 10**30, Fraction(1, 3), Decimal("1.5")])
+def test_a_timer_keeps_the_number_that_it_was_given(loop: Loop, when: Any) -> None:
+    handle = loop.call_at(when, named)
+    assert handle.when() is when
+    assert hash(handle) == hash(when)
+    assert f"when={when}" in repr(handle)
+    handle.cancel()
+    assert handle.when() is when
+
+
+def test_a_timer_keeps_the_sum_of_a_number_of_another_class(loop: Loop) -> None:
+    class Seconds(float):
+        def __radd__(self, other: float) -> Seconds:
+            return Seconds(other + float(self))
+
+    assert type(loop.call_later(Seconds(3), named).when()) is Seconds
+    assert type(loop.call_later(3, named).when()) is float
+
+
+def test_a_number_that_a_timer_was_given_goes_with_it(loop: Loop) -> None:
+    class Seconds(float):
+        pass
+
+    when = Seconds(3)
+    gone = weakref.ref(when)
+    handle = loop.call_at(when, named)
+    handle.cancel()
+    del when, handle
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    gc.collect()
+    assert gone() is None
 
 
 def test_timer_handles_compare_by_time(loop: Loop) -> None:

@@ -14,7 +14,7 @@ use crate::ffi::{
     Arguments, BareCall, CallContext, Method, Owned, Reach, call_in_full, float_from, new_dict,
     raw_attached, raw_noargs, raw_noargs_attached, reveal, tuple_from,
 };
-use crate::handle;
+use crate::handle::{self, When};
 use crate::job::{Internal, Job};
 
 #[cold]
@@ -135,7 +135,7 @@ fn call_soon_threadsafe(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyRe
 fn at(
     slf: &Bound<'_, PyAny>,
     request: &Request<'_, '_>,
-    when: f64,
+    when: When,
     due: f64,
     args: &Arguments<'_, '_>,
 ) -> PyResult<Owned> {
@@ -202,17 +202,18 @@ fn call_later(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned
         return by_call_at(slf, &request, &delay, &args);
     }
     let now = now();
-    let due = match delay.cast_exact::<PyFloat>() {
-        Ok(delay) => now + delay.value(),
+    let when = match delay.cast_exact::<PyFloat>() {
+        Ok(delay) => (now + delay.value()).into(),
         // Any number that can be added to a float, and asyncio's own message for what cannot.
-        Err(_) => float_from(py, now)?.add(&*delay)?.extract()?,
+        Err(_) => When::of(&float_from(py, now)?.add(&*delay)?)?,
     };
+    let due = when.seconds;
     let has_own_time =
         Loop::of(slf)?.onlookers.own_time() || onlookers::class_has_own_time(&slf.get_type())?;
     let when = if has_own_time {
-        slf.reach0(intern!(py, "time"))?.add(&*delay)?.extract()?
+        When::of(&slf.reach0(intern!(py, "time"))?.add(&*delay)?)?
     } else {
-        due
+        when
     };
     at(slf, &request, when, due, &args)
 }
@@ -222,8 +223,9 @@ fn call_at(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let Some(when) = request.first.filter(|when| !when.is_none()) else {
         return Err(PyTypeError::new_err("when cannot be None"));
     };
-    let when = when.extract()?;
-    at(slf, &request, when, when, &args)
+    let when = When::of(&when)?;
+    let due = when.seconds;
+    at(slf, &request, when, due, &args)
 }
 
 /// What asyncio's `call_later` does: asks `time()` and calls `call_at()`, either of which a subclass may define anew.

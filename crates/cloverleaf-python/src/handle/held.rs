@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyFloat, PyTuple};
 
 use super::Guard;
 use crate::ffi::{
@@ -57,13 +57,49 @@ pub(crate) struct Handle {
 #[repr(C)]
 pub(crate) struct TimerHandle {
     held: Held,
-    /// In the place of `_scheduled` and `_when`.
-    unused: [Slot; 2],
+    /// In the place of `_scheduled`.
+    unused: Slot,
+    /// In the place of `_when`: the number that was given, unless it is a plain float.
+    pub(super) given: Slot,
     rest: Rest,
     pub(super) when: f64,
     pub(super) age: AtomicU64,
     pub(super) slot: AtomicU32,
     pub(super) scheduled: AtomicBool,
+}
+
+/// What a timer's `when()` is to be.
+#[derive(Debug)]
+pub(crate) struct When {
+    pub(crate) seconds: f64,
+    given: Option<Owned>,
+}
+
+impl From<f64> for When {
+    #[inline]
+    fn from(seconds: f64) -> Self {
+        Self {
+            seconds,
+            given: None,
+        }
+    }
+}
+
+impl When {
+    /// This number.
+    ///
+    /// # Errors
+    /// `TypeError` if it is none, `OverflowError` if it is too large for a float.
+    #[inline]
+    pub(crate) fn of(number: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match number.cast_exact::<PyFloat>() {
+            Ok(number) => Ok(number.value().into()),
+            Err(_) => Ok(Self {
+                seconds: number.extract()?,
+                given: Some(number.clone().into()),
+            }),
+        }
+    }
 }
 
 /// Words of either that lie in the fields of its base.
@@ -201,12 +237,13 @@ impl Handle {
 
     /// The same for a timer.
     #[inline]
-    pub(super) fn due_at(self, when: f64) -> TimerHandle {
+    pub(super) fn due_at(self, when: When) -> TimerHandle {
         TimerHandle {
             held: self.held,
-            unused: [const { Slot::empty() }; 2],
+            unused: Slot::empty(),
+            given: Slot::new(when.given),
             rest: self.rest,
-            when,
+            when: when.seconds,
             age: AtomicU64::new(0),
             slot: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
@@ -218,7 +255,8 @@ impl TimerHandle {
     /// Shows the collector every reference, those in fields that we do not use among them.
     pub(super) fn traverse(&self, visitor: &mut Visitor) {
         self.parts().traverse(visitor);
-        self.unused.iter().for_each(|slot| visitor.slot(slot));
+        visitor.slot(&self.unused);
+        visitor.slot(&self.given);
     }
 }
 

@@ -52,7 +52,10 @@ fn py_run(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 fn py_when(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     match AnyHandle::required(slf)? {
-        AnyHandle::Timer(timer) => float_from(slf.py(), timer.when).map(Into::into),
+        AnyHandle::Timer(timer) => match timer.given.get(slf) {
+            Some(given) => Ok(given),
+            None => float_from(slf.py(), timer.when).map(Into::into),
+        },
         AnyHandle::Plain(_) => Err(pyo3::exceptions::PyTypeError::new_err(
             "a timer handle was expected",
         )),

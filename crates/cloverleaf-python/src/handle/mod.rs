@@ -9,7 +9,7 @@ mod methods;
 mod run;
 
 pub(crate) use guard::Guard;
-pub(crate) use held::{Handle, TimerHandle};
+pub(crate) use held::{Handle, TimerHandle, When};
 pub(crate) use methods::add_to;
 pub(crate) use run::{cancel, run, run_by_asyncio, run_queued};
 
@@ -232,7 +232,7 @@ pub(crate) fn new_bound_handle_in<'py>(
 #[inline]
 pub(crate) fn new_timer_handle<'py>(
     event_loop: &Bound<'py, PyAny>,
-    when: f64,
+    when: When,
     callback: Borrowed<'_, 'py, PyAny>,
     args: &Arguments<'_, 'py>,
     context: CallContext,
