@@ -9,7 +9,10 @@ import socket
 import sys
 import threading
 import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,44 @@ def test_a_slow_callback_is_logged_by_name(loop: Loop, logged: Complaints) -> No
     message = told(logged, "Executing <Handle slow(")
     assert re.fullmatch(r"Executing <Handle slow\(.* took \d+\.\d{3} seconds", message)
     assert "test_debug.py" in message
+
+
+@pytest.mark.parametrize(
+    ("duration", "is_slow"),
+    [
+        pytest.param(10**400, False, id="huge"),
+        pytest.param(-(10**400), True, id="hugely negative"),
+        (float("nan"), False),
+        (True, False),
+        (Decimal("0.01"), True),
+        (Fraction(1, 100), True),
+    ],
+)
+def test_a_slow_callbacks_duration_may_be_any_number(
+    loop: Loop, logged: Complaints, duration: Any, is_slow: bool
+) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = duration
+    loop.call_soon(slow, 0.012)
+    turn(loop)
+    assert any("Executing <Handle slow(" in each for each in logged.take()) == is_slow
+
+
+class WithFloat:
+    """Not a number, though one can be made of it."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+@pytest.mark.parametrize("duration", ["x", None, [], WithFloat()])
+def test_what_no_duration_compares_with_ends_the_run(loop: Loop, duration: Any) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = duration
+    loop.call_soon(print)
+    with pytest.raises(TypeError, match="not supported between instances of 'float' and"):
+        turn(loop)
+    loop.slow_callback_duration = 3600
 
 
 def test_a_slow_timer_is_logged(loop: Loop, logged: Complaints) -> None:

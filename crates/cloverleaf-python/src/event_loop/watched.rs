@@ -2,9 +2,10 @@
 
 use cloverleaf::Time;
 use pyo3::prelude::*;
+use pyo3::types::PyFloat;
 
 use super::Loop;
-use crate::ffi::{Reach, reveal};
+use crate::ffi::{Reach, float_from, reveal};
 use crate::handle::{self, AnyHandle};
 use crate::report;
 
@@ -86,10 +87,13 @@ pub(super) fn report_if_slow(
     // Not counted is the time in which the loop got on, in runs that it has begun.
     let now = slf.get().nested.own_time();
     let took = now.saturating_since(began).as_secs_f64();
-    let limit: f64 = slf
-        .getattr(intern!(py, "slow_callback_duration"))?
-        .extract()?;
-    if took >= limit {
+    let limit = slf.getattr(intern!(py, "slow_callback_duration"))?;
+    let is_slow = match limit.cast_exact::<PyFloat>() {
+        Ok(limit) => took >= limit.value(),
+        // Whatever a float can be compared with, and asyncio's own message for what it cannot.
+        Err(_) => float_from(py, took)?.ge(&limit)?,
+    };
+    if is_slow {
         slf.reach(intern!(py, "_report_slow_callback"), (object, took))?;
     }
     Ok(())
