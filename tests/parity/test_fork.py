@@ -78,6 +78,64 @@ loop.close()
     assert parent == "parent goes on"
 
 
+TRANSPORT = """
+loop = new_event_loop()
+ours, theirs = socket.socketpair()
+transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+loop.run_until_complete(asyncio.sleep(0))
+"""
+
+
+@pytest.mark.parametrize("waits", [0, 4 << 20])
+@pytest.mark.parametrize("call", ["pause_reading", "close", "abort"])
+def test_a_child_may_end_what_its_parents_transport_hears(
+    program: Program, call: str, waits: int
+) -> None:
+    out = program.output(
+        FORK
+        + TRANSPORT
+        + f"""
+transport.write(bytes({waits}))
+print(in_child(lambda: transport.{call}()), flush=True)
+os._exit(0)  # on asyncio the child has disturbed the parent's epoll
+"""
+    )
+    assert out == "None"
+
+
+@pytest.mark.only("cloverleaf")  # on asyncio the child shares the parent's epoll, and disturbs it
+@pytest.mark.parametrize("call", ["resume_reading()", "write(bytes(4 << 20))"])
+def test_a_child_is_told_that_its_parents_transport_hears_nothing(
+    program: Program, call: str
+) -> None:
+    out = program.output(
+        FORK
+        + TRANSPORT
+        + f"""
+def work():
+    transport.pause_reading()
+    transport.{call}
+print(in_child(work))
+theirs.setblocking(False)
+try:
+    while theirs.recv(1 << 20):
+        pass
+except BlockingIOError:
+    pass
+theirs.close()
+while not transport.is_closing():
+    loop.run_until_complete(asyncio.sleep(0.001))
+print("parent hears the end")
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+"""
+    )
+    refused, parent = out.splitlines()
+    assert refused.startswith("RuntimeError: ")
+    assert "forked" in refused
+    assert parent == "parent hears the end"
+
+
 def test_a_child_that_closes_or_drops_the_loop_leaves_the_parents_watchers(
     program: Program,
 ) -> None:

@@ -316,7 +316,7 @@ pub(super) fn put(
         })
     });
     drop((party, socket));
-    let replaced = put?.map_err(|error| refusal(slf, &error))?;
+    let replaced = put?.map_err(|error| slf.get().refusal(py, &error))?;
     drop(replaced.source);
     for old in replaced.parties.into_iter().flatten() {
         // A waiter that is replaced is never done, as on asyncio.
@@ -327,17 +327,19 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Why nobody can hear of a descriptor: what the kernel says of it, or that the loop is of another process.
-#[cold]
-fn refusal(slf: &Bound<'_, Loop>, error: &io::Error) -> PyErr {
-    let (its, own) = (slf.get().process, std::process::id());
-    if its == own {
-        return os_error(slf.py(), error);
+impl Loop {
+    /// Why nobody can hear of a descriptor: what the kernel says of it, or that the loop is of another process.
+    #[cold]
+    pub(crate) fn refusal(&self, py: Python<'_>, error: &io::Error) -> PyErr {
+        let (its, own) = (self.process, std::process::id());
+        if its == own {
+            return os_error(py, error);
+        }
+        PyRuntimeError::new_err(format!(
+            "This event loop was made in process {its} and cannot watch descriptors in process {own}, which was \
+             forked from it; make a new event loop there"
+        ))
     }
-    PyRuntimeError::new_err(format!(
-        "This event loop was made in process {its} and cannot watch descriptors in process {own}, which was forked \
-         from it; make a new event loop there"
-    ))
 }
 
 /// Notes whoever was to hear of a descriptor that was closed meanwhile, for those who take that away; unless a transport has

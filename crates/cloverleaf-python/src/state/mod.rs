@@ -186,7 +186,11 @@ impl LoopState {
                 Ok(())
             }
             (false, false) if from == to => Ok(()),
-            (false, false) => self.reactor.modify(fd, token, to),
+            (false, false) => match self.reactor.modify(fd, token, to) {
+                // A forked child hears of nothing anyhow.
+                Err(_) if from.contains(to) && self.is_forked() => Ok(()),
+                modified => modified,
+            },
             (false, true) => {
                 self.forget(fd);
                 Ok(())

@@ -22,7 +22,6 @@ use super::sendfile::{self, Sending};
 use super::start::{Company, begin};
 use super::state::{Phase, Stream};
 use super::{close, datagram, extra, flow, info, pipe, read, shown_socket, unpolled, write};
-use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{
     CallContext, Native, NativeClass, Owned, Visitor, attach_attribute, attach_methods,
@@ -227,7 +226,7 @@ impl StreamTransport {
             Ok(Ok(Told::Everything)) => return Ok(()),
             Ok(Ok(Told::Unpolled)) => return unpolled::go_on(slf),
             Ok(Err(error)) if self.must_be_read_unpolled(&error) => return unpolled::begin(slf),
-            Ok(Err(error)) => return Err(os_error(py, &error)),
+            Ok(Err(error)) => return Err(this.refusal(py, &error)),
             Err(_) => {}
         }
         let slf = slf.clone().unbind();

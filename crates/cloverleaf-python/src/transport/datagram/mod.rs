@@ -35,7 +35,6 @@ use self::singles::Singles;
 use super::endpoint::Endpoint;
 use super::flow::Limits;
 use super::state::Phase;
-use crate::error::os_error;
 use crate::event_loop::Loop;
 use crate::ffi::{AttachedCell, Native, NativeClass, Owned, Visitor, attach_methods};
 use crate::source::Hold;
@@ -244,7 +243,7 @@ impl DatagramTransport {
         });
         drop(hold);
         if let Ok(result) = told {
-            return result.map_err(|error| os_error(py, &error));
+            return result.map_err(|error| this.refusal(py, &error));
         }
         let slf = slf.clone().unbind();
         this.push_call(slf, move |py, slf| {
