@@ -118,6 +118,18 @@ async def test_a_wait_goes_on_although_its_reader_is_of_another_class(
 
 
 @both_sides
+async def test_a_wait_that_is_over_finds_its_line_before_an_error(loop: Loop, side: str) -> None:
+    async with served(side) as (reader, _, _):
+        task = await waiting(loop, reader.readline())
+        reader.__class__ = Upper
+        reader.feed_data(b"x\n")
+        reader.set_exception(BrokenPipeError())
+        assert await task == b"X\n"
+        with pytest.raises(BrokenPipeError):
+            await reader.readline()
+
+
+@both_sides
 async def test_an_attribute_may_be_patched(loop: Loop, side: str) -> None:
     async with served(side) as (reader, _, peer):
         with mock.patch.object(reader, "_limit", 5):

@@ -187,6 +187,9 @@ impl Reading {
     #[cold]
     fn hand_over_unbroken(&self, reader: &Bound<'_, PyAny>, feed: &Feed) -> PyResult<Step> {
         let py = reader.py();
+        if feed_of(reader)?.is_none() {
+            return self.hand_over_given_back(reader);
+        }
         let exception = feed.known(py).exception.take();
         let handed = self.hand_over(reader);
         let replaced = {
@@ -197,6 +200,20 @@ impl Reading {
             }
         };
         drop(replaced);
+        handed
+    }
+
+    /// The same if the reader has got its attributes back meanwhile.
+    #[cold]
+    fn hand_over_given_back(&self, reader: &Bound<'_, PyAny>) -> PyResult<Step> {
+        let py = reader.py();
+        let name = intern!(py, "_exception");
+        let exception = reader.getattr(name)?;
+        reader.setattr(name, py.None())?;
+        let handed = self.hand_over(reader);
+        if reader.getattr(name)?.is_none() {
+            reader.setattr(name, exception)?;
+        }
         handed
     }
 
