@@ -61,10 +61,10 @@ class BinaryFile(File[bytes, Buffer]):
             data: bytes | None = await self._do(self._file.read1, size)
             while self._raw.starved and not data:
                 self._raw.starved = False
-                await self._raw.fetch(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
+                await self._raw.fetch(self._raw.wanted)
                 data = self._file.read1(size)
-            self._raw.starved = False
         finally:
+            self._raw.end_read()
             self._turns.leave(turn)
         return data or b""
 
@@ -75,10 +75,10 @@ class BinaryFile(File[bytes, Buffer]):
             data: bytes = await self._do(self._file.peek, size)
             while self._raw.starved and not data:
                 self._raw.starved = False
-                await self._raw.fetch(max(self._raw.wanted, io.DEFAULT_BUFFER_SIZE))
+                await self._raw.fetch(self._raw.wanted)
                 data = self._file.peek(size)
-            self._raw.starved = False
         finally:
+            self._raw.end_read()
             self._turns.leave(turn)
         return data
 
@@ -137,7 +137,7 @@ class BinaryFile(File[bytes, Buffer]):
             self._put_back(bytes(room[:filled]))
             raise
         finally:
-            self._raw.starved = False
+            self._raw.end_read()
             self._turns.leave(turn)
 
     async def _returning(self, read: Coroutine[Any, Any, _T]) -> _T:
@@ -276,15 +276,15 @@ class BinaryFile(File[bytes, Buffer]):
             self._put_back(b"".join(parts))
             raise
         finally:
-            self._raw.starved = False
+            self._raw.end_read()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _want(self, method: str, rest: int) -> int:
-        """Return how many bytes to fetch."""
-        if method == "readline":
-            return max(self._raw.wanted, io.DEFAULT_BUFFER_SIZE)
+        """Return how many bytes to fetch: what the stack will take, as the rest is dropped."""
         if self._raw.is_unbuffered and rest >= 0:
             return rest
+        if method == "readline" or 0 <= rest <= self._raw.wanted:
+            return self._raw.wanted
         if rest < 0:
             rest = self._raw.rest()
         return max(rest, self._raw.wanted, io.DEFAULT_BUFFER_SIZE)

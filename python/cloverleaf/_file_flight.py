@@ -25,6 +25,10 @@ def perform(request: _cloverleaf.Request) -> asyncio.Future[Any]:
     return loop.run_in_executor(None, request.run)
 
 
+def forget(_result: object) -> None:
+    """Hear the end of what nobody waits for."""
+
+
 # How often to look whether what a closed loop has begun has ended.
 LOOK_SECONDS = 0.005
 

@@ -22,6 +22,7 @@ class Left(Flight):
     blocks: bool
     discards: bool
     is_answered: bool
+    _answer: int | None
     passed: int
     _answers_truncate: bool
     _asked: object
@@ -113,6 +114,17 @@ class Left(Flight):
             # It takes what is written only where it stands, as most files in /proc.
             os.lseek(self._own, offset, os.SEEK_SET)
             return os.write(self._own, data)
+
+    def _forget_flight(self) -> None:
+        super()._forget_flight()
+        if self._unplaced:
+            # It may be written or not, and must not be written twice.
+            self._note_answer(self._unplaced)
+
+    def _note_answer(self, answer: int | None) -> None:
+        self._answer = answer
+        self.is_answered = True
+        self._unplaced = 0
 
     def forget_answer(self, flush: Callable[[], object]) -> None:
         """Have the buffer hear of a write that somebody has begun who gave up."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import _cloverleaf
 from ._file_arguments import size_or_all
-from ._file_flight import perform
+from ._file_flight import forget, perform
 from ._file_held import Held, Waits
 from ._file_left import Left
 
@@ -334,11 +334,20 @@ class RawFile(Left, io.RawIOBase):
 
     async def fetch(self, size: int) -> None:
         """Wait for the next bytes, about `size` of them, which the stack will find at hand."""
-        if self._fetched is None:
-            offset = self.position if self.is_seekable else None
-            request = self.native._reading(max(size, 1), offset)
-            read = self.carry_on if offset is None else self.carry_out
-            await read(request, lambda data: self._land_fetched(offset, data))
+        if self._fetched is not None:
+            return
+        request = self.native._reading(max(size, 1), self.position if self.is_seekable else None)
+        if self.is_seekable:
+            # It is for whoever waits: by the time of another read it may be something else.
+            self._fetched = await self.carry_out(request, forget)
+        else:
+            await self.carry_on(request, self._land_fetched)
+
+    def end_read(self) -> None:
+        """Have the next read look anew: what is read ahead the buffer has, as that of `open`."""
+        self.starved = False
+        if self.is_seekable:
+            self._fetched = None
 
     async def ask_where(self, offset: int, whence: int) -> None:
         """Have a thread find out where a seek leads that depends on the length."""
@@ -461,23 +470,9 @@ class RawFile(Left, io.RawIOBase):
             return os.pread(self._own, size, self.position)
         return os.read(self._own, size)
 
-    def _land_fetched(self, offset: int | None, data: bytes) -> None:
-        if offset is None:
-            # Behind what somebody has put back meanwhile.
-            self._fetched = (self._fetched or b"") + data
-        elif offset == self.position:
-            self._fetched = data
-
-    def _forget_flight(self) -> None:
-        super()._forget_flight()
-        if self._unplaced:
-            # It may be written or not, and must not be written twice.
-            self._note_answer(self._unplaced)
-
-    def _note_answer(self, answer: int | None) -> None:
-        self._answer = answer
-        self.is_answered = True
-        self._unplaced = 0
+    def _land_fetched(self, data: bytes) -> None:
+        # Behind what somebody has put back meanwhile.
+        self._fetched = (self._fetched or b"") + data
 
     def _advance(self, count: int | None, size: int) -> int | None:
         """Note that so much of so much was written."""

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from . import _cloverleaf
-from ._file_flight import Flight
+from ._file_flight import Flight, forget
 from ._file_open import Request
 
 # The default error handling; others may run code of the program's.
@@ -58,7 +58,7 @@ async def write_whole(path: Any, mode: str, content: bytes | str) -> None:
     flight = Flight()
     flight.name = path
     try:
-        lost: tuple[OSError, bool] | None = await flight.carry_out(request, _forget)
+        lost: tuple[OSError, bool] | None = await flight.carry_out(request, forget)
     except GeneratorExit:
         request.give_up()  # whoever is closed cannot wait
         raise
@@ -72,7 +72,3 @@ async def write_whole(path: Any, mode: str, content: bytes | str) -> None:
             raise error if was_open else OSError(error.errno, error.strerror, path)
         finally:
             del error, lost  # what is raised leads here, and here is the content
-
-
-def _forget(_lost: object) -> None:
-    """Hear the end of a write that nobody waits for."""

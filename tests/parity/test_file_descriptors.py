@@ -18,10 +18,18 @@ import cloverleaf
 
 from .harness.awaited import Call, chill, outcome
 from .harness.kinds import Kind
-from .harness.turns import turns
+from .harness.turns import turns, until
 from .harness.types import Loop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
+
+
+class _Never(random.Random):
+    """Has nothing at hand."""
+
+    def random(self) -> float:
+        return 0.0
+
 
 LINES = b"".join(b"line %d\n" % number for number in range(3000))
 CALLS = 30
@@ -223,6 +231,34 @@ async def test_a_file_that_is_only_read_does_not_take_others_back(
         os.write(fd, b"two\n")
     os.close(fd)
     assert path.read_bytes() == b"0123456789" * 4 + b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("is_given_up", [False, True], ids=["read", "given up"])
+@pytest.mark.parametrize("is_given", [False, True], ids=["path", "descriptor"])
+async def test_a_read_that_waited_leaves_nothing_for_the_next_but_its_buffer(
+    loop: Loop, tmp_path: Path, is_given: bool, is_given_up: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before\n" * 2000)
+    fd = os.open(path, os.O_RDWR)
+    async with cloverleaf.open(os.dup(fd) if is_given else path, "rb", 16) as file:
+        chill(file, _Never())
+        reading = loop.create_task(file.read(10))
+        if is_given_up:
+            await turns(1)
+            reading.cancel()
+        await asyncio.wait([reading])
+        if is_given_up:
+            await until(lambda: file._raw._flight is None)
+        assert reading.cancelled() is is_given_up
+        os.pwrite(fd, b"behind\n" * 2000, 0)
+        if is_given:
+            os.lseek(fd, 7000, os.SEEK_SET)
+        found = await file.read(70)
+        ahead = b"" if is_given_up else b"ore\nbe"  # which the buffer has
+        at = 7000 if is_given else 0 if is_given_up else 16
+        assert found == (ahead + (b"behind\n" * 2000)[at:])[:70]
+    os.close(fd)
 
 
 async def test_what_is_detached_moves_nobody_elses_descriptor(loop: Loop, tmp_path: Path) -> None:
