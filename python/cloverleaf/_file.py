@@ -325,10 +325,10 @@ class File(Closing, Generic[_S, _D]):
         """Add the lines of what is at hand from the stack's place on; tell if those are all."""
         raw = self._raw
         text, is_plain = self._piece_text()
-        if not is_plain or raw._access or raw._fetched is not None:
+        if not is_plain or raw._access or raw.may_ask or raw.is_unbuffered:
             return False
-        if raw.may_ask or raw.is_unbuffered:
-            return False
+        if raw.is_shared and not place and raw.has_ahead(self._buffer):
+            return False  # others have gone back, which hides that
         pieces = Pieces(raw, lines, place)
         try:
             is_all = await pieces.read(text)

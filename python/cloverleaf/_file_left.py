@@ -26,6 +26,7 @@ class Left(Flight):
     passed: int
     _answers_truncate: bool
     _asked: object
+    is_apart: bool
     is_seekable: bool
     position: int
     _own: int
@@ -85,6 +86,16 @@ class Left(Flight):
             else:
                 self.hand_over()
         return self.position
+
+    def has_ahead(self, buffer: Any) -> bool:
+        """Whether a buffer that only reads has something that was read ahead."""
+        self.is_apart = True
+        try:
+            return bool(buffer.peek(1))
+        except Waits:
+            return False
+        finally:
+            self.is_apart = False
 
     @property
     def _offset(self) -> int | None:

@@ -261,6 +261,25 @@ async def test_a_read_that_waited_leaves_nothing_for_the_next_but_its_buffer(
     os.close(fd)
 
 
+async def test_lines_that_others_have_rewound_begin_with_what_was_read_ahead(
+    loop: Loop, descriptors: list[int]
+) -> None:
+    for mode in ("rb", "r"):
+        found = []
+        for fd in descriptors:
+            os.lseek(fd, 0, os.SEEK_SET)
+            if fd == descriptors[0]:
+                file: Any = os.fdopen(os.dup(fd), mode)
+            else:
+                file = await cloverleaf.open(os.dup(fd), mode)
+            await _answer(file.read(10))
+            await _answer(file.seek(5))
+            os.lseek(fd, 0, os.SEEK_SET)
+            found.append(await _answer(file.readlines()))
+            await _answer(file.close())
+        assert found[1] == found[0]
+
+
 async def test_what_is_detached_moves_nobody_elses_descriptor(loop: Loop, tmp_path: Path) -> None:
     file = await cloverleaf.open(os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT), "wb")
     await file.write(b"hello")
