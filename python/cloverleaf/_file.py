@@ -135,16 +135,17 @@ class File(Closing, Generic[_S, _D]):
         self._raw.write_held_now(self._buffer)
         self._flush_now()
         self._go_back_now()
-        below = self._raw if self._raw.is_unbuffered else self._file.detach()
+        below = self._raw if self._buffer is self._file else self._buffer
         position = below.tell() if self._raw.is_seekable else None
-        buffering = 0 if below is self._raw else -1
-        file = os.fdopen(self._release(), mode_below(self._raw), buffering)
+        number = self._release()  # first: a `pwrite` that was given up may still have it
+        if self._raw.is_unbuffered:
+            self._raw.close()  # no layer would say that it is of no use any more
+        else:
+            self._file.detach()
+        file = os.fdopen(number, mode_below(self._raw), 0 if below is self._raw else -1)
         self._raw.is_shared = False  # the descriptor is nobody's here any more
         if position is not None:
             file.seek(position)
-        if self._raw.is_unbuffered:
-            # There is no layer that would say that it is of no use any more.
-            self._raw.close()
         return file
 
     # -- in turn -------------------------------------------------------------------------------
@@ -318,8 +319,7 @@ class File(Closing, Generic[_S, _D]):
 
         Else it would read other pieces then, which what cannot be decoded shows.
         """
-        position: int = self._raw.position  # nothing is read ahead
-        return position == place
+        return bool(self._raw.position == place)  # nothing is read ahead
 
     async def _add_pieces(self, lines: list[_S], place: int) -> bool:
         """Add the lines of what is at hand from the stack's place on; tell if those are all."""

@@ -78,6 +78,25 @@ async def test_a_detached_file_tells_nothing(loop: Loop, tmp_path: Path, mode: s
                 ask()
 
 
+@pytest.mark.parametrize(("mode", "buffering"), [("r+", -1), ("r+b", -1), ("r+b", 0), ("w", -1)])
+async def test_a_file_that_cannot_be_detached_yet_is_as_before(
+    loop: Loop, tmp_path: Path, mode: str, buffering: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    file: Any = await cloverleaf.open(path, mode, buffering)
+    under_way = file._raw.native._writing(b"", 0, 0)  # as a `pwrite` that was given up
+    await file.write(b"more" if "b" in mode else "more")
+    with pytest.raises(RuntimeError, match="an operation is under way"):
+        file.detach()
+    assert await file.tell() == 4
+    await file.write(b" again" if "b" in mode else " again")
+    del under_way
+    with file.detach() as below:
+        assert below.tell() == 10
+    assert path.read_bytes() == b"more again"
+
+
 async def test_a_copy_calls_nothing_that_is_taken_for_a_wait(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
