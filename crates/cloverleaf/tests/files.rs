@@ -3,7 +3,8 @@
 mod support;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,6 +41,27 @@ fn content() -> Vec<u8> {
     (0..3_000_000_u32)
         .map(|n| n.to_le_bytes()[n as usize % 3])
         .collect()
+}
+
+#[test]
+fn what_has_no_position_is_neither_read_nor_written_at_one() {
+    let (mut reading, mut writing) = io::pipe().expect("descriptors are left");
+    writing.write_all(b"hello").unwrap();
+    let ends = (reading.try_clone().unwrap(), writing.try_clone().unwrap());
+    run(async {
+        let (source, target) = (
+            File::from(OwnedFd::from(ends.0)),
+            File::from(OwnedFd::from(ends.1)),
+        );
+        let read = source.read_at(vec![0; 3], 0).await.1.unwrap_err();
+        assert_eq!(read.kind(), io::ErrorKind::NotSeekable);
+        let written = target.write_all_at("more", 0).await.1.unwrap_err();
+        assert_eq!(written.kind(), io::ErrorKind::NotSeekable);
+    });
+    drop(writing);
+    let mut left = String::new();
+    reading.read_to_string(&mut left).unwrap();
+    assert_eq!(left, "hello");
 }
 
 #[test]

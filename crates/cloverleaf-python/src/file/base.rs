@@ -90,7 +90,8 @@ impl FileBase {
         offset: &Bound<'py, PyAny>,
     ) -> PyResult<AtOnce<'py>> {
         let (size, offset) = (size_of(size)?, natural(offset)?);
-        if self.shared.is_direct || size > AT_ONCE_BYTES {
+        // Whether nothing can be read there the kernel says, and it may have to ask.
+        if self.shared.is_direct || size > AT_ONCE_BYTES || size == 0 {
             return self.fd(py).map(|_| AtOnce::Waits);
         }
         if self.pauses() {

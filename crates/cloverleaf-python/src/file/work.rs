@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cloverleaf::fs::{
-    Copied, copy_stretch, known_at_once, length_at_once, may_ask, mode_at_once, read_full,
-    write_full,
+    Copied, copy_stretch, has_position, known_at_once, length_at_once, may_ask, mode_at_once,
+    read_full, write_full,
 };
 use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, RING_BYTES, THREAD_WRITE_BYTES};
 use cloverleaf::{Note, Op};
@@ -218,7 +218,7 @@ impl Work {
                 offset: Some(offset),
                 is_direct,
                 may_ask: false,
-            } if size <= RING_BYTES => {
+            } if size <= RING_BYTES && has_position(fd.as_fd()) => {
                 let (buffer, start) = room(size, is_direct);
                 Ok(Op::Read {
                     fd,
@@ -234,7 +234,9 @@ impl Work {
                 offset: Some(offset),
                 is_direct,
                 may_ask: false,
-            } if data.as_bytes().len() - done <= largest_ring_write(is_direct) => {
+            } if data.as_bytes().len() - done <= largest_ring_write(is_direct)
+                && has_position(fd.as_fd()) =>
+            {
                 let rest = &data.as_bytes()[done..];
                 let (mut buffer, start) = room(rest.len(), is_direct);
                 buffer[start..].copy_from_slice(rest);
@@ -346,7 +348,7 @@ fn read(fd: &OwnedFd, mut room: Unfilled, offset: Option<u64>) -> Answer {
 
 fn fill(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: Option<u64>) -> io::Result<usize> {
     match offset {
-        Some(offset) if is_direct(fd) => read_direct(fd, target, offset),
+        Some(offset) if is_direct(fd) && !target.is_empty() => read_direct(fd, target, offset),
         Some(offset) => read_full(fd.as_fd(), target, offset),
         None => Ok(retry_on_intr(|| {
             rustix::io::read(fd, &mut *target).map(|(init, _)| init.len())

@@ -168,6 +168,22 @@ pub fn may_ask(fd: BorrowedFd<'_>) -> bool {
     })
 }
 
+/// Whether an open file has a position, as a pipe, a socket or a terminal has not. Of those `pread(2)` and `pwrite(2)` refuse
+/// any offset, where a ring leaves it out.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsFd;
+///
+/// let (reading, _writing) = std::io::pipe()?;
+/// assert!(!cloverleaf::fs::has_position(reading.as_fd()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn has_position(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::tell(fd).is_ok()
+}
+
 /// Says how long an open file is, without a wait; see [`Known::length`] and [`known_at_once`].
 ///
 /// # Errors

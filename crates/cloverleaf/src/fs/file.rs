@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::at_once::{may_ask, open_at_once, write_at_once};
+use super::at_once::{has_position, may_ask, open_at_once, write_at_once};
 use crate::driver::Op;
 use crate::event_loop::{operate, spawn_blocking, yield_now};
 use crate::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
@@ -42,8 +42,8 @@ pub struct File {
     fd: Arc<OwnedFd>,
     /// It goes past the page cache, so that nothing of it is ever at hand.
     is_direct: bool,
-    /// A ring may have to ask a server before it takes an operation in.
-    may_ask: bool,
+    /// A ring may take its operations: it need ask no server before, and heeds their offsets.
+    suits_ring: bool,
     spent: std::cell::Cell<usize>,
 }
 
@@ -65,7 +65,7 @@ impl File {
         let flags = rustix::fs::fcntl_getfl(&fd);
         Self {
             is_direct: flags.is_ok_and(|flags| flags.contains(OFlags::DIRECT)),
-            may_ask,
+            suits_ring: !may_ask && has_position(fd.as_fd()),
             fd: Arc::new(fd),
             spent: std::cell::Cell::new(0),
         }
@@ -296,9 +296,9 @@ impl File {
         spawn_blocking(move || call(&std::fs::File::from(fd))).await?
     }
 
-    /// Does an operation by the driver, if taking it in takes no wait.
+    /// Does an operation by the driver, if that suits the file.
     async fn operate(&self, op: Op) -> (Option<Op>, io::Result<usize>) {
-        operate(op, !self.may_ask).await
+        operate(op, self.suits_ring).await
     }
 
     /// Lets others run first when this file has had many operations that took no wait.

@@ -7,7 +7,8 @@ use rustix::io::{Errno, pread, retry_on_intr};
 
 use crate::driver::write_at;
 
-/// Fills `room` from `offset` on, and says how much of it: all, unless the file ends before.
+/// Fills `room` from `offset` on, and says how much of it: all, unless the file ends before. Also for no room at all the
+/// kernel is asked, which says what is wrong.
 ///
 /// # Errors
 /// Those of `pread(2)`, wherever they come: less than all means that the file ends there.
@@ -17,7 +18,7 @@ pub fn read_full(
     offset: u64,
 ) -> std::io::Result<usize> {
     let mut filled = 0;
-    while filled < room.len() {
+    loop {
         let rest = &mut room[filled..];
         match retry_on_intr(|| {
             pread(fd, &mut *rest, offset + filled as u64).map(|(init, _)| init.len())
@@ -25,6 +26,9 @@ pub fn read_full(
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) => return Err(error.into()),
+        }
+        if filled == room.len() {
+            break;
         }
     }
     Ok(filled)
