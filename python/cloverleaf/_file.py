@@ -12,7 +12,6 @@ cancelled may or may not have happened, and the next operation waits until that 
 """
 
 import asyncio
-import errno
 import operator
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -255,8 +254,7 @@ class File(Closing, Generic[_S, _D]):
         if self._file.closed:
             raise ValueError("I/O operation on closed file.")
         check_offset(offset)
-        if not (content or self.writable()):
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._check_write(offset)
         done = 0
         if self._raw.writes_at_once and 0 < len(content) <= AT_ONCE_BYTES:
             if self._pauses():

@@ -154,6 +154,20 @@ def test_what_has_no_position_is_not_read_or_written_at_one(backend: Any) -> Non
         runner.run(refused())
 
 
+@pytest.mark.parametrize("backend", ["auto", "epoll"])
+def test_what_takes_seeks_and_has_no_position_is_not_read_at_one(backend: Any) -> None:
+    async def refused() -> None:
+        async with cloverleaf.open(os.eventfd(7), "r+b", 0) as counter:
+            for call in (counter.pread(8, 0), counter.pwrite(bytes(8), 8)):
+                with pytest.raises(OSError, match="Illegal seek"):
+                    await call
+            assert await counter.read(8) == (7).to_bytes(8, sys.byteorder)
+
+    new = functools.partial(cloverleaf.new_event_loop, backend=backend)
+    with asyncio.Runner(loop_factory=new) as runner:
+        runner.run(refused())
+
+
 def _sockets() -> tuple[int, int]:
     one, other = socket.socketpair()
     return one.detach(), other.detach()

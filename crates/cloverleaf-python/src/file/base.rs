@@ -10,6 +10,7 @@ use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyTuple, PyType};
+use rustix::io::Errno;
 
 use super::at_once::{self, DETACH_BYTES, read_full_at_once};
 use super::direct::is_direct;
@@ -161,7 +162,7 @@ fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
         Some(number) => number,
         None => value.extract()?,
     };
-    u64::try_from(number).map_err(|_| errno_error(value.py(), rustix::io::Errno::INVAL))
+    u64::try_from(number).map_err(|_| errno_error(value.py(), Errno::INVAL))
 }
 
 fn size_of(value: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -318,6 +319,15 @@ impl FileBase {
             }
             int_from(py, count as u64)
         })
+    }
+
+    /// Refuses what the kernel does not write at an offset; nothing is written.
+    fn _check_write(&self, py: Python<'_>, offset: u64) -> PyResult<()> {
+        match rustix::io::pwritev(self.fd(py)?, &[], offset) {
+            Err(errno @ (Errno::SPIPE | Errno::BADF)) => Err(errno_error(py, errno)),
+            // All else is for the write itself to find out.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// How many of so many bytes from the offset on can be read without a wait: all of them also if the file ends before.

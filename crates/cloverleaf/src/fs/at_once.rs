@@ -168,8 +168,8 @@ pub fn may_ask(fd: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// Whether an open file has a position, as a pipe, a socket or a terminal has not. Of those `pread(2)` and `pwrite(2)` refuse
-/// any offset, where a ring leaves it out.
+/// Whether an open file can be read and written at an offset, as a pipe, a socket, a terminal or an eventfd cannot: of those
+/// `pread(2)` and `pwrite(2)` refuse any, where a ring leaves it out. That one takes seeks does not tell, and nothing is read.
 ///
 /// # Examples
 /// ```
@@ -181,7 +181,7 @@ pub fn may_ask(fd: BorrowedFd<'_>) -> bool {
 /// ```
 #[must_use]
 pub fn has_position(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::tell(fd).is_ok()
+    !matches!(rustix::io::preadv(fd, &mut [], 0), Err(Errno::SPIPE))
 }
 
 /// Says how long an open file is, without a wait; see [`Known::length`] and [`known_at_once`].
