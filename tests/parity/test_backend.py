@@ -241,7 +241,10 @@ def test_messages_are_answered_after_a_later_refusal(program: Program) -> None:
 STATX = {"x86_64": 332, "aarch64": 291}
 
 
-def test_files_work_where_a_filter_refuses_statx(program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_files_work_where_a_filter_refuses_statx(
+    program: Program, tmp_path: Path, is_late: bool
+) -> None:
     """As containers of old runtimes have it, which know nothing of the call."""
     if (number := STATX.get(platform.machine())) is None:
         pytest.skip("the number of statx is not known here")
@@ -251,11 +254,13 @@ def test_files_work_where_a_filter_refuses_statx(program: Program, tmp_path: Pat
         rules = [(load, 0, 0, 0), (skip_unless, 0, 1, {number})]
         rules += [(answer, 0, 0, refuse), (answer, 0, 0, allow)]
         code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
-        libc = ctypes.CDLL(None)
-        assert libc.prctl(38, 1, 0, 0, 0) == 0
-        assert libc.prctl(22, 2, struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(code))) == 0
+        program = struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(code))
 
         async def main(path):
+            if {is_late}:
+                await (await cloverleaf.open(path, "wb")).close()
+            libc = ctypes.CDLL(None)
+            assert libc.prctl(38, 1, 0, 0, 0) == libc.prctl(22, 2, program) == 0
             async with cloverleaf.open(path, "w+b") as file:
                 await file.write(bytes(2_000_000))
                 await file.seek(0)

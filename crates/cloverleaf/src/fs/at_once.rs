@@ -133,9 +133,8 @@ pub fn known_at_once(fd: BorrowedFd<'_>) -> io::Result<Known> {
             block_size: found.stx_blksize,
             length: found.stx_size,
         }),
-        // For a filter's refusal as well.
-        Err(Errno::NOSYS) => known_when_asked(fd),
-        Err(error) => Err(error.into()),
+        // Whatever stands in the way of this, the other call finds out, too, if it is the file's.
+        Err(_) => known_when_asked(fd),
     }
 }
 
@@ -192,8 +191,7 @@ pub fn length_at_once(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     match statx(fd, c"", flags, StatxFlags::SIZE) {
         Ok(found) => Ok(found.stx_size),
-        Err(Errno::NOSYS) => known_when_asked(fd).map(|known| known.length),
-        Err(error) => Err(error.into()),
+        Err(_) => known_when_asked(fd).map(|known| known.length),
     }
 }
 
