@@ -461,9 +461,11 @@ class RawFile(Left, io.RawIOBase):
             self.starved = True
 
     def _readinto_now(self, buffer: Any) -> int:
-        if self.is_seekable:
-            return os.preadv(self._own, [buffer], self.position)
-        return os.readv(self._own, [buffer])
+        # Not by `os.preadv`, which calls `preadv2(2)`, of which a filter may know nothing.
+        with memoryview(buffer).cast("B") as room:
+            data = self._read_now(len(room))
+            room[: len(data)] = data
+        return len(data)
 
     def _read_now(self, size: int) -> bytes:
         if self.is_seekable:
