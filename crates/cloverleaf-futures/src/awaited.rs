@@ -119,7 +119,12 @@ impl Inbox {
 }
 
 /// What the future calls when it has ended.
-#[pyclass(frozen, name = "RustArrival", module = "cloverleaf_futures")]
+#[pyclass(
+    frozen,
+    immutable_type,
+    name = "RustArrival",
+    module = "cloverleaf_futures"
+)]
 struct Arrival(Arc<Inbox>);
 
 #[pymethods]

@@ -168,7 +168,12 @@ impl Watch {
 }
 
 /// What the future calls when it has ended.
-#[pyclass(frozen, name = "RustWatcher", module = "cloverleaf_futures")]
+#[pyclass(
+    frozen,
+    immutable_type,
+    name = "RustWatcher",
+    module = "cloverleaf_futures"
+)]
 struct Watcher(Arc<Watch>);
 
 #[pymethods]

@@ -151,7 +151,12 @@ fn call_soon_threadsafe(
 }
 
 /// Raises what has interrupted a thread that reached for the loop.
-#[pyclass(frozen, name = "RustInterrupt", module = "cloverleaf_futures")]
+#[pyclass(
+    frozen,
+    immutable_type,
+    name = "RustInterrupt",
+    module = "cloverleaf_futures"
+)]
 struct Interrupt(PyErr);
 
 #[pymethods]
@@ -162,7 +167,12 @@ impl Interrupt {
 }
 
 /// A job as a callback of Python's. Of a handle that is dropped uncalled, the job is dropped.
-#[pyclass(frozen, name = "RustCall", module = "cloverleaf_futures")]
+#[pyclass(
+    frozen,
+    immutable_type,
+    name = "RustCall",
+    module = "cloverleaf_futures"
+)]
 struct Call(Mutex<Option<Erased>>);
 
 #[pymethods]

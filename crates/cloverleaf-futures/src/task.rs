@@ -173,7 +173,12 @@ impl<F: Send> GiveUp for Task<F> {
 }
 
 /// What the awaitable calls when it has ended. It keeps no task alive.
-#[pyclass(frozen, name = "RustWatcher", module = "cloverleaf_futures")]
+#[pyclass(
+    frozen,
+    immutable_type,
+    name = "RustWatcher",
+    module = "cloverleaf_futures"
+)]
 struct TaskWatcher(Weak<dyn GiveUp>);
 
 #[pymethods]

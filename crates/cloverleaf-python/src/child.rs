@@ -21,7 +21,7 @@ use crate::ffi::{Owned, Reach, copy_context, signed_from, with_context};
 use crate::source::{Hold, Source};
 
 /// A child that is waited for.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 struct Child {
     event_loop: Py<PyAny>,

@@ -27,7 +27,7 @@ impl Places {
 }
 
 /// The transports of a server's connections. Each is added when it begins and discarded when it ends or is forgotten.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Clients {
     transports: Mutex<Places>,

@@ -27,7 +27,7 @@ const RETRY_DELAY_SECS: f64 = 1.0;
 const ASKED_BEFORE: usize = 8;
 
 /// A listening socket and what becomes of its clients.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Listener {
     event_loop: Py<PyAny>,
@@ -309,7 +309,7 @@ fn serve(object: &Bound<'_, PyAny>, _heard: Interest) -> PyResult<()> {
 }
 
 /// What `call_later` calls when a paused listener may try again.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 struct Retry {
     event_loop: Py<PyAny>,

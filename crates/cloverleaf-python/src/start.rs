@@ -20,17 +20,17 @@ use crate::future;
 use crate::source::{Hold, Source};
 
 /// A program that can be started, once.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Program(Mutex<Option<cloverleaf::Program>>);
 
 /// A child that has not told yet whether it could execute its program.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Starting(Mutex<cloverleaf::Starting>);
 
 /// Who hears what becomes of it.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 struct Report {
     event_loop: Py<PyAny>,

@@ -21,7 +21,7 @@ use crate::ffi::{Owned, int_from, is_audited, tuple_from};
 use crate::future;
 
 /// A connection that is being made; the transport that it becomes takes it over.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Connecting {
     event_loop: Py<PyAny>,

@@ -52,7 +52,9 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Loop>()?;
     module.add_class::<connect::Connecting>()?;
     module.add_class::<watchdog::Watchdog>()?;
-    attach_all(&py.get_type::<Loop>())?;
+    let native = py.get_type::<Loop>();
+    attach_all(&native)?;
+    crate::ffi::freeze(&native)?;
     meet::prepare(py)?;
     endpoints::add_to(module)?;
     link::add_to(module)?;

@@ -241,7 +241,7 @@ pub(super) fn failed(slf: &Bound<'_, Loop>, error: &io::Error) -> PyResult<()> {
 }
 
 /// The clock of a loop for tests, and what its Python half tells it.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Steered {
     clock: ManualClock,

@@ -15,7 +15,7 @@ use super::Loop;
 use crate::ffi::spared;
 
 /// Watches one loop, from one thread.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     watcher: Watcher,

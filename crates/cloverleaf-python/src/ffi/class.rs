@@ -17,6 +17,7 @@ use pyo3::types::PyType;
 use super::carrier;
 use super::fields::has_fields;
 use super::freelist::{FreeList, GIVEN_BACK, nesting};
+use super::unmade::{is_made, refuse_memory, refuse_new, value_at};
 use super::visit::Visitor;
 
 /// Words at the start of every object: its count and its type.
@@ -33,6 +34,9 @@ pub(crate) trait Native: Send + Sync + Sized + 'static {
     /// How many words at the start of the value, references all of them, may lie in the place of the base's own fields,
     /// which are references, too, and stay unused otherwise.
     const BASE_FIELDS: usize = 0;
+    /// Where in the value a reference is that it always holds; without, Python may not derive from the type (see
+    /// [`super::unmade`]).
+    const ALWAYS_HELD: Option<usize> = None;
     /// What runs before an object is freed, with the object still whole: asyncio's `__del__`.
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)>;
     /// Where in the value the function is by which its objects are called, if they can be.
@@ -81,6 +85,7 @@ impl NativeClass {
         &self,
         base: &Bound<'py, PyType>,
     ) -> PyResult<Bound<'py, PyType>> {
+        const { assert!(T::ALWAYS_HELD.is_some() || !T::SUBCLASSABLE) };
         let py = base.py();
         // SAFETY: a type object is live and its size is set once.
         let base_size = unsafe { (*base.as_type_ptr()).tp_basicsize };
@@ -98,6 +103,7 @@ impl NativeClass {
             slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
             slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
             slot(ffi::Py_tp_new, refuse_new as *mut c_void),
+            slot(ffi::Py_tp_alloc, refuse_memory as *mut c_void),
         ];
         if T::FINALIZE.is_some() {
             slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
@@ -155,13 +161,11 @@ impl NativeClass {
         self.is_class_of(class.as_type_ptr())
     }
 
-    #[inline]
+    #[cold]
     fn is_class_of(&self, class: *mut ffi::PyTypeObject) -> bool {
-        class == self.instances.load(Ordering::Relaxed) || {
-            let own = self.own.load(Ordering::Acquire);
-            // SAFETY: both are live type objects; `own` is kept for ever once it is set.
-            !own.is_null() && unsafe { ffi::PyType_IsSubtype(class, own) } != 0
-        }
+        let own = self.own.load(Ordering::Acquire);
+        // SAFETY: both are live type objects; `own` is kept for ever once it is set.
+        !own.is_null() && unsafe { ffi::PyType_IsSubtype(class, own) } != 0
     }
 
     #[inline]
@@ -284,17 +288,16 @@ impl NativeClass {
     pub(crate) fn get<'a, T: Native>(&self, object: &'a Bound<'_, PyAny>) -> Option<&'a T> {
         // SAFETY: the object is live.
         let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
-        let is_ours = if T::SUBCLASSABLE {
-            self.is_class_of(class)
-        } else {
-            class == self.own.load(Ordering::Relaxed)
-        };
-        if !is_ours {
-            return None;
+        let place = self.place::<T>(object.as_ptr());
+        if class == self.instances.load(Ordering::Relaxed) {
+            // SAFETY: the object is live, and of this type.
+            return unsafe { value_at(place) };
         }
-        // SAFETY: every object of this type was made by `instantiate` (there is no other way: `refuse_new`), so the
-        // value is there, and stays until the object is freed, which the borrow outlives not.
-        Some(unsafe { &*self.place::<T>(object.as_ptr()) })
+        if T::SUBCLASSABLE && self.is_class_of(class) {
+            // SAFETY: as above.
+            return unsafe { value_at(place) };
+        }
+        None
     }
 
     /// The base's own fields, which Python code can fill although nothing here does: all references, but for the
@@ -332,19 +335,6 @@ fn called_at(offset: usize) -> *mut c_void {
     Box::leak(Box::new([member, end])).as_mut_ptr().cast()
 }
 
-unsafe extern "C" fn refuse_new(
-    class: *mut ffi::PyTypeObject,
-    _args: *mut ffi::PyObject,
-    _kwargs: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: the interpreter hands a live type over.
-        let class = unsafe { pyo3::Borrowed::from_ptr(py, class.cast()) };
-        PyTypeError::new_err(format!("cannot create {:?} instances", &*class)).restore(py);
-        ptr::null_mut()
-    })
-}
-
 unsafe extern "C" fn traverse<T: Native>(
     object: *mut ffi::PyObject,
     visit: ffi::visitproc,
@@ -358,8 +348,11 @@ unsafe extern "C" fn traverse<T: Native>(
         // SAFETY: the field is within the object and holds a reference or null.
         visitor.pointer(unsafe { *field });
     }
-    // SAFETY: a tracked object has its value (see `instantiate`).
-    let value = unsafe { &*class.place::<T>(object) };
+    let place = class.place::<T>(object);
+    // SAFETY: the object is live, and of this type; a tracked object that we have made has its value.
+    let Some(value) = (unsafe { value_at(place) }) else {
+        return visitor.stopped();
+    };
     // Nothing in a traversal panics, and if it did, the collector would see too few references and keep the object.
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(|| {
         value.traverse(&mut visitor);
@@ -432,8 +425,11 @@ unsafe fn free_object<T: Native>(object: *mut ffi::PyObject) {
     }
     let place = class.place::<T>(object);
     let finish = || {
-        // SAFETY: the value is there (see `instantiate`) and is dropped this once.
-        unsafe { ptr::drop_in_place(place) };
+        // SAFETY: the object is not yet freed, and of this type.
+        if unsafe { is_made(place) } {
+            // SAFETY: the value is there (see `instantiate`) and is dropped this once.
+            unsafe { ptr::drop_in_place(place) };
+        }
     };
     // A drop that panics leaks what it did not reach; it must not unwind into C.
     cloverleaf::ignore(catch_unwind(AssertUnwindSafe(finish)));

@@ -52,6 +52,7 @@ mod state;
 mod stay;
 mod step;
 mod stop;
+mod unmade;
 mod unseen;
 mod visit;
 mod wakeup;
@@ -122,6 +123,7 @@ pub(crate) use state::{
 };
 pub(crate) use stay::Stay;
 pub(crate) use step::{TaskStep, task_step};
+pub(crate) use unmade::freeze;
 pub(crate) use unseen::learn_names;
 pub(crate) use visit::{Shown, Visitor, traverse_with};
 pub(crate) use wakeup::is_wakeup_of_task;

@@ -16,7 +16,7 @@ use super::content::Unfilled;
 use super::refill::{cut_and_hold, unfilled_again};
 
 /// What lends the memory of a `bytes` while it is filled, and nothing else.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Window {
     /// What is lent; null while nothing is.

@@ -27,7 +27,9 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FileBase>()?;
     module.add_class::<Request>()?;
     crate::coroutine::prepare::<pread::Pread>(py)?;
-    base::attach(&py.get_type::<FileBase>())?;
+    let base = py.get_type::<FileBase>();
+    base::attach(&base)?;
+    crate::ffi::freeze(&base)?;
     module.add_function(pyo3::wrap_pyfunction!(base::attach_file_methods, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(request::opening, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(whole::writing_whole, module)?)?;

@@ -67,7 +67,7 @@ enum Heeded {
 }
 
 /// Work that nobody has begun.
-#[pyclass(frozen, module = "cloverleaf._cloverleaf")]
+#[pyclass(frozen, immutable_type, module = "cloverleaf._cloverleaf")]
 #[derive(Debug)]
 pub(crate) struct Request {
     work: Mutex<Option<Work>>,

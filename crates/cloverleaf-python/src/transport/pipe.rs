@@ -44,6 +44,7 @@ static WRITE_CLASS: NativeClass = NativeClass::new();
 impl Native for ReadPipe {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.ReadPipeTransportBase";
     const SUBCLASSABLE: bool = true;
+    const ALWAYS_HELD: Option<usize> = Some(std::mem::offset_of!(Self, 0.event_loop));
     const KEPT: usize = 0;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = Some(close::finalize);
 
@@ -63,6 +64,7 @@ impl Native for ReadPipe {
 impl Native for WritePipe {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.WritePipeTransportBase";
     const SUBCLASSABLE: bool = true;
+    const ALWAYS_HELD: Option<usize> = Some(std::mem::offset_of!(Self, 0.event_loop));
     const KEPT: usize = 0;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = Some(close::finalize);
 

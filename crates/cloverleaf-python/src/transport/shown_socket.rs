@@ -85,6 +85,7 @@ pub(super) fn real_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 impl Native for ShownSocket {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.ShownSocketBase";
     const SUBCLASSABLE: bool = true;
+    const ALWAYS_HELD: Option<usize> = Some(std::mem::offset_of!(Self, transport));
     const KEPT: usize = 0;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = None;
     const SLOTS: fn() -> Vec<TypeSlot> = stand_in_slots::<Self>;

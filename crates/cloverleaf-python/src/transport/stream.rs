@@ -46,6 +46,7 @@ static CLASS: NativeClass = NativeClass::new();
 impl Native for StreamTransport {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.StreamTransportBase";
     const SUBCLASSABLE: bool = true;
+    const ALWAYS_HELD: Option<usize> = Some(offset_of!(Self, event_loop));
     const KEPT: usize = 0;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = Some(close::finalize);
 
@@ -136,9 +137,12 @@ impl StreamTransport {
     /// `TypeError` if there is none.
     #[inline]
     pub(super) fn of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a Self> {
-        CLASS
-            .get(object)
-            .or_else(|| pipe::of(object))
+        CLASS.get(object).map_or_else(|| Self::of_pipe(object), Ok)
+    }
+
+    #[cold]
+    fn of_pipe<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a Self> {
+        pipe::of(object)
             .ok_or_else(|| PyTypeError::new_err("a cloverleaf stream transport was expected"))
     }
 

@@ -107,6 +107,7 @@ static CLASS: NativeClass = NativeClass::new();
 impl Native for DatagramTransport {
     const NAME: &'static CStr = c"cloverleaf._cloverleaf.DatagramTransportBase";
     const SUBCLASSABLE: bool = true;
+    const ALWAYS_HELD: Option<usize> = Some(std::mem::offset_of!(Self, event_loop));
     const KEPT: usize = 0;
     const FINALIZE: Option<fn(&Bound<'_, PyAny>)> = Some(close::finalize);
 
