@@ -394,3 +394,25 @@ fn a_file_that_takes_no_offset_is_written_where_it_stands() {
         .unwrap();
     name(own.trim_end());
 }
+
+#[test]
+fn what_is_asked_of_a_file_ends_none_of_its_record_locks() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let path = folder.file("locked", b"content");
+    let number = format!(":{} ", fs::metadata(&path).unwrap().ino());
+    let is_locked = || fs::read_to_string("/proc/locks").unwrap().contains(&number);
+    run(async {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        assert!(is_locked());
+        let found = file.metadata().await.unwrap();
+        assert!(is_locked(), "as it is when any descriptor is closed");
+        file.set_len(5).await.unwrap();
+        file.set_permissions(found.permissions()).await.unwrap();
+        assert_eq!(file.read_to_end_at(0).await.unwrap(), b"conte");
+        file.sync().await.unwrap();
+        assert!(is_locked());
+    });
+}

@@ -18,6 +18,7 @@ use super::at_once::{has_position, may_ask, open_at_once, write_at_once};
 use crate::driver::Op;
 use crate::event_loop::{operate, spawn_blocking, yield_now};
 use crate::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
+use crate::sys::with_file;
 
 /// An open file.
 ///
@@ -292,8 +293,8 @@ impl File {
         &self,
         call: impl FnOnce(&std::fs::File) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let fd = self.fd.try_clone()?;
-        spawn_blocking(move || call(&std::fs::File::from(fd))).await?
+        let fd = Arc::clone(&self.fd);
+        spawn_blocking(move || with_file(fd.as_fd(), call)).await?
     }
 
     /// Does an operation by the driver, if that suits the file.
