@@ -315,7 +315,12 @@ class Request:
             return self.kinds[0](raw, stack, _raw_mode(flags))
         encoding, errors, newline = self.text
         by_line = self.buffering == 1 or (self.buffering < 0 and raw.is_terminal())
-        text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
+        try:
+            text = io.TextIOWrapper(stack, encoding, errors, newline, by_line)
+        except BaseException:
+            # The buffer's end comes later, and would seek where the number may be another file's.
+            raw.close()
+            raise
         file = self.kinds[1](raw, text, self.mode)
         file.newline = newline
         return file

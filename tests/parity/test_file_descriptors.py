@@ -402,3 +402,25 @@ def test_what_takes_no_offset_is_written_where_it_stands(
             runner.run(rename())
     finally:
         path.write_bytes(before.rstrip())
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "w+", "a+", "w"])
+async def test_an_open_that_fails_behind_its_descriptor_moves_no_other(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(LINES)
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(LookupError) as caught:
+        await cloverleaf.open(path, mode, encoding="no such encoding")
+    # One of them has its number, while the traceback has what was built on it.
+    others = [os.open(path, os.O_RDWR) for _ in range(8)]
+    for fd in others:
+        os.lseek(fd, 5, os.SEEK_SET)
+    del caught
+    gc.collect()
+    assert not told
+    for fd in others:
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 5
+        os.close(fd)
