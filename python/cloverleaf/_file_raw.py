@@ -175,8 +175,10 @@ class RawFile(Left, io.RawIOBase):
         else:
             count = self._readinto_now(buffer) if self.reads_block else None
         if count is None:
-            self.starved = True
             self.wanted = memoryview(buffer).nbytes
+            if not (self.wanted or self.is_seekable):
+                return 0  # nothing of a stream needs no wait, and takes nothing
+            self.starved = True
             self.until_read.clear()
             return None
         self.position += count
@@ -202,6 +204,8 @@ class RawFile(Left, io.RawIOBase):
             data = self._read_now(size)
         elif self.is_seekable:
             data = self.native._try_read(size, self.position)
+        elif not size:
+            data = b""
         if data is None:
             self.starved = True
         else:

@@ -81,3 +81,15 @@ async def test_waits_for_a_pipes_other_end_hold_nothing_up(
     async with pending(tmp_path):
         await use_files(tmp_path)
         await use_names(loop)
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_to_read_nothing_waits_for_nobody(loop: Loop, buffering: int) -> None:
+    reading, writing = os.pipe()
+    async with cloverleaf.open(reading, "rb", buffering) as file:
+        assert await asyncio.wait_for(file.read(0), 30) == b""
+        assert await asyncio.wait_for(file.readinto(bytearray()), 30) == 0
+        os.write(writing, b"content")
+        assert await file.read(0) == b""
+        os.close(writing)
+        assert await file.read(10) == b"content"
