@@ -280,10 +280,14 @@ class BinaryFile(File[bytes, Buffer]):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _want(self, method: str, rest: int) -> int:
-        """Return how many bytes to fetch: what the stack will take, as the rest is dropped."""
+        """Return how many bytes to fetch: what the stack will take, as the rest is dropped.
+
+        The rest of a stream may be somebody else's.
+        """
         if self._raw.is_unbuffered and rest >= 0:
             return rest
-        if method == "readline" or 0 <= rest <= self._raw.wanted:
+        is_one_piece = rest <= self._raw.wanted or not self._raw.is_seekable
+        if method == "readline" or (rest >= 0 and is_one_piece):
             return self._raw.wanted
         if rest < 0:
             rest = self._raw.rest()

@@ -93,3 +93,24 @@ async def test_to_read_nothing_waits_for_nobody(loop: Loop, buffering: int) -> N
         assert await file.read(0) == b""
         os.close(writing)
         assert await file.read(10) == b"content"
+
+
+async def test_no_more_is_taken_of_a_pipe_than_open_would_take(loop: Loop) -> None:
+    for size, buffering in ((20, 16), (5000, 4096), (3, 100)):
+        left = []
+        for is_ours in (False, True):
+            reading, writing = os.pipe()
+            os.write(writing, bytes(range(250)) * 60)
+            os.close(writing)
+            shared = os.dup(reading)
+            if is_ours:
+                async with cloverleaf.open(reading, "rb", buffering) as file:
+                    await file.read(size)
+                    await file.readline()
+            else:
+                with os.fdopen(reading, "rb", buffering) as theirs:
+                    theirs.read(size)
+                    theirs.readline()
+            left.append(os.read(shared, 1 << 16))
+            os.close(shared)
+        assert left[1] == left[0]
