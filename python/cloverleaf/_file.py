@@ -325,8 +325,8 @@ class File(Closing, Generic[_S, _D]):
         text, is_plain = self._piece_text()
         if not is_plain or raw._access or raw.may_ask or raw.is_unbuffered:
             return False
-        if raw.is_shared and not place and raw.has_ahead(self._buffer):
-            return False  # others have gone back, which hides that
+        if raw.is_shared:
+            return False  # others may move it meanwhile
         pieces = Pieces(raw, lines, place)
         try:
             is_all = await pieces.read(text)

@@ -286,7 +286,7 @@ class BinaryFile(File[bytes, Buffer]):
         """
         if self._raw.is_unbuffered and rest >= 0:
             return rest
-        is_one_piece = rest <= self._raw.wanted or not self._raw.is_seekable
+        is_one_piece = rest <= self._raw.wanted or self._raw.is_shared or not self._raw.is_seekable
         if method == "readline" or (rest >= 0 and is_one_piece):
             return self._raw.wanted
         if rest < 0:

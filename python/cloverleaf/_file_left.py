@@ -29,6 +29,7 @@ class Left(Flight):
     is_apart: bool
     is_seekable: bool
     position: int
+    reads_block: bool
     _own: int
     number: int
     _appends: bool
@@ -37,6 +38,8 @@ class Left(Flight):
         super().__init__()
         #: Others may have the descriptor as well, and go on where it stands.
         self.is_shared = False
+        #: It goes past the page cache, and is read by aligned pieces, each at its offset.
+        self.is_direct = False
         #: Where that is, if the file has moved it; -1 if that must not be relied on.
         self._stands = -1
         #: The stack that nobody has any more, and that is to be closed.
@@ -87,15 +90,42 @@ class Left(Flight):
                 self.hand_over()
         return self.position
 
-    def has_ahead(self, buffer: Any) -> bool:
-        """Whether a buffer that only reads has something that was read ahead."""
-        self.is_apart = True
+    @property
+    def _place(self) -> int | None:
+        """Where the next read begins; None if that is where a descriptor stands that others have.
+
+        Such a read moves it in the same call of the system, as one of `open`'s file does: what
+        others write there meanwhile comes behind what it takes, and is not written over.
+        """
+        if not self.is_shared:
+            return self.position
+        position = self._follow()
+        moves = self.is_seekable and self.is_placed and position == self._stands
+        return None if moves else position
+
+    def _read_on(self, count: int, place: int | None) -> None:
+        """Note that so much was read there."""
+        if place is None:
+            self.position = self._stands = os.lseek(self._own, 0, os.SEEK_CUR)
+        else:
+            self.position += count
+
+    async def _fetch_along(self, request: _cloverleaf.Request) -> Any:
+        """Wait for what is read where the descriptor stands, which that moves; back if given up."""
+        is_awaited = True
+
+        def land(data: bytes) -> None:
+            if is_awaited:
+                self._stands = os.lseek(self._own, 0, os.SEEK_CUR)
+                self.position = self._stands - len(data)
+            else:
+                self._stands = -1  # nobody gets it
+                self.hand_over()
+
         try:
-            return bool(buffer.peek(1))
-        except Waits:
-            return False
+            return await self.carry_out(request, land, changes=True)
         finally:
-            self.is_apart = False
+            is_awaited = False
 
     @property
     def _offset(self) -> int | None:

@@ -7,7 +7,6 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 import asyncio
 import builtins
 import contextlib
-import errno
 import fcntl
 import functools
 import io
@@ -286,7 +285,7 @@ class Request:
             raise IsADirectoryError(21, os.strerror(21), self.file)
         seeks = _is_seekable(number)
         is_ours = isinstance(self.file, str | bytes | os.PathLike) and self.opener is None
-        is_seekable = seeks and (is_ours or _has_places(number))
+        is_seekable = seeks and (is_ours or _cloverleaf.has_position(number))
         # What others have opened appends as they have opened it, whatever the mode says.
         opened = flags if is_ours else fcntl.fcntl(number, fcntl.F_GETFL)
         raw = RawFile(
@@ -298,7 +297,7 @@ class Request:
             appends=bool((flags | opened) & os.O_APPEND),
         )
         raw.number, raw.seeks_nowhere = number, seeks and not is_seekable
-        raw.is_shared = not is_ours
+        raw.is_shared, raw.is_direct = not is_ours, bool(opened & os.O_DIRECT)
         size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
         stack: Any = raw
@@ -347,18 +346,6 @@ def _is_seekable(fd: int) -> bool:
         os.lseek(fd, 0, os.SEEK_CUR)
     except OSError:
         return False
-    return True
-
-
-def _has_places(fd: int) -> bool:
-    """Tell whether what takes seeks can be read at an offset: an eventfd, or an inotify's, cannot.
-
-    Nothing is read.
-    """
-    try:
-        os.preadv(fd, [], 0)
-    except OSError as error:
-        return error.errno != errno.ESPIPE
     return True
 
 

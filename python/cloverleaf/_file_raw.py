@@ -166,12 +166,11 @@ class RawFile(Left, io.RawIOBase):
                 room[: len(data)] = data
                 self._note_short(len(data), len(room))
             return len(data)
-        if self.is_shared:
-            self._follow()
+        place = self._place
         if self.is_seekable and not self.reads_block:
-            count = self.native._try_readinto(buffer, self.position)
+            count = self.native._try_readinto(buffer, place)
             if self._access and count and not self.is_unbuffered:
-                count = self._filled(buffer, count)
+                count = self._filled(buffer, count, place)
         else:
             count = self._readinto_now(buffer) if self.reads_block else None
         if count is None:
@@ -181,7 +180,7 @@ class RawFile(Left, io.RawIOBase):
             self.starved = True
             self.until_read.clear()
             return None
-        self.position += count
+        self._read_on(count, place)
         if count and self.is_unbuffered and self.is_seekable:
             count = self._fill_on(buffer, count)
         return count
@@ -198,18 +197,17 @@ class RawFile(Left, io.RawIOBase):
             data = self._take_fetched(size)
             self._note_short(len(data), size)
             return data
-        if self.is_shared:
-            self._follow()
+        place = self._place
         if self.reads_block:
             data = self._read_now(size)
         elif self.is_seekable:
-            data = self.native._try_read(size, self.position)
+            data = self.native._try_read(size, place)
         elif not size:
             data = b""
         if data is None:
             self.starved = True
         else:
-            self.position += len(data)
+            self._read_on(len(data), place)
         return data
 
     def readall(self) -> bytes | None:  # type: ignore[override]  # what is at hand may be nothing
@@ -340,12 +338,17 @@ class RawFile(Left, io.RawIOBase):
         """Wait for the next bytes, about `size` of them, which the stack will find at hand."""
         if self._fetched is not None:
             return
-        request = self.native._reading(max(size, 1), self.position if self.is_seekable else None)
-        if self.is_seekable:
+        place = self._place if self.is_seekable else None
+        if self.is_direct:
+            place = self.position
+        request = self.native._reading(max(size, 1), place)
+        if not self.is_seekable:
+            await self.carry_on(request, self._land_fetched)
+        elif place is None:
+            self._fetched = await self._fetch_along(request)
+        else:
             # It is for whoever waits: by the time of another read it may be something else.
             self._fetched = await self.carry_out(request, forget)
-        else:
-            await self.carry_on(request, self._land_fetched)
 
     def end_read(self) -> None:
         """Have the next read look anew: what is read ahead the buffer has, as that of `open`."""
@@ -436,13 +439,14 @@ class RawFile(Left, io.RawIOBase):
         self.position += len(data)
         return data
 
-    def _filled(self, buffer: Any, filled: int) -> int | None:
+    def _filled(self, buffer: Any, filled: int, place: int | None) -> int | None:
         """Fill the rest, for a buffer that keeps what it reads ahead; None if that needs a wait."""
         with memoryview(buffer).cast("B") as room:
             while filled < len(room):
-                count = self.native._try_readinto(room[filled:], self.position + filled)
+                at = None if place is None else place + filled
+                count = self.native._try_readinto(room[filled:], at)
                 if not count:
-                    return filled if count == 0 else None
+                    return None if count is None and at is not None else filled
                 filled += count
         return filled
 
@@ -450,12 +454,13 @@ class RawFile(Left, io.RawIOBase):
         """Fill the rest as well, up to the end of the file: no buffer above asks again."""
         with memoryview(buffer).cast("B") as room:
             while filled < len(room):
-                count = self.native._try_readinto(room[filled:], self.position)
+                place = self._place
+                count = self.native._try_readinto(room[filled:], place)
                 if count is None:
                     self.starved = True
                 if not count:
                     break
-                self.position += count
+                self._read_on(count, place)
                 filled += count
         return filled
 
@@ -472,8 +477,8 @@ class RawFile(Left, io.RawIOBase):
         return len(data)
 
     def _read_now(self, size: int) -> bytes:
-        if self.is_seekable:
-            return os.pread(self._own, size, self.position)
+        if self.is_seekable and (place := self._place) is not None:
+            return os.pread(self._own, size, place)
         return os.read(self._own, size)
 
     def _land_fetched(self, data: bytes) -> None:

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use cloverleaf::fs::read_at_once;
+use cloverleaf::fs::{read_at_once, read_on_at_once};
 use cloverleaf::limits::AT_ONCE_BYTES;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::base::FileBase;
@@ -72,7 +72,42 @@ pub(super) fn read<'py>(
     }
 }
 
-/// Fills a buffer with what is at hand, and says how much; None if that is nothing.
+/// The bytes from where the descriptor stands, which moves on; None, and unmoved, if that needs a wait.
+///
+/// # Errors
+/// `MemoryError`.
+pub(super) fn read_along<'py>(
+    py: Python<'py>,
+    fd: BorrowedFd<'_>,
+    size: usize,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    if size > AT_ONCE_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = unfilled_again(py, size)?;
+    let mut filled = 0;
+    while filled < size {
+        match read_on_at_once(fd, &mut bytes.room()[filled..]) {
+            Some(0) => break,
+            Some(count) => filled += count,
+            None => {
+                let back = SeekFrom::Current(-i64::try_from(filled).unwrap_or(0));
+                if filled == 0 || seek(fd, back).is_ok() {
+                    return Ok(None);
+                }
+                // It has come, and does not go back.
+                break;
+            }
+        }
+    }
+    cut_and_hold(bytes, py, filled).map(Some)
+}
+
+/// The offset that stands for where the descriptor does, which then moves on in the same call (`preadv2(2)`).
+const WHERE_IT_STANDS: u64 = u64::MAX;
+
+/// Fills a buffer with what is at hand, and says how much; None if that is nothing. Without an offset that is from where the
+/// descriptor stands, which moves on.
 ///
 /// # Errors
 /// Those of [`fill_buffer`].
@@ -80,8 +115,9 @@ pub(super) fn readinto(
     py: Python<'_>,
     fd: BorrowedFd<'_>,
     buffer: &Bound<'_, PyAny>,
-    offset: u64,
+    offset: Option<u64>,
 ) -> PyResult<Option<usize>> {
+    let offset = offset.unwrap_or(WHERE_IT_STANDS);
     fill_buffer(buffer, |room| {
         if room.is_empty() {
             return Some(0);
@@ -130,6 +166,18 @@ pub(super) fn may_ask(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
         return Err(errno_error(py, Errno::BADF));
     }
     Ok(cloverleaf::fs::may_ask(borrow_fd(fd)))
+}
+
+/// Whether an open file can be read at an offset; nothing is read.
+///
+/// # Errors
+/// `OSError` for a number that is no descriptor's.
+#[pyfunction]
+pub(super) fn has_position(py: Python<'_>, fd: RawFd) -> PyResult<bool> {
+    if fd < 0 {
+        return Err(errno_error(py, Errno::BADF));
+    }
+    Ok(cloverleaf::fs::has_position(borrow_fd(fd)))
 }
 
 /// The whole content of a regular file that is at hand and not too large; None for every other.

@@ -272,7 +272,7 @@ impl FileBase {
         &self,
         py: Python<'py>,
         buffer: &Bound<'_, PyAny>,
-        offset: u64,
+        offset: Option<u64>,
     ) -> PyResult<Option<Bound<'py, PyInt>>> {
         spared(py, || {
             if self.shared.is_direct {
@@ -287,13 +287,17 @@ impl FileBase {
         &self,
         py: Python<'py>,
         size: usize,
-        offset: u64,
+        offset: Option<u64>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         spared(py, || {
             if self.shared.is_direct {
                 return Ok(None);
             }
-            at_once::read(py, self.fd(py)?.as_fd(), size, offset)
+            let fd = self.fd(py)?;
+            match offset {
+                Some(offset) => at_once::read(py, fd.as_fd(), size, offset),
+                None => at_once::read_along(py, fd.as_fd(), size),
+            }
         })
     }
 

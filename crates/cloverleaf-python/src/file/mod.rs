@@ -40,6 +40,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(pyo3::wrap_pyfunction!(paths::renaming, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::open_at_once, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::may_ask, module)?)?;
+    module.add_function(pyo3::wrap_pyfunction!(at_once::has_position, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(lines::add_lines, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(lines::split_lines, module)?)?;
     module.add_function(pyo3::wrap_pyfunction!(at_once::content_at_once, module)?)

@@ -14,7 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::mounts::{is_local, is_local_while_open};
-use crate::sys::{pread_nowait, pwrite_nowait};
+use crate::sys::{pread_nowait, pwrite_nowait, read_nowait};
 
 /// Reads from `offset` on what the page cache has, and says how much that was; `Some(0)` at the end of the file.
 ///
@@ -38,6 +38,25 @@ pub fn read_at_once(
     offset: u64,
 ) -> Option<usize> {
     pread_nowait(fd, room, offset)
+}
+
+/// Reads from where the descriptor stands on, which moves in the same call, what the page cache has; `Some(0)` at the end.
+///
+/// # Examples
+/// ```
+/// use std::io::Seek;
+/// use std::mem::MaybeUninit;
+/// use std::os::fd::AsFd;
+///
+/// let mut file = std::fs::File::open("/proc/self/exe")?;
+/// let mut room = [MaybeUninit::uninit(); 4];
+/// if let Some(count) = cloverleaf::fs::read_on_at_once(file.as_fd(), &mut room) {
+///     assert_eq!(file.stream_position()?, count as u64);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn read_on_at_once(fd: BorrowedFd<'_>, room: &mut [MaybeUninit<u8>]) -> Option<usize> {
+    read_nowait(fd, room)
 }
 
 /// Writes at `offset` as much as the file system takes without a wait.

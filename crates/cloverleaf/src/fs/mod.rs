@@ -13,7 +13,7 @@ mod paths;
 
 pub use at_once::{
     Known, has_position, known_at_once, length_at_once, look_at_once, may_ask, mode_at_once,
-    open_at_once, read_at_once, write_at_once,
+    open_at_once, read_at_once, read_on_at_once, write_at_once,
 };
 pub use copy::{Copied, copy, copy_stretch};
 pub use file::{File, OpenOptions};

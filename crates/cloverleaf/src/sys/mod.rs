@@ -60,7 +60,7 @@ pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
 pub(crate) use file::with_file;
 pub(crate) use fork::{around_forks, forks};
 pub(crate) use getaddrinfo::{Hints, gai_strerror, getaddrinfo};
-pub(crate) use nowait::{pread_nowait, pwrite_nowait};
+pub(crate) use nowait::{pread_nowait, pwrite_nowait, read_nowait};
 pub(crate) use outgoing::outgoing;
 pub(crate) use plan::Strings;
 pub(crate) use processor::processor;

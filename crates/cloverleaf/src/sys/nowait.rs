@@ -19,7 +19,16 @@ pub(crate) fn pread_nowait(
     room: &mut [MaybeUninit<u8>],
     offset: u64,
 ) -> Option<usize> {
-    let offset = libc::off_t::try_from(offset).ok()?;
+    fill(fd, room, libc::off_t::try_from(offset).ok()?)
+}
+
+/// The same from where the descriptor stands, which the call moves.
+pub(crate) fn read_nowait(fd: BorrowedFd<'_>, room: &mut [MaybeUninit<u8>]) -> Option<usize> {
+    fill(fd, room, -1)
+}
+
+#[inline]
+fn fill(fd: BorrowedFd<'_>, room: &mut [MaybeUninit<u8>], offset: libc::off_t) -> Option<usize> {
     let piece = libc::iovec {
         iov_base: room.as_mut_ptr().cast(),
         iov_len: room.len(),
@@ -36,7 +45,7 @@ pub(crate) fn pread_nowait(
 #[cfg(target_pointer_width = "64")]
 #[inline]
 unsafe fn preadv2(fd: RawFd, piece: *const libc::iovec, offset: libc::off_t) -> Option<usize> {
-    let offset = usize::try_from(offset).ok()?;
+    let offset = isize::try_from(offset).ok()?.cast_unsigned();
     // The offset's high half is of no meaning where the low one has 64 bits.
     let arguments = [
         number(fd),
