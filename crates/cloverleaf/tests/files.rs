@@ -62,6 +62,21 @@ fn what_has_no_position_is_neither_read_nor_written_at_one() {
     let mut left = String::new();
     reading.read_to_string(&mut left).unwrap();
     assert_eq!(left, "hello");
+
+    let counter = rustix::event::eventfd(7, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let kept = counter.try_clone().unwrap();
+    run(async {
+        let counter = File::from(counter);
+        let written = counter.write_all_at([0, 0, 0, 0, 0, 0, 0, 1], 8).await;
+        assert_eq!(
+            written.1.unwrap_err().kind(),
+            io::ErrorKind::NotSeekable,
+            "although it takes seeks"
+        );
+    });
+    let mut count = [0; 8];
+    rustix::io::read(&kept, &mut count).unwrap();
+    assert_eq!(u64::from_ne_bytes(count), 7);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FileType, SeekFrom, fstat, seek};
 use rustix::io::{Errno, pread, pwrite, write};
 
 /// A request that owns its buffer and its descriptor until it ends.
@@ -134,15 +134,20 @@ impl Op {
 /// Writes once at an offset.
 ///
 /// Most files in `/proc` and `/sys/kernel/debug` have a position, but take what is written only there (`ESPIPE`, see
-/// `seq_open()` in Linux's `fs/seq_file.c`): their descriptor is moved. Pipes cannot be.
+/// `seq_open()` in Linux's `fs/seq_file.c`): their descriptor is moved. What is no file stays refused, as an eventfd, which
+/// takes seeks and heeds none.
 pub(crate) fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> rustix::io::Result<usize> {
     match pwrite(&fd, bytes, offset) {
-        Err(Errno::SPIPE) => {
+        Err(Errno::SPIPE) if is_file(&fd) => {
             seek(&fd, SeekFrom::Start(offset))?;
             write(fd, bytes)
         }
         result => result,
     }
+}
+
+fn is_file(fd: impl AsFd) -> bool {
+    fstat(fd).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile)
 }
 
 #[cfg(test)]
