@@ -1,6 +1,17 @@
 //! A fence: only what rustix has no safe form of. Everything it offers is safe.
 
 mod address;
+#[cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )),
+    expect(dead_code, reason = "no ring asks")
+)]
+mod ask;
 mod call;
 mod clock;
 mod datagrams;
@@ -54,6 +65,7 @@ mod unsignalled;
 mod wait;
 
 pub(crate) use address::unix_name;
+pub(crate) use ask::{Ask, Request};
 pub use call::system_call;
 pub(crate) use clock::monotonic;
 pub(crate) use datagrams::{Received, recvmmsg, sendmmsg};
@@ -64,7 +76,7 @@ pub(crate) use nowait::{pread_nowait, pwrite_nowait, read_nowait};
 pub(crate) use outgoing::outgoing;
 pub(crate) use plan::Strings;
 pub(crate) use processor::processor;
-pub(crate) use ring::{Ask, Request, Ring};
+pub(crate) use ring::Ring;
 pub(crate) use segments::{cuts_when_asked, send_segments as sendmsg_segments};
 pub(crate) use signal::SignalCounter;
 pub(crate) use small_calls::SmallCalls;

@@ -7,35 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// What a value asks of the kernel.
-#[expect(dead_code, reason = "nobody takes it here")]
-pub(crate) enum Request<'a> {
-    /// `pread(2)`.
-    Read {
-        fd: BorrowedFd<'a>,
-        buffer: &'a mut [u8],
-        offset: u64,
-    },
-    /// `pwrite(2)`.
-    Write {
-        fd: BorrowedFd<'a>,
-        buffer: &'a [u8],
-        offset: u64,
-    },
-    /// `fsync(2)`.
-    Sync { fd: BorrowedFd<'a> },
-}
-
-/// A value that a ring could take.
-pub(crate) trait Ask: Send + 'static {
-    /// The request.
-    #[expect(dead_code, reason = "nobody asks for it here")]
-    fn request(&mut self) -> Request<'_>;
-
-    /// Hears of the answer.
-    #[expect(dead_code, reason = "nobody answers here")]
-    fn note(&self, _result: &Result<usize, Errno>) {}
-}
+use super::ask::Ask;
 
 /// No ring can be made, so there is none.
 #[derive(Debug)]
