@@ -8,6 +8,7 @@ use std::path::Path;
 
 use cloverleaf::fs::{read_at_once, read_on_at_once};
 use cloverleaf::limits::AT_ONCE_BYTES;
+use cloverleaf::system_call;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::fs::{OFlags, SeekFrom, seek};
@@ -124,7 +125,8 @@ pub(super) fn readinto(
         }
         let len = room.len().min(AT_ONCE_BYTES);
         let mut pieces = [IoSliceMut::new(&mut room[..len])];
-        let mut read = || preadv2(fd, &mut pieces, offset, ReadWriteFlags::NOWAIT).ok();
+        let mut read =
+            || system_call(|| preadv2(fd, &mut pieces, offset, ReadWriteFlags::NOWAIT)).ok();
         if len < DETACH_BYTES {
             read()
         } else {

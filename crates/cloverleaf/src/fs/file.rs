@@ -18,7 +18,7 @@ use super::at_once::{has_position, may_ask, open_at_once, write_at_once};
 use crate::driver::Op;
 use crate::event_loop::{operate, spawn_blocking, yield_now};
 use crate::limits::{AT_ONCE_BYTES, OPERATIONS_PER_TURN};
-use crate::sys::with_file;
+use crate::sys::{system_call, with_file};
 
 /// An open file.
 ///
@@ -138,7 +138,7 @@ impl File {
         // To this call alone -1 is where the descriptor stands; what is wrong with it another one says.
         i64::try_from(offset).ok()?;
         let mut pieces = [IoSliceMut::new(room)];
-        preadv2(&self.fd, &mut pieces, offset, ReadWriteFlags::NOWAIT).ok()
+        system_call(|| preadv2(&self.fd, &mut pieces, offset, ReadWriteFlags::NOWAIT)).ok()
     }
 
     /// Reads behind the first `filled` bytes, by the driver or the pool.

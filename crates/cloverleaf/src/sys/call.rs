@@ -131,8 +131,10 @@ pub(super) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Answer {
 pub fn system_call<T>(call: impl FnOnce() -> T) -> T {
     let answer = call();
     #[cfg(target_arch = "x86_64")]
-    if RETURNS.load(Ordering::Relaxed) != RIGHT {
-        prepare_returns();
+    match RETURNS.load(Ordering::Relaxed) {
+        RIGHT => {}
+        OF_THE_KERNEL => refill_return_stack(),
+        _ => find_out(),
     }
     answer
 }
@@ -146,19 +148,6 @@ const UNKNOWN: u8 = 0;
 const RIGHT: u8 = 1;
 #[cfg(target_arch = "x86_64")]
 const OF_THE_KERNEL: u8 = 2;
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-#[expect(
-    clippy::inline_always,
-    reason = "a function of its own would return before the way back is prepared"
-)]
-fn prepare_returns() {
-    if RETURNS.load(Ordering::Relaxed) == UNKNOWN {
-        find_out();
-    }
-    refill_return_stack();
-}
 
 /// Asks the kernel once in the life of a process; where it does not tell, the return stack is left alone.
 #[cfg(target_arch = "x86_64")]
