@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cloverleaf::fs::may_ask;
+use cloverleaf::fs::{has_position, may_ask};
 use cloverleaf::limits::{AT_ONCE_BYTES, OPERATIONS_BETWEEN_PAUSES};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -33,6 +33,8 @@ struct Shared {
     is_direct: bool,
     /// A server may have to be asked for what the kernel does not know of it: no ring takes its operations.
     may_ask: bool,
+    /// A ring may take its reads and writes: it need ask no server before, and heeds their offsets.
+    suits_ring: bool,
 }
 
 /// The native half of an open file. Another one made of it is the same file.
@@ -49,6 +51,7 @@ impl FileBase {
             shared: Arc::new(Shared {
                 is_direct: is_direct(&fd),
                 may_ask,
+                suits_ring: !may_ask && has_position(fd.as_fd()),
                 fd: AttachedCell::new(Some(Arc::new(fd))),
                 spent: AtomicU32::new(0),
             }),
@@ -360,6 +363,7 @@ impl FileBase {
             offset,
             is_direct: shared.is_direct,
             may_ask: shared.may_ask,
+            suits_ring: shared.suits_ring,
         })
     }
 
@@ -381,7 +385,7 @@ impl FileBase {
             start,
             offset,
             is_direct: shared.is_direct,
-            may_ask: shared.may_ask,
+            suits_ring: shared.suits_ring,
         })
     }
 

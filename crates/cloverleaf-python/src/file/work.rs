@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use cloverleaf::fs::{
-    Copied, copy_stretch, has_position, known_at_once, length_at_once, may_ask, mode_at_once,
-    read_full, write_full,
+    Copied, copy_stretch, known_at_once, length_at_once, may_ask, mode_at_once, read_full,
+    write_full,
 };
 use cloverleaf::limits::{AT_ONCE_BYTES, COPY_BUFFER_BYTES, RING_BYTES, THREAD_WRITE_BYTES};
 use cloverleaf::{Note, Op};
@@ -51,6 +51,7 @@ pub(crate) enum Work {
         offset: Option<u64>,
         is_direct: bool,
         may_ask: bool,
+        suits_ring: bool,
     },
     /// The same, with room for the bytes.
     Fill {
@@ -78,7 +79,7 @@ pub(crate) enum Work {
         start: usize,
         offset: Option<u64>,
         is_direct: bool,
-        may_ask: bool,
+        suits_ring: bool,
     },
     /// An operation that a driver gave back.
     Operation(Op),
@@ -217,8 +218,9 @@ impl Work {
                 size,
                 offset: Some(offset),
                 is_direct,
-                may_ask: false,
-            } if size <= RING_BYTES && has_position(fd.as_fd()) => {
+                suits_ring: true,
+                ..
+            } if size <= RING_BYTES => {
                 let (buffer, start) = room(size, is_direct);
                 Ok(Op::Read {
                     fd,
@@ -233,10 +235,8 @@ impl Work {
                 start: done,
                 offset: Some(offset),
                 is_direct,
-                may_ask: false,
-            } if data.as_bytes().len() - done <= largest_ring_write(is_direct)
-                && has_position(fd.as_fd()) =>
-            {
+                suits_ring: true,
+            } if data.as_bytes().len() - done <= largest_ring_write(is_direct) => {
                 let rest = &data.as_bytes()[done..];
                 let (mut buffer, start) = room(rest.len(), is_direct);
                 buffer[start..].copy_from_slice(rest);
