@@ -23,6 +23,7 @@ DISCARD = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+BOUND = re.compile(r"\s*(?:let\b[^;{}=]*|[\w.*\[\]]+\s*)=(?![=>])[^;{}]*\.ok\(\)\s*;")
 IGNORE = re.compile(r"\bfn ignore\b[^{]*\{")
 
 
@@ -34,9 +35,14 @@ def discards(text: str) -> Iterator[tuple[int, str]]:
         bare = without_block(bare, found.start(), found.end() - 1)
     for found in DISCARD.finditer(bare):
         start = found.start() + len(found[0]) - len(found[0].lstrip())
-        line = bare.count("\n", 0, start)
-        if not re.match(r"(let\b.*=|\w.*=.*)\.ok\(\)\s*;", lines[line].strip()):
+        if not BOUND.match(bare, begin_of_statement(bare, start)):
+            line = bare.count("\n", 0, start)
             yield line + 1, lines[line].strip()
+
+
+def begin_of_statement(bare: str, at: int) -> int:
+    """Where the statement begins that the position is in; it may have begun lines before."""
+    return max(bare.rfind(end, 0, at) for end in ";{}") + 1
 
 
 def main() -> int:

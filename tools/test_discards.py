@@ -14,10 +14,18 @@ from discards import discards
         "let _ = socket.shutdown();",
         "drop(result);",
         "socket.shutdown().ok();",
+        "if let Some(socket) = &self.socket { socket.shutdown().ok(); }",
+        "check(one == two).ok();",
     ],
 )
 def test_a_discard_is_found_on_its_line(line: str) -> None:
     assert list(discards(f"fn f() {{\n    {line}\n}}\n")) == [(2, line)]
+
+
+def test_a_discard_over_lines_is_found_where_it_ends() -> None:
+    assert list(discards("fn f() {\n    socket\n        .shutdown().ok();\n}\n")) == [
+        (3, ".shutdown().ok();")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,7 @@ def test_a_discard_is_found_on_its_line(line: str) -> None:
         "_ => return,",
         "drop(guard);",
         "let found = value.parse().ok();",
+        "let read =\n        || value.parse().ok();",
         "// _ = socket.shutdown();",
         'let text = "drop(result)";',
         "ignore(socket.shutdown());",
