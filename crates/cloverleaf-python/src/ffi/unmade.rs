@@ -94,9 +94,11 @@ pub(crate) fn freeze(class: &Bound<'_, PyType>) -> PyResult<()> {
     {
         let class = class.as_type_ptr();
         // SAFETY: the type is live; nobody else knows of it while the module is being made.
-        let flags = unsafe { &raw mut (*class).tp_flags };
-        // SAFETY: as above.
-        unsafe { *flags |= ffi::Py_TPFLAGS_IMMUTABLETYPE };
+        let flags = unsafe { &mut (*class).tp_flags };
+        // 3.13t, on which we test what has no GIL.
+        #[cfg(Py_GIL_DISABLED)]
+        let flags = flags.get_mut();
+        *flags |= ffi::Py_TPFLAGS_IMMUTABLETYPE;
         // SAFETY: as above.
         unsafe { ffi::PyType_Modified(class) };
         Ok(())
