@@ -66,7 +66,7 @@ class Signals(Running):
             return
         # An interrupt or a fork may have left it there: the number is another file's next. Only the
         # main thread ends what Python writes; where this is another, a later `close` ends the pipe.
-        if not _write_no_more(pipe[1]) and self._signal_pipe_is_written:
+        if not write_no_more(pipe[1]) and self._signal_pipe_is_written:
             return
         self._signal_pipe = None
         _writers.discard(pipe[1])
@@ -143,14 +143,14 @@ class Signals(Running):
             former = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:
             return run()  # signals are for the main interpreter, and this is another one
-        if former != -1 and _write_again(former):
+        if former != -1 and write_again(former):
             return run()
         try:
             return run()
         finally:
             latter = signal.set_wakeup_fd(-1)
             if latter != ours or self._signal_handlers:
-                _write_again(latter)
+                write_again(latter)
 
     def _give_signals_back(self) -> None:
         if os.getpid() != self._process:
@@ -239,18 +239,18 @@ def _check_signal(sig: int) -> None:
         raise ValueError(f"invalid signal number {sig}")
 
 
-def _write_no_more(*writers: int) -> bool:
+def write_no_more(*writers: int) -> bool:
     """Have Python write the numbers of signals nowhere, if it writes them to one of these."""
     try:
         now = signal.set_wakeup_fd(-1)
     except ValueError:
         return False  # signals are for another thread
     if now not in (-1, *writers):
-        _write_again(now)
+        write_again(now)
     return True
 
 
-def _write_again(writer: int) -> bool:
+def write_again(writer: int) -> bool:
     """Have Python write there again; return whether it can: the program may have closed it."""
     try:
         signal.set_wakeup_fd(writer)
@@ -264,7 +264,7 @@ if sys.version_info < (3, 12):  # later, asyncio does it
     def _leave_the_parents_pipe() -> None:
         """Not write to a parent's pipe, nor to what has its number once the child has closed it."""
         if _writers:
-            _write_no_more(*_writers)
+            write_no_more(*_writers)
 
     os.register_at_fork(after_in_child=_leave_the_parents_pipe)
 

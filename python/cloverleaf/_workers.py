@@ -19,11 +19,14 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from ._loop import chosen_factory
+from ._signals import write_again, write_no_more
 from ._worker import Job, Worker, WorkerError
 from ._worker_kinds import Member, ProcessMember, ThreadMember
 
 _T = TypeVar("_T")
 
+# More than a pipe holds at first.
+_WAKEUP_BYTES = 1 << 17
 # What stops all workers, if the program has no handler of its own for it.
 _DEFAULTS: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
@@ -33,6 +36,8 @@ _DEFAULTS: dict[signal.Signals, Callable[[int, FrameType | None], Any] | signal.
 _MOST_WORKERS = 2**22
 # What poll(2) can wait for is less than a month.
 _LONGEST_POLL_SECONDS = 1e6
+# How late a signal may be heard of where Python tells of its signals elsewhere.
+_LONGEST_DEAF_SECONDS = 1.0
 
 
 class _Crew:
@@ -43,7 +48,9 @@ class _Crew:
         self._timeout = graceful_timeout
         # Signal handlers wake, too, and may interrupt who has the lock in this thread.
         self._lock = threading.RLock()
-        self._wakeup: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Where we read, and where we and Python write.
+        self._wakeup: tuple[int, int] | None = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._hears_signals = False
         # When who has been told to stop must have; None if nobody has been told.
         self._deadline: float | None = None
         self._is_killed = False
@@ -94,7 +101,9 @@ class _Crew:
         """Have who waits look at the workers, from any thread and from signal handlers."""
         with self._lock:
             if self._wakeup is not None:
-                os.eventfd_write(self._wakeup, 1)
+                # What is full wakes, too.
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wakeup[1], b"\0")
 
     def close_in_child(self, own: ProcessMember) -> None:
         """Keep nothing there by which others would miss the end of the parent or of each other."""
@@ -108,12 +117,26 @@ class _Crew:
 
     def _close_wakeup(self) -> None:
         if self._wakeup is not None:
-            os.close(self._wakeup)
-            self._wakeup = None
+            ends, self._wakeup = self._wakeup, None
+            # In a child, too, which has it from its parent.
+            write_no_more(ends[1])
+            for end in ends:
+                os.close(end)
+
+    def _hear_signals(self) -> None:
+        """Have each signal end our sleep.
+
+        One that comes after Python's last look for signals and before the sleep would else be heard
+        of when something else happens. A wakeup descriptor of the program's own stays in place.
+        """
+        assert self._wakeup is not None
+        former = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        self._hears_signals = former == -1 or not write_again(former)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         try:
+            self._hear_signals()
             for signum, default in _DEFAULTS.items():
                 if signal.getsignal(signum) == default:
                     self.handled.append(signum)
@@ -150,11 +173,14 @@ class _Crew:
                 continue
             poll = select.poll()
             assert self._wakeup is not None
-            for fd in (self._wakeup, *(fd for member in running for fd in member.waits_on())):
+            reader = self._wakeup[0]
+            for fd in (reader, *(fd for member in running for fd in member.waits_on())):
                 poll.register(fd, select.POLLIN)
+            if not self._hears_signals:
+                timeout = min(_LONGEST_DEAF_SECONDS, math.inf if timeout is None else timeout)
             poll.poll(None if timeout is None else math.ceil(timeout * 1e3))
             with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wakeup)
+                os.read(reader, _WAKEUP_BYTES)
             for member in running:
                 member.look()
 

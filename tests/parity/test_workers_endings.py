@@ -330,6 +330,65 @@ except KeyboardInterrupt:
     assert (ended.status, ended.out.strip()) == (0, "interrupted"), ended.err
 
 
+# The signal comes after Python's last look for signals, and before poll(2).
+LATE = """
+import ctypes, functools, operator, select
+libc, real, sleeps = ctypes.CDLL(None), select.poll, []
+
+class Poll:
+    def __init__(self):
+        self._poll = real()
+    def register(self, *args):
+        self._poll.register(*args)
+    def poll(self, timeout):
+        calls = [functools.partial(self._poll.poll, timeout)]
+        if not sleeps:
+            main = ctypes.c_ulong(threading.main_thread().ident)
+            calls.insert(0, functools.partial(libc.pthread_kill, main, int(signal.SIGINT)))
+        sleeps.append(timeout)
+        # Nothing of this is Python's code, in which it would look.
+        return list(map(operator.call, calls))[-1]
+
+select.poll = Poll
+"""
+
+
+@BOTH
+def test_a_signal_between_the_last_look_and_the_sleep_is_heard(
+    program: Program, made_of: str
+) -> None:
+    out = output(
+        program,
+        made_of,
+        LATE
+        + """
+try:
+    run(for_ever, 2)
+except KeyboardInterrupt:
+    print("interrupted", signal.set_wakeup_fd(-1))
+""",
+    )
+    assert out.splitlines()[-1] == "interrupted -1"
+
+
+@BOTH
+def test_a_wakeup_descriptor_of_the_programs_stays(program: Program, made_of: str) -> None:
+    out = output(
+        program,
+        made_of,
+        LATE
+        + """
+reader, writer = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(writer)
+try:
+    run(for_ever, 2)
+except KeyboardInterrupt:
+    print("interrupted", set(os.read(reader, 100)), signal.set_wakeup_fd(-1) == writer)
+""",
+    )
+    assert out.splitlines()[-1] == "interrupted {2} True"
+
+
 @PROCESSES
 def test_workers_stop_when_their_parent_is_gone(program: Program, made_of: str) -> None:
     process = started(program, made_of, "run(for_ever, 3)")
