@@ -80,9 +80,10 @@ class Signals(Running):
         refuse_coroutine(callback, "add_signal_handler")
         _check_signal(sig)
         self._check_open()
+        writer = self._signal_writer()
         try:
             # This raises first if we are not in the main thread.
-            signal.set_wakeup_fd(self._signal_writer())
+            signal.set_wakeup_fd(writer)
         except (ValueError, OSError) as error:
             raise RuntimeError(str(error)) from error
         self._signal_pipe_is_written = True

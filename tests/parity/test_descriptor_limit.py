@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .harness.program import Program
 
 SERVER = """
@@ -153,6 +155,32 @@ loop.close()
 """
     )
     assert out == "ran signal\nruns on"
+
+
+@pytest.mark.only("cloverleaf")  # asyncio has its pair of sockets from the start, or no loop
+def test_out_of_descriptors_a_signal_handler_is_an_error_and_leaves_nothing(
+    program: Program,
+) -> None:
+    out = program.output(
+        EXHAUST
+        + """
+import signal
+loop = new_event_loop()
+taken = exhaust()
+try:
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+except OSError as error:
+    print(type(error).__name__, error.errno, signal.getsignal(signal.SIGUSR1).name)
+for fd in taken:
+    os.close(fd)
+print(loop.remove_signal_handler(signal.SIGUSR1))
+loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+signal.raise_signal(signal.SIGUSR1)
+loop.run_forever()
+loop.close()
+"""
+    )
+    assert out.splitlines() == ["OSError 24 SIG_DFL", "False"]
 
 
 def test_out_of_descriptors_sockets_are_used_for_the_first_time(program: Program) -> None:
