@@ -131,6 +131,12 @@ impl fmt::Display for Refusal {
             Errno::NOMEM => "ENOMEM",
             Errno::MFILE => "EMFILE",
             Errno::NFILE => "ENFILE",
+            // Of a ring that had been made.
+            Errno::BADF => "EBADF",
+            Errno::BADFD => "EBADFD",
+            Errno::FAULT => "EFAULT",
+            Errno::IO => "EIO",
+            Errno::NXIO => "ENXIO",
             other => return write!(f, "error {}", other.raw_os_error()),
         };
         f.write_str(name)
@@ -160,5 +166,7 @@ mod tests {
             InUse::RingRefused(Refusal::new(Errno::PERM)).to_string(),
             "epoll (io_uring refused: EPERM)"
         );
+        // As when the program has closed it by its number.
+        assert_eq!(Refusal::new(Errno::BADF).to_string(), "EBADF");
     }
 }
