@@ -193,6 +193,15 @@ def test_the_wakeup_descriptor_is_ours_only_while_we_need_it(loop: Loop) -> None
     assert wakeup_descriptor() == -1
 
 
+@pytest.mark.only("cloverleaf")
+def test_within_a_run_any_signal_ends_a_sleep_by_a_descriptor_of_ours(loop: Loop) -> None:
+    async def look() -> int:
+        return wakeup_descriptor()
+
+    assert loop.run_until_complete(look()) != -1
+    assert wakeup_descriptor() == -1
+
+
 def test_without_signal_handlers_a_programs_own_wakeup_descriptor_is_kept(loop: Loop) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
