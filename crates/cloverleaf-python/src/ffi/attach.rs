@@ -54,10 +54,14 @@ pub(crate) fn is_alone(py: Python<'_>) -> bool {
 }
 
 /// The number that `threading.get_ident()` gives on this thread; never zero.
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(clippy::useless_conversion, reason = "it is narrower elsewhere")
+)]
 #[inline]
 pub(crate) fn thread_ident() -> u64 {
     // SAFETY: `pthread_self(3)` has no precondition and cannot fail. Python's `get_ident` is this number.
-    unsafe { libc::pthread_self() }
+    u64::from(unsafe { libc::pthread_self() })
 }
 
 /// Whether the interpreter that this thread is attached to is the process's main one.

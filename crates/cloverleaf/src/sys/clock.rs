@@ -15,6 +15,7 @@ pub(crate) fn monotonic() -> (u64, u64) {
     debug_assert!(failed == 0, "every Linux has this clock");
     // SAFETY: a `timespec` of zeroes is one, and the call writes nothing but a `timespec`.
     let now = unsafe { now.assume_init() };
-    // It counts from boot, and is never negative.
-    (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned())
+    // It counts from boot, and is never negative. How wide the fields are is the machine's choice.
+    let unsigned = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    (unsigned.0.unwrap_or(0), unsigned.1.unwrap_or(0))
 }

@@ -23,6 +23,13 @@ const WAIT: c_long = libc::SYS_epoll_wait;
 #[cfg(not(target_arch = "x86_64"))]
 const WAIT: c_long = libc::SYS_epoll_pwait;
 
+/// A time as `epoll_pwait2` takes it on every machine (`__kernel_timespec`); the C library's is narrower on some.
+#[repr(C)]
+struct KernelTimespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
 /// Whether the kernel, or a filter before it, has refused `epoll_pwait2`.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -81,9 +88,9 @@ fn wait_nanos(
     events: &mut Vec<KernelEvent>,
     timeout: Duration,
 ) -> Result<(), Errno> {
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
+    let timeout = KernelTimespec {
+        seconds: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        nanoseconds: timeout.subsec_nanos().into(),
     };
     let spare = events.spare_capacity_mut();
     let arguments = [
