@@ -62,8 +62,11 @@ class Adopting(SocketOperations):
         """Make a protocol and a transport for `sock`, and wait until they have met.
 
         From the moment that there is a transport, the socket belongs to it. Before that, a failure
-        closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio.
+        closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio;
+        but not if it is another transport's.
         """
+        if not is_ours and not isinstance(sock, Connecting):
+            self._refuse_served(sock)
         try:
             if not isinstance(sock, Connecting):
                 sock.setblocking(False)

@@ -46,6 +46,7 @@ class Datagrams(SocketOperations):
                 reuse_port=reuse_port,
                 allow_broadcast=allow_broadcast,
             )
+            self._refuse_served(sock)
             sock.setblocking(False)
             endpoint, peer = sock, None
         else:

@@ -293,7 +293,14 @@ fn sock_writable(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Ow
     wait(slf, &sock, Direction::Write)
 }
 
-pub(super) const METHODS: [Method; 6] = [
+/// `_refuse_served(sock)`: whoever wants the socket for a transport must find it without one.
+fn refuse_served(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
+    let sock = args.get(0).ok_or_else(|| missing("_refuse_served"))?;
+    watch::refuse_served(slf.cast::<Loop>()?, &sock)?;
+    Ok(none(slf.py()))
+}
+
+pub(super) const METHODS: [Method; 7] = [
     Method {
         name: c"_sock_recv",
         doc: c"_sock_recv($self, sock, nbytes, /)\n--\n\nThe bytes that came, or None if the socket would block.",
@@ -325,5 +332,10 @@ pub(super) const METHODS: [Method; 6] = [
         name: c"_sock_writable",
         doc: c"_sock_writable($self, sock, /)\n--\n\nA future that is done when there is room to write.",
         kind: raw_fastcall!(sock_writable),
+    },
+    Method {
+        name: c"_refuse_served",
+        doc: c"_refuse_served($self, sock, /)\n--\n\nRaise RuntimeError if the socket is a transport's.",
+        kind: raw_fastcall!(refuse_served),
     },
 ];

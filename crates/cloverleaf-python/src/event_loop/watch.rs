@@ -98,6 +98,17 @@ pub(super) fn refuse_transports(
     )))
 }
 
+/// Refuses a descriptor that a transport owns, by its number or an object with `fileno()`.
+///
+/// # Errors
+/// `RuntimeError` if one does, `ValueError` if the object is no file.
+pub(super) fn refuse_served(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>) -> PyResult<()> {
+    match named(file)? {
+        Named::Descriptor(fd) => refuse_transports(slf, file, fd),
+        Named::Negative(_) | Named::TooLarge => Ok(()),
+    }
+}
+
 /// `add_reader` or `add_writer`, for a program; another thread than the loop's hands it over.
 ///
 /// # Errors

@@ -1,0 +1,70 @@
+"""Sockets that somebody uses already when a transport or a server is made over them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from .harness.datagrams import Mailbox
+from .harness.kinds import Kind
+from .harness.protocols import Recorder
+from .harness.turns import turns, until
+from .harness.types import Loop
+
+
+async def connect(loop: Loop, sock: socket.socket) -> Any:
+    """Make a transport as a client has one."""
+    return await loop.create_connection(lambda: Recorder(loop), sock=sock)
+
+
+async def accept(loop: Loop, sock: socket.socket) -> Any:
+    """Make a transport as a server has one that accepts by itself."""
+    return await loop.connect_accepted_socket(lambda: Recorder(loop), sock)
+
+
+every_way = pytest.mark.parametrize("make", [connect, accept])
+
+
+async def carries_data(transport: Any, protocol: Recorder, peer: socket.socket) -> None:
+    """Check that a transport does its work, and end it."""
+    peer.settimeout(60)
+    transport.write(b"there")
+    peer.sendall(b"back")
+    assert await protocol.received(4) == b"back"
+    assert peer.recv(5) == b"there"
+    transport.abort()
+    assert await protocol.lost is None
+
+
+@every_way
+async def test_a_transports_socket_gets_no_second_transport(
+    loop: Loop, kind: Kind, make: Any
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport, protocol = await make(loop, ours)
+        with pytest.raises(RuntimeError) as raised:
+            await make(loop, ours)
+        assert str(raised.value).startswith(f"File descriptor {ours!r} is used by transport ")
+        if kind.name == "asyncio" and sys.version_info >= (3, 14):
+            # There, the refused socket is closed, though it is the first transport's.
+            transport.abort()
+            await turns(3)
+        else:
+            await carries_data(transport, protocol, theirs)
+
+
+async def test_an_endpoints_socket_gets_no_second_endpoint(loop: Loop) -> None:
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    mailbox = Mailbox(loop)
+    transport, _ = await loop.create_datagram_endpoint(lambda: mailbox, sock=sock)
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        await loop.create_datagram_endpoint(lambda: Mailbox(loop), sock=sock)
+    transport.sendto(b"to itself", sock.getsockname())
+    await until(lambda: mailbox.mail)
+    transport.abort()
+    assert await mailbox.lost is None
