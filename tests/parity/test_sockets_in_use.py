@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from typing import Any
@@ -68,3 +69,79 @@ async def test_an_endpoints_socket_gets_no_second_endpoint(loop: Loop) -> None:
     await until(lambda: mailbox.mail)
     transport.abort()
     assert await mailbox.lost is None
+
+
+@every_way
+async def test_a_transport_takes_the_place_of_a_reader(loop: Loop, make: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        seen: list[str] = []
+        loop.add_reader(ours, seen.append, "heard")
+        transport, protocol = await make(loop, ours)
+        await carries_data(transport, protocol, theirs)
+    assert seen == []
+
+
+async def test_a_reader_that_was_about_to_hear_of_it_does_not(loop: Loop) -> None:
+    """It would take bytes away from the transport."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        seen: list[bytes] = []
+        loop.add_reader(ours, lambda: seen.append(ours.recv(100)))
+
+        class Called(Recorder):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                assert seen == []
+
+        def factory() -> Recorder:
+            theirs.send(b"first")
+            return Called(loop)
+
+        transport, protocol = await loop.create_connection(factory, sock=ours)
+        assert await protocol.received(5) == b"first"
+        await carries_data(transport, protocol, theirs)
+    assert seen == []
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_transport_takes_the_place_of_a_writer(loop: Loop) -> None:
+    """On asyncio the writer is called again and again, and nobody can remove it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        seen: list[int] = []
+        loop.add_writer(ours, seen.append, 1)
+        transport, protocol = await connect(loop, ours)
+        calls = len(seen)
+        await turns(3)
+        assert len(seen) == calls
+        await carries_data(transport, protocol, theirs)
+
+
+async def test_an_endpoint_takes_the_place_of_a_reader(loop: Loop) -> None:
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    seen: list[str] = []
+    loop.add_reader(sock, seen.append, "heard")
+    mailbox = Mailbox(loop)
+    transport, _ = await loop.create_datagram_endpoint(lambda: mailbox, sock=sock)
+    transport.sendto(b"to itself", sock.getsockname())
+    await until(lambda: mailbox.mail)
+    transport.abort()
+    await mailbox.lost
+    assert seen == []
+
+
+async def test_a_server_takes_the_place_of_a_reader(loop: Loop) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    seen: list[str] = []
+    loop.add_reader(sock, seen.append, "heard")
+    protocol = Recorder(loop)
+    server = await loop.create_server(lambda: protocol, sock=sock)
+    with socket.create_connection(sock.getsockname()) as peer:
+        transport = await protocol.made
+        server.close()
+        await carries_data(transport, protocol, peer)
+    await server.wait_closed()
+    assert seen == []

@@ -3,6 +3,7 @@
 //! When descriptors run out the listener pauses for a second and reports it; whoever waits to be accepted goes on
 //! waiting in the kernel's queue and is served when there is room again.
 
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -87,12 +88,17 @@ impl Listener {
             .with(|state| state.add_source(fd, owned, serve))?;
         let this = object.cast::<Self>()?.get();
         this.registration().token = Some(token);
-        let told = this.set_interest(py, Interest::READ);
-        if told.is_err() {
-            this.registration().interest = Interest::NONE;
+        let told = match this.ask_for(py, Interest::READ)? {
+            Err(error) if Loop::take_callbacks_away(event_loop, fd, &error)? => {
+                this.ask_for(py, Interest::READ)?
+            }
+            told => told,
+        };
+        if let Err(error) = told {
             Self::stop(&object, None)?;
+            return Err(os_error(py, &error));
         }
-        told.map(|()| number)
+        Ok(number)
     }
 
     /// Accepts no more, if it is of this server where one is given; the socket stays open.
@@ -149,20 +155,26 @@ impl Listener {
     }
 
     fn set_interest(&self, py: Python<'_>, interest: Interest) -> PyResult<()> {
+        self.ask_for(py, interest)?
+            .map_err(|error| os_error(py, &error))
+    }
+
+    /// Tells the driver what to report; within, what the kernel says if it refuses, and nothing has changed then.
+    fn ask_for(&self, py: Python<'_>, interest: Interest) -> PyResult<io::Result<()>> {
         let event_loop = self.event_loop.bind(py);
         let told = Loop::of(event_loop)?.state().with(|state| {
             let mut registration = self.registration();
             let Some(token) = registration.token else {
                 return Ok(());
             };
-            let before = std::mem::replace(&mut registration.interest, interest);
-            match self.sock.fd() {
-                Some(fd) => state.set_interest(fd, token, before, interest),
-                // Closed by the program: the kernel has forgotten it by itself.
-                None => Ok(()),
+            if let Some(fd) = self.sock.fd() {
+                state.set_interest(fd, token, registration.interest, interest)?;
             }
+            // Where the program has closed it, the kernel has forgotten it by itself.
+            registration.interest = interest;
+            Ok(())
         })?;
-        told.map_err(|error| os_error(py, &error))
+        Ok(told)
     }
 
     fn accept_some(slf: &Bound<'_, Self>, count: usize) -> PyResult<()> {

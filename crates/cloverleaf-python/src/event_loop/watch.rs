@@ -339,6 +339,27 @@ pub(super) fn put(
 }
 
 impl Loop {
+    /// Takes a program's callbacks for a descriptor away, of which a transport or a listener hears from now on; `false` if
+    /// there are none, or if that is not why the kernel has refused.
+    ///
+    /// On asyncio it takes the place of the reader alone, and a writer is called for ever: nobody can remove it any more.
+    ///
+    /// # Errors
+    /// What cancelling a handle raises in debug mode.
+    #[cold]
+    pub(crate) fn take_callbacks_away(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        refusal: &io::Error,
+    ) -> PyResult<bool> {
+        if refusal.raw_os_error() != Some(libc::EEXIST) {
+            return Ok(false);
+        }
+        let had_reader = remove(slf, fd, Direction::Read)?;
+        let had_writer = remove(slf, fd, Direction::Write)?;
+        Ok(had_reader || had_writer)
+    }
+
     /// Why nobody can hear of a descriptor: what the kernel says of it, or that the loop is of another process.
     #[cold]
     pub(crate) fn refusal(&self, py: Python<'_>, error: &io::Error) -> PyErr {

@@ -230,7 +230,7 @@ impl StreamTransport {
             Ok(Ok(Told::Everything)) => return Ok(()),
             Ok(Ok(Told::Unpolled)) => return unpolled::go_on(slf),
             Ok(Err(error)) if self.must_be_read_unpolled(&error) => return unpolled::begin(slf),
-            Ok(Err(error)) => return Err(this.refusal(py, &error)),
+            Ok(Err(error)) => return self.go_on_refused(slf, &error),
             Err(_) => {}
         }
         let slf = slf.clone().unbind();
@@ -238,6 +238,18 @@ impl StreamTransport {
             let slf = slf.into_bound(py);
             Self::of(&slf)?.update_interest(&slf)
         })
+    }
+
+    /// Asks again if the descriptor had a program's callbacks, which have gone then.
+    #[cold]
+    fn go_on_refused(&self, slf: &Bound<'_, PyAny>, refusal: &io::Error) -> PyResult<()> {
+        let event_loop = self.event_loop(slf.py());
+        let fd = self.with(|stream| stream.endpoint.registered_number());
+        let event_loop = event_loop.cast::<Loop>()?;
+        if Loop::take_callbacks_away(&event_loop, fd, refusal)? {
+            return self.update_interest(slf);
+        }
+        Err(event_loop.get().refusal(slf.py(), refusal))
     }
 
     /// Whether the driver's refusal means that it cannot report on such a file at all.

@@ -243,8 +243,17 @@ impl DatagramTransport {
             })
         });
         drop(hold);
-        if let Ok(result) = told {
-            return result.map_err(|error| this.refusal(py, &error));
+        match told {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                let fd = self.with(py, |datagrams| datagrams.endpoint.number());
+                let event_loop = event_loop.cast::<Loop>()?;
+                if Loop::take_callbacks_away(&event_loop, fd, &error)? {
+                    return self.update_interest(slf);
+                }
+                return Err(this.refusal(py, &error));
+            }
+            Err(_) => {}
         }
         let slf = slf.clone().unbind();
         this.push_call(slf, move |py, slf| {
