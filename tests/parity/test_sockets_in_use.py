@@ -13,7 +13,7 @@ from .harness.datagrams import Mailbox
 from .harness.kinds import Kind
 from .harness.protocols import Recorder
 from .harness.turns import turns, until
-from .harness.types import Loop
+from .harness.types import Context, Loop
 
 
 async def connect(loop: Loop, sock: socket.socket) -> Any:
@@ -145,3 +145,25 @@ async def test_a_server_takes_the_place_of_a_reader(loop: Loop) -> None:
         await carries_data(transport, protocol, peer)
     await server.wait_closed()
     assert seen == []
+
+
+async def test_an_endpoint_that_cannot_read_is_made_all_the_same(
+    loop: Loop, kind: Kind, contexts: list[Context]
+) -> None:
+    """The kernel knows the socket of an endpoint that closes when it has sent what waits."""
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as theirs:
+        theirs.bind("")  # to a name that the kernel chooses
+        ours.connect(theirs.getsockname())
+        closing = Mailbox(loop)
+        first, _ = await loop.create_datagram_endpoint(lambda: closing, sock=ours)
+        while not first.get_write_buffer_size():  # type: ignore[attr-defined]
+            first.sendto(bytes(1000))
+        first.close()
+        second, _ = await loop.create_datagram_endpoint(lambda: Mailbox(loop), sock=ours)
+        second.abort()
+        first.abort()
+        await closing.lost
+        await turns(3)
+    if kind.name == "cloverleaf":
+        assert [type(context["exception"]) for context in contexts] == [FileExistsError]

@@ -127,11 +127,10 @@ pub(super) fn schedule_start<'py>(
     let (begin, context) = (start.begin, start.begun);
     this.push_call((slf, waiter, context), move |py, (slf, waiter, context)| {
         let slf = slf.into_bound(py);
-        begin(&slf, context)?;
-        match waiter {
-            Some(waiter) => streams::wake(waiter.bind(py)),
-            None => Ok(()),
-        }
+        let begun = begin(&slf, context);
+        // Also if that has failed, as on asyncio: whoever waits would wait for ever.
+        let woken = waiter.map_or(Ok(()), |waiter| streams::wake(waiter.bind(py)));
+        begun.and(woken)
     })
 }
 
