@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -167,3 +169,28 @@ async def test_an_endpoint_that_cannot_read_is_made_all_the_same(
         await turns(3)
     if kind.name == "cloverleaf":
         assert [type(context["exception"]) for context in contexts] == [FileExistsError]
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_server_that_was_refused_leaves_the_first_one_alone(loop: Loop) -> None:
+    """On asyncio the second one takes the first one's place, and closing the first one raises."""
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    class Factory:
+        def __call__(self) -> Recorder:
+            return protocol
+
+    protocol, factory = Recorder(loop), Factory()
+    server = await loop.create_server(factory, sock=sock)
+    with pytest.raises(FileExistsError):
+        await loop.create_server(lambda: Recorder(loop), sock=sock)
+    with socket.create_connection(sock.getsockname()) as peer:
+        transport = await protocol.made
+        server.close()
+        await carries_data(transport, protocol, peer)
+    await server.wait_closed()
+    forgotten = weakref.ref(factory)
+    del factory, server
+    await turns(3)
+    gc.collect()
+    assert forgotten() is None

@@ -82,10 +82,11 @@ impl Listener {
         };
         let object = Bound::new(py, listener)?.into_any();
         let owned = Owned::from(object.clone());
-        let token = event_loop
-            .get()
-            .state()
-            .with(|state| state.add_source(fd, owned, serve))?;
+        let state = event_loop.get().state();
+        let (served, token) = state.with(|state| {
+            let served = state.transports.get(&fd).copied();
+            (served, state.add_source(fd, owned, serve))
+        })?;
         let this = object.cast::<Self>()?.get();
         this.registration().token = Some(token);
         let told = match this.ask_for(py, Interest::READ)? {
@@ -96,6 +97,10 @@ impl Listener {
         };
         if let Err(error) = told {
             Self::stop(&object, None)?;
+            if let Some(served) = served {
+                // Another server accepts from this socket, and is to be found when it closes.
+                state.with(|state| state.transports.insert(fd, served))?;
+            }
             return Err(os_error(py, &error));
         }
         Ok(number)
