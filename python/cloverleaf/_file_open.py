@@ -7,6 +7,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 import asyncio
 import builtins
 import contextlib
+import errno
 import fcntl
 import functools
 import io
@@ -251,9 +252,10 @@ class Request:
                 is_read, is_written = await loop.run_in_executor(None, self._look_at, fd)
             else:
                 is_read, is_written = self._look_at(fd)
-        except Exception:
-            if self.closefd:
-                self._close_as_open(fd)
+        except Exception as error:
+            if self.closefd and self._has_taken(error):
+                with contextlib.suppress(OSError):
+                    os.close(fd)
             raise
         flags = os.O_RDWR if is_read and is_written else os.O_RDONLY if is_read else os.O_WRONLY
         if "a" in self.mode:
@@ -268,10 +270,19 @@ class Request:
         with builtins.open(fd, self.mode, self.buffering, *self.text, closefd=False) as seen:
             return seen.readable(), seen.writable()
 
-    def _close_as_open(self, fd: int) -> None:
-        # It closes a descriptor that it has taken before it fails, and fails again.
-        with contextlib.suppress(Exception):
-            builtins.open(fd, self.mode, self.buffering, *self.text).close()
+    def _has_taken(self, error: Exception) -> bool:
+        """Whether `open` had taken the descriptor for its own before it failed."""
+        if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EISDIR):
+            return False
+        # It looks at its arguments first. Then it would find this name wrong, and tell no
+        # listener to audit events of it.
+        try:
+            builtins.open("\0", self.mode, self.buffering, *self.text)  # noqa: PTH123, SIM115
+        except ValueError as wrong:
+            return str(wrong) == "embedded null byte"
+        except Exception:  # whatever they are
+            return False
+        return False
 
     def _build(
         self,

@@ -337,6 +337,34 @@ async def test_an_open_that_fails_closes_what_opens_would(
     assert _close(ours) == _close(theirs)
 
 
+def test_an_open_that_fails_tells_of_its_descriptor_once(tmp_path: Path) -> None:
+    told: list[Any] = []
+    is_told = True
+    sys.addaudithook(lambda event, args: told.append(args) if is_told and event == "open" else None)
+
+    async def failing(fd: int, mode: str, arguments: dict[str, Any]) -> None:
+        expected: list[Any] = []
+        found: list[Any] = []
+        for opening, seen in ((open, expected), (cloverleaf.open, found)):
+            copy = os.dup(fd)
+            told.clear()
+            with pytest.raises((ValueError, OSError, LookupError)):
+                await _answer(opening(copy, mode, **arguments))
+            seen += [args[1:] for args in told if args[0] == copy]
+            seen.append(_close(copy))
+        assert found == expected
+
+    async def fail() -> None:
+        for fd in (_pipe_at_its_end(), os.open(tmp_path, os.O_RDONLY)):
+            for mode, arguments in WRONG:
+                await failing(fd, mode, arguments)
+            os.close(fd)
+
+    with asyncio.Runner(loop_factory=cloverleaf.new_event_loop) as runner:
+        runner.run(fail())
+    is_told = False
+
+
 @pytest.mark.parametrize("buffering", [0, -1])
 @pytest.mark.parametrize("mode", ["rb", "r+b", "wb"])
 async def test_what_takes_seeks_and_has_no_position_is_read_and_written(
