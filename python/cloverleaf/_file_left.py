@@ -38,8 +38,6 @@ class Left(Flight):
         super().__init__()
         #: Others may have the descriptor as well, and go on where it stands.
         self.is_shared = False
-        #: It goes past the page cache, and is read by aligned pieces, each at its offset.
-        self.is_direct = False
         #: Where that is, if the file has moved it; -1 if that must not be relied on.
         self._stands = -1
         #: The stack that nobody has any more, and that is to be closed.

@@ -308,7 +308,7 @@ class Request:
             appends=bool((flags | opened) & os.O_APPEND),
         )
         raw.number, raw.seeks_nowhere = number, seeks and not is_seekable
-        raw.is_shared, raw.is_direct = not is_ours, bool(opened & os.O_DIRECT)
+        raw.is_shared = not is_ours
         size = self._buffer_size(block_size)
         is_binary = "b" in self.mode
         stack: Any = raw

@@ -339,8 +339,6 @@ class RawFile(Left, io.RawIOBase):
         if self._fetched is not None:
             return
         place = self._place if self.is_seekable else None
-        if self.is_direct:
-            place = self.position
         request = self.native._reading(max(size, 1), place)
         if not self.is_seekable:
             await self.carry_on(request, self._land_fetched)

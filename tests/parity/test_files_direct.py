@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from .harness.program import Program
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 400
+
+SKIP_PIECES = """
+import mmap, os, sys
+room = mmap.mmap(-1, 8192)
+sys.exit(sum(bool(os.readv(int(sys.argv[1]), [room])) for _ in range(100)))
+"""
+"""Reads up to so many pieces, and tells how many."""
 
 
 @pytest.fixture
@@ -140,6 +148,28 @@ async def test_a_file_past_the_page_cache_is_appended_to_from_any_memory(
         # Here it is a slice of a larger one, so wherever that is.
         assert await file.write(memoryview(CONTENT)[1:8193]) == 8192
     assert path.read_bytes() == before + CONTENT[:8192] + CONTENT[1:8193]
+
+
+@pytest.mark.parametrize("buffering", [0, 8192])
+async def test_a_read_past_the_page_cache_moves_a_descriptor_that_others_have(
+    loop: Loop, path: Path, buffering: int
+) -> None:
+    os.truncate(path, 8 << 30)
+    fd = os.open(path, os.O_RDWR | os.O_DIRECT)
+    try:
+        async with cloverleaf.open(os.dup(fd), "rb", buffering) as file:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", SKIP_PIECES, str(fd), pass_fds=[fd]
+            )
+            ended = asyncio.ensure_future(child.wait())
+            pieces = 0
+            while not ended.done():
+                assert len(await file.read(8192)) == 8192
+                pieces += 1
+            pieces += await ended
+            assert os.lseek(fd, 0, os.SEEK_CUR) == 8192 * pieces
+    finally:
+        os.close(fd)
 
 
 def calls_that_write() -> int:

@@ -71,6 +71,22 @@ pub(super) fn read_direct(
     Ok(filled)
 }
 
+/// Reads once, where the descriptor stands, little at a time, unless the kernel is to say that a length does not suit it.
+pub(super) fn read_direct_here(fd: &OwnedFd, target: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let is_aligned = target.len().is_multiple_of(DIRECT_ALIGNMENT);
+    let most = if is_aligned {
+        target.len().min(DIRECT_PIECE_BYTES)
+    } else {
+        target.len()
+    };
+    let (mut memory, start) = large_room(most)?;
+    let count = retry_on_intr(|| rustix::io::read(fd, &mut memory[start..]))?;
+    for (to, from) in target.iter_mut().zip(&memory[start..start + count]) {
+        to.write(*from);
+    }
+    Ok(count)
+}
+
 /// Writes piece by piece, as above. What most disks refuse for its length goes in one piece, so that they refuse all of it,
 /// and so does what is appended (`O_APPEND`): nothing that others append comes in its midst.
 pub(super) fn write_direct(fd: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -21,7 +21,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::base::{self, FileBase};
-use super::direct::{is_direct, read_direct, room, write_direct, write_direct_here};
+use super::direct::{
+    is_direct, read_direct, read_direct_here, room, write_direct, write_direct_here,
+};
 use super::operation::answer;
 use super::paths::Change;
 use super::whole::Whole;
@@ -350,6 +352,7 @@ fn fill(fd: &OwnedFd, target: &mut [MaybeUninit<u8>], offset: Option<u64>) -> io
     match offset {
         Some(offset) if is_direct(fd) && !target.is_empty() => read_direct(fd, target, offset),
         Some(offset) => read_full(fd.as_fd(), target, offset),
+        None if is_direct(fd) => read_direct_here(fd, target),
         None => Ok(retry_on_intr(|| {
             rustix::io::read(fd, &mut *target).map(|(init, _)| init.len())
         })?),
