@@ -83,7 +83,7 @@ class RawFile(Left, io.RawIOBase):
         #: Reads may block: whoever drives the stack has seen to it that they will not.
         self.reads_block = False
         self.is_seekable = is_seekable
-        #: It takes a seek all the same, as an eventfd does, and has no position.
+        #: It takes a seek all the same, as an eventfd does; whether it can read nothing, it says.
         self.seeks_nowhere = False
         #: A server may have to be asked for what else the system knows of itself.
         self.may_ask = may_ask
@@ -175,7 +175,7 @@ class RawFile(Left, io.RawIOBase):
             count = self._readinto_now(buffer) if self.reads_block else None
         if count is None:
             self.wanted = memoryview(buffer).nbytes
-            if not (self.wanted or self.is_seekable):
+            if not (self.wanted or self.is_seekable or self.seeks_nowhere):
                 return 0  # nothing of a stream needs no wait, and takes nothing
             self.starved = True
             self.until_read.clear()
@@ -202,7 +202,7 @@ class RawFile(Left, io.RawIOBase):
             data = self._read_now(size)
         elif self.is_seekable:
             data = self.native._try_read(size, place)
-        elif not size:
+        elif not (size or self.seeks_nowhere):
             data = b""
         if data is None:
             self.starved = True
@@ -339,9 +339,12 @@ class RawFile(Left, io.RawIOBase):
         if self._fetched is not None:
             return
         place = self._place if self.is_seekable else None
-        request = self.native._reading(max(size, 1), place)
+        size = max(size, 0 if self.seeks_nowhere else 1)
+        request = self.native._reading(size, place)
         if not self.is_seekable:
-            await self.carry_on(request, self._land_fetched)
+            await self.carry_on(request, self._land_fetched if size else forget)
+            if not size:
+                self._fetched = b""
         elif place is None:
             self._fetched = await self._fetch_along(request)
         else:
@@ -432,8 +435,7 @@ class RawFile(Left, io.RawIOBase):
 
     def _take_fetched(self, size: int) -> bytes:
         fetched = self._fetched or b""
-        data, rest = fetched[:size], fetched[size:]
-        self._fetched = rest or None
+        data, self._fetched = fetched[:size], fetched[size:] or None
         self.position += len(data)
         return data
 

@@ -390,6 +390,14 @@ async def test_what_takes_seeks_and_has_no_position_is_read_and_written(
                 assert os.eventfd_read(ours) >> 56 == 1
 
 
+async def test_what_has_no_position_says_itself_whether_nothing_can_be_read(loop: Loop) -> None:
+    async with cloverleaf.open(os.eventfd(3), "rb", 0) as file:
+        with os.fdopen(os.eventfd(3), "rb", 0) as expected:
+            for call in (("read", (0,)), ("readinto", (bytearray(),)), ("readline", (0,))):
+                assert await outcome(file, call) == await outcome(expected, call)
+            assert await file.read(8) == expected.read(8)
+
+
 @pytest.mark.parametrize("buffering", [0, -1])
 async def test_a_read_of_what_has_no_position_loses_nothing_when_it_is_given_up(
     loop: Loop, buffering: int
