@@ -51,7 +51,10 @@ class OnThread:
     What it brings is landed by whoever asks, if nobody else is left to hear of it.
     """
 
-    __slots__ = ("_call", "_is_given_up", "_kept", "_land", "_lock", "_result", "_running")
+    __slots__ = (
+        *("_call", "_is_given_up", "_kept", "_land", "_lock", "_result", "_running"),
+        "_thread",
+    )
 
     def __init__(self, call: Callable[[], Any], land: Callable[[Any], object]) -> None:
         self._call = call
@@ -59,6 +62,7 @@ class OnThread:
         self._lock = threading.Lock()
         #: None before it begins, and False once it has ended.
         self._running: bool | None = None
+        self._thread = 0
         self._is_given_up = False
         self._result: Any = None
         self._kept: object = None
@@ -68,19 +72,24 @@ class OnThread:
         with self._lock:
             if self._is_given_up:
                 return None
-            self._running = True
+            self._running, self._thread = True, threading.get_ident()
         try:
             self._result = self._call()
             return self._result
         finally:
             with self._lock:
-                self._running = False
+                self._running, self._thread = False, 0
             self._kept = None
 
     @property
     def is_running(self) -> bool:
         """Whether a thread is at it; in a forked child, whether one was when it was forked."""
         return self._running is True
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the thread that is at it is the one that asks."""
+        return self._thread == threading.get_ident()
 
     def then(self, last: Callable[[], object]) -> bool:
         """Make another call once this one has ended; False, and no call, if nothing of it goes on.
@@ -222,8 +231,9 @@ class Flight:
             _wake(waiter)
             self._note_landed()
 
-        self._flight, self._flight_process = flight, os.getpid()
+        # The thread first, which may have begun, and must not take this for somebody else's.
         self._has_ended, self._thread = has_ended, thread
+        self._flight, self._flight_process = flight, os.getpid()
         flight.add_done_callback(landed)
         await waiter
         return flight.result()

@@ -42,6 +42,8 @@ class Left(Flight):
         self._stands = -1
         #: The stack that nobody has any more, and that is to be closed.
         self._left: Any = None
+        #: Where the descriptor belongs until the stack goes back from a read that was given up.
+        self.left_at: int | None = None
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
         #: Tells whether a thread has ended that still writes there for a closed loop.
@@ -52,14 +54,27 @@ class Left(Flight):
 
     @property
     def is_placed(self) -> bool:
-        """Whether what has moved the descriptor for the file has moved the file's position, too."""
-        return self._flight is None and (self._answers_truncate or not self.is_answered)
+        """Whether what has moved the descriptor for the file has moved the file's position, too.
+
+        A thread that uses the file's stack moves both.
+        """
+        thread = self._thread
+        is_free = self._flight is None or (thread is not None and thread.is_here)
+        return is_free and (self._answers_truncate or not self.is_answered)
 
     def hand_over(self) -> None:
         """Have the descriptor stand where the file does, unless that is not decided yet."""
-        if self.is_seekable and self.position != self._stands and self.is_placed:
+        place = self.position if self.left_at is None else self.left_at
+        if self.is_seekable and place != self._stands and self.is_placed:
             with contextlib.suppress(OSError):  # closing tells of one that is not open any more
-                self._stands = os.lseek(self._own, self.position, os.SEEK_SET)
+                self._stands = os.lseek(self._own, place, os.SEEK_SET)
+
+    def note_given_up(self, stood: int) -> None:
+        """Have the descriptor stand where it stood: nobody gets what a thread has read since."""
+        self.left_at = stood
+        if self.is_shared:
+            self._stands = -1
+            self.hand_over()
 
     def descriptor(self) -> int:
         """Return the descriptor, which stands where this file does from now on."""

@@ -187,6 +187,7 @@ class TextFile(File[str, str]):
 
     async def _return(self) -> None:
         """Go back to where a read began that was given up, or has failed."""
+        self._raw.left_at = None
         await self._fly("seek", self._return_to or 0, lambda _: None)
         self._return_to = None
 
@@ -239,6 +240,7 @@ class TextFile(File[str, str]):
     def _go_back_now(self) -> None:
         super()._go_back_now()
         if self._return_to is not None:
+            self._raw.left_at = None
             self._file.seek(self._return_to)
             self._return_to = None
 
@@ -284,6 +286,7 @@ class TextFile(File[str, str]):
         # What is buffered the text layer writes itself, before it reads: when and how differs
         # between versions of Python, and programs can tell.
         need = _TEXT_CHUNK
+        self._raw._follow()
         if method == "read":
             # No encoding has more than four bytes for a character.
             need = self._raw.rest() + 1 if size < 0 else 4 * size + _TEXT_CHUNK
@@ -302,13 +305,24 @@ class TextFile(File[str, str]):
 
     async def _read_in_thread(self, method: str, size: int) -> str:
         """Read much: decoding alone would take the loop's thread for long."""
+        raw = self._raw
         began_at = await self._place()
+        stood = raw._follow()
+        is_awaited = True
+
+        def land(_text: str) -> None:
+            if not is_awaited and began_at is not None:
+                raw.note_given_up(stood)
+
         try:
-            return str(await self._fly(method, size, lambda _: None))
+            return str(await self._fly(method, size, land))
         except BaseException as error:
+            is_awaited = False
             if not isinstance(error, Exception) or self._raw._flight is not None:
                 # The thread goes on, and the next operation first undoes what it has done.
                 self._return_to = began_at
+                if raw._flight is None:
+                    land("")
             raise
 
     async def _read_stream(self, method: str, size: int) -> str:

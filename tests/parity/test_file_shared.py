@@ -1,0 +1,130 @@
+"""A descriptor that others move: what is read and where all stand is as with `open`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloverleaf
+
+from .harness.turns import turns, until
+from .harness.types import Loop
+
+pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
+
+TEXT = b"0123456789abcde\n" * (256 << 10)
+"""So much text is read by a thread."""
+
+WRITE_LINES = """
+import os, sys
+for number in range(300):
+    os.write(int(sys.argv[1]), b"child %05d\\n" % number * 50_000)
+"""
+"""Writes more at a time than is read meanwhile."""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[list[int]]:
+    """Open two files of the same content: for `open` and for us."""
+    opened = []
+    for name in ("theirs", "ours"):
+        path = tmp_path / name
+        path.write_bytes(TEXT)
+        opened.append(os.open(path, os.O_RDWR))
+    yield opened
+    for fd in opened:
+        os.close(fd)
+
+
+async def _answer(called: Any) -> Any:
+    return await called if hasattr(called, "__await__") else called
+
+
+async def _compare(pair: list[int], mode: str, *calls: Callable[[Any, int], Any]) -> None:
+    """Make the same calls on `open`'s file and ours; compare what they give and where all stand."""
+    found: list[list[Any]] = []
+    for fd in pair:
+        os.lseek(fd, 0, os.SEEK_SET)
+        if fd == pair[0]:
+            file: Any = os.fdopen(os.dup(fd), mode)
+        else:
+            file = await cloverleaf.open(os.dup(fd), mode)
+        steps = [(await _answer(call(file, fd)), os.lseek(fd, 0, os.SEEK_CUR)) for call in calls]
+        await _answer(file.close())
+        found.append([*steps, os.lseek(fd, 0, os.SEEK_CUR)])
+    assert found[1] == found[0]
+
+
+def _pieces(fd: int, size: int) -> Iterator[bytes]:
+    """Read a sparse file up to there, without its holes."""
+    for offset in range(0, size, 1 << 20):
+        yield os.pread(fd, 1 << 20, offset).replace(b"\0", b"")
+
+
+async def test_text_that_a_thread_reads_takes_back_nobody_who_writes_meanwhile(
+    loop: Loop, pair: list[int]
+) -> None:
+    fd = pair[1]
+    os.ftruncate(fd, 0)
+    os.ftruncate(fd, 4 << 30)
+    async with cloverleaf.open(os.dup(fd), "r", encoding="ascii") as file:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITE_LINES, str(fd), pass_fds=[fd]
+        )
+        ended = asyncio.ensure_future(child.wait())
+        while not ended.done():
+            await file.read(300_000)
+        assert await ended == 0
+    found = b"".join(_pieces(fd, os.lseek(fd, 0, os.SEEK_CUR)))
+    assert len(found) == 300 * 50_000 * 12
+    assert found == b"".join(b"child %05d\n" % number * 50_000 for number in range(300))
+
+
+async def test_text_is_read_by_a_thread_from_where_others_have_moved_the_descriptor(
+    loop: Loop, pair: list[int]
+) -> None:
+    await _compare(
+        pair,
+        "r",
+        lambda file, _fd: file.read(16),
+        lambda _file, fd: os.lseek(fd, 1 << 20, os.SEEK_SET),
+        lambda file, _fd: file.read(2 << 20),
+        lambda _file, fd: os.lseek(fd, 64, os.SEEK_SET),
+        lambda file, _fd: file.read(2 << 20),
+    )
+
+
+@pytest.mark.parametrize("ending", ["read", "closed", "forgotten", "asked for its number"])
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+async def test_text_that_is_given_up_leaves_the_descriptor_where_it_stood(
+    loop: Loop, pair: list[int], ending: str
+) -> None:
+    fd = pair[1]
+    os.lseek(fd, 160, os.SEEK_SET)
+    file: Any = await cloverleaf.open(os.dup(fd), "r")
+    reading: Any = loop.create_task(file.read())
+    await turns(2)
+    assert not reading.done()
+    reading.cancel()
+    await asyncio.wait([reading])
+    await until(lambda: file._raw._flight is None)
+    assert reading.cancelled()
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 160
+    if ending == "read":
+        assert await file.read(16) == TEXT[:16].decode()
+    elif ending == "asked for its number":
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 160
+    if ending != "forgotten":
+        await file.close()
+    file = reading = None
+    gc.collect()
+    ahead = max(8192, io.DEFAULT_BUFFER_SIZE) if ending == "read" else 0
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 160 + ahead
