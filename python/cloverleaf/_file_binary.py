@@ -350,9 +350,16 @@ class BinaryFile(File[bytes, Buffer]):
             raise
         return b"".join(parts)
 
+    async def _place(self) -> int | None:
+        # To ask would have the buffer look where others have moved the descriptor, as that of
+        # `open` does not. What was read tells how far to go back.
+        return None if self._raw.is_shared and not self._is_dirty else await super()._place()
+
     def _take_back(self, lines: list[bytes], began_at: int | None) -> None:
         data = b"".join(lines)
-        if began_at is None:
+        if began_at is None and self._raw.is_seekable:
+            self._put_back(data)
+        elif began_at is None:
             # What the buffer has read ahead comes behind it.
             self._raw.put_back(data + self._drain())
         elif self._is_dirty and not self._raw.is_unbuffered:

@@ -63,6 +63,37 @@ async def _compare(pair: list[int], mode: str, *calls: Callable[[Any, int], Any]
     assert found[1] == found[0]
 
 
+@pytest.mark.parametrize("hint", [1, 100, 9000])
+async def test_a_seek_behind_readlines_leads_where_that_of_open_does(
+    loop: Loop, pair: list[int], hint: int
+) -> None:
+    await _compare(
+        pair,
+        "rb",
+        lambda _file, fd: os.lseek(fd, 4509, os.SEEK_SET),
+        lambda file, _fd: file.readlines(hint),
+        lambda _file, fd: os.lseek(fd, 20_000, os.SEEK_SET),
+        lambda file, _fd: file.seek(-5, os.SEEK_CUR),
+        lambda file, _fd: file.read(10),
+    )
+
+
+async def test_readlines_that_is_given_up_goes_back_where_others_have_moved_the_descriptor(
+    loop: Loop, pair: list[int]
+) -> None:
+    fd = pair[1]
+    async with cloverleaf.open(os.dup(fd), "rb") as file:
+        assert await file.read(4) == TEXT[:4]
+        os.lseek(fd, 32_000, os.SEEK_SET)
+        reading = loop.create_task(file.readlines())
+        await turns(2)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        assert await file.readline() == TEXT[4:16]
+
+
 def _pieces(fd: int, size: int) -> Iterator[bytes]:
     """Read a sparse file up to there, without its holes."""
     for offset in range(0, size, 1 << 20):
