@@ -101,6 +101,28 @@ async def test_writing_is_paused_and_resumed_through_both_layers(loop: Loop) -> 
         assert ends.client.transport.get_write_buffer_size() == 0
 
 
+class Asking(Recorder):
+    """Answers what comes, asks how much waits, and sets marks that a single record exceeds."""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer, twice."""
+        super().data_received(data)
+        transport = self.transport
+        for _ in range(2):
+            transport.write(data)
+            self.calls.append(f"{transport.get_write_buffer_size()} wait")
+            transport.write(data)
+            transport.set_write_buffer_limits(high=1)
+            assert transport.get_write_buffer_limits() == (0, 1)
+
+
+async def test_nothing_waits_of_an_answer_that_the_inner_transport_takes(loop: Loop) -> None:
+    async with tls_linked(loop, Asking) as (ours, peer):
+        await peer.send(b"data")
+        assert await peer.receive(16) == 4 * b"data"
+        assert ours.calls == ["connection_made", "data_received", "0 wait", "0 wait"]
+
+
 async def test_drain_waits_for_the_peer(loop: Loop) -> None:
     reading = asyncio.Event()
     total = 8 << 20

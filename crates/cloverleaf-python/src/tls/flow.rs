@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::class::TlsTransport;
+use super::outgoing;
 use super::state::{INCOMING_MARKS, Marks, OUTGOING_MARKS, Turn};
 use crate::ffi::{Arguments, Method, Owned, Reach, int_from, raw_fastcall, raw_noargs};
 use crate::transport::{self, boolean, marks_of, none};
@@ -103,6 +104,7 @@ pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_write_buffer_limits", OUTGOING_MARKS.high)?;
     let this = TlsTransport::of(slf)?;
+    outgoing::flush_deferred(slf)?;
     this.with(slf.py(), |connection| {
         connection.outgoing_marks = Marks { low, high }
     });
@@ -131,6 +133,7 @@ fn get_read_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
+    outgoing::flush_deferred(slf)?;
     let size =
         this.with(slf.py(), |connection| connection.backlog.len()) + this.unsent(slf.py())?;
     int_from(slf.py(), size as u64).map(Into::into)
