@@ -463,13 +463,14 @@ async def test_a_failing_client_is_nobodys_business_else(
     assert contexts == []
 
 
+@pytest.mark.parametrize("raised", [ZeroDivisionError, asyncio.CancelledError, GeneratorExit])
 async def test_an_exception_in_connection_made_ends_the_connection(
-    loop: Loop, contexts: list[Context]
+    loop: Loop, contexts: list[Context], raised: type[BaseException]
 ) -> None:
     class Failing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            raise ZeroDivisionError
+            raise raised
 
     ours, theirs = socket_pair()
     with theirs:
@@ -479,6 +480,6 @@ async def test_an_exception_in_connection_made_ends_the_connection(
             lambda: protocol, sock=ours, ssl=client_context(), server_hostname=HOST
         )
         results = await asyncio.gather(connecting, peer.handshake(), return_exceptions=True)
-        assert isinstance(results[0], ZeroDivisionError)
-        assert isinstance(await protocol.lost, ZeroDivisionError)
-    assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
+        assert isinstance(results[0], raised)
+        assert isinstance(await protocol.lost, raised)
+    assert [type(context["exception"]) for context in contexts] == [raised]

@@ -1,6 +1,6 @@
 //! The beginning: from `connection_made` of the inner transport to that of the protocol.
 
-use pyo3::exceptions::PyConnectionAbortedError;
+use pyo3::exceptions::{PyConnectionAbortedError, PyException};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -116,6 +116,10 @@ fn complete(slf: &Bound<'_, PyAny>) -> PyResult<()> {
         .bind(py)
         .set_item(intern!(py, "ssl_object"), this.records(py)?.object(py))?;
     if let Err(error) = tell_made(slf, this) {
+        if !error.is_instance_of::<PyException>(py) {
+            // Raised to the inner transport, which tells a handler also of a `CancelledError`.
+            return Err(error);
+        }
         // asyncio's words: there, the inner transport reports it.
         let message = "Fatal error: protocol.buffer_updated() call failed.";
         return shutdown::fatal_error(slf, error, message);
