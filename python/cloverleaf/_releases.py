@@ -65,3 +65,11 @@ SENDFILE_ALWAYS_MOVES = not _names(
 
 # Sockets make no `memoryview` of a piece of `writelines` that is false, whatever it is (gh-155888).
 WRITELINES_SKIPS_WHAT_IS_FALSE = _takes_no_piece_for_none()
+
+# `writelines` does not look at its pieces once the connection is lost, or closed with all sent.
+WRITELINES_SEES_THE_END_FIRST = _names(
+    getattr(selector_events, "_SelectorSocketTransport", object),
+    "writelines",
+    "_conn_lost",
+    otherwise=True,
+)

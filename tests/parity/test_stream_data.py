@@ -12,10 +12,11 @@ from asyncio import selector_events
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from .harness.complaints import Complaints
 from .harness.kinds import spares_asyncio
 from .harness.links import both_ends, drain, linked, small_buffers, tcp_pair
 from .harness.protocols import Echo, Recorder
@@ -207,6 +208,28 @@ async def test_writelines_takes_what_is_false_for_nothing(loop: Loop, nothing: A
         ours.transport.writelines(nothing)
         ours.transport.write(b"only this")
         assert peer.recv(20) == b"only this"
+
+
+def sees_the_end_first() -> bool:
+    """Tell whether asyncio looks at no pieces for a connection that is over."""
+    writelines: Any = cast("Any", selector_events)._SelectorSocketTransport.writelines
+    return "_conn_lost" in writelines.__code__.co_names
+
+
+async def test_pieces_for_a_connection_that_is_over_are_looked_at_as_asyncio_does(
+    loop: Loop, logged: Complaints
+) -> None:
+    async with linked(loop, Recorder) as (ours, _):
+        ours.transport.close()
+        for wrong in ([1], 42, (1 // 0 for _ in "x"), [b""], [], [1], [1]):
+            if sees_the_end_first():
+                ours.transport.writelines(wrong)  # type: ignore[arg-type]
+        if not sees_the_end_first():
+            with pytest.raises(TypeError):
+                ours.transport.writelines([1])  # type: ignore[list-item]
+    # The fifth that is not false is warned of, and each after it.
+    expected = 2 * ["socket.send() raised exception."] if sees_the_end_first() else []
+    assert logged.take() == expected
 
 
 @pytest.mark.parametrize(

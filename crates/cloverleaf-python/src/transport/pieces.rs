@@ -6,7 +6,7 @@
 
 use cloverleaf::limits;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::kind::Kind;
 use crate::ffi::{Bytes, Reach};
@@ -75,6 +75,15 @@ pub(super) fn bytes_of<'a>(kind: Kind, pieces: &'a [Bound<'_, PyAny>]) -> PyResu
         .collect()
 }
 
+/// Whether the running Python's asyncio looks at no piece that is for a connection that is over.
+///
+/// # Errors
+/// What importing raises.
+#[cold]
+pub(super) fn come_too_late(py: Python<'_>, kind: Kind) -> PyResult<bool> {
+    Ok(!joins(py, kind) && release_has(py, intern!(py, "WRITELINES_SEES_THE_END_FIRST"))?)
+}
+
 /// What becomes of a piece that is not bytes.
 #[cold]
 fn without_bytes<'a>(
@@ -91,8 +100,13 @@ fn without_bytes<'a>(
 
 /// Whether the running Python's asyncio makes no `memoryview` of a piece that is false (gh-155888).
 fn skips_what_is_false(py: Python<'_>) -> PyResult<bool> {
+    release_has(py, intern!(py, "WRITELINES_SKIPS_WHAT_IS_FALSE"))
+}
+
+/// What is known of the running Python's release.
+fn release_has(py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<bool> {
     py.import(intern!(py, "cloverleaf._releases"))?
-        .getattr(intern!(py, "WRITELINES_SKIPS_WHAT_IS_FALSE"))?
+        .getattr(name)?
         .is_truthy()
 }
 

@@ -263,7 +263,7 @@ impl Stream {
     }
 
     /// A write after the end, to be counted.
-    fn futile(&mut self) -> Outcome {
+    pub(super) fn futile(&mut self) -> Outcome {
         self.lost_writes += 1;
         if self.lost_writes >= self.kind.first_warned_write() {
             Outcome::Futile(self.kind)

@@ -217,16 +217,21 @@ pub(super) fn warn_futile(py: Python<'_>, kind: Kind) -> PyResult<()> {
 fn writelines(slf: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let kind = this.with(|stream| {
+    let (kind, is_over) = this.with(|stream| {
         if stream.wrote_eof {
             return Err(PyRuntimeError::new_err(
                 "Cannot call writelines() after write_eof()",
             ));
         }
         sendfile::refuse_to("writelines", stream)?;
-        Ok(stream.kind)
+        Ok((stream.kind, stream.phase >= stream.kind.writes_end_at()))
     })?;
-    if let Some(joined) = pieces::joined(given) {
+    if is_over && pieces::come_too_late(py, kind)? {
+        if given.is_truthy()? {
+            let outcome = this.with(Stream::futile);
+            settle(slf, this, outcome)?;
+        }
+    } else if let Some(joined) = pieces::joined(given) {
         let outcome = write_together(slf, this, &joined, None)?;
         settle(slf, this, outcome)?;
     } else {
