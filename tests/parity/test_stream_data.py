@@ -210,6 +210,32 @@ async def test_writelines_takes_what_is_false_for_nothing(loop: Loop, nothing: A
         assert peer.recv(20) == b"only this"
 
 
+SCATTERED = memoryview(b"abcdef")[::2]
+
+
+@pytest.mark.only("cloverleaf")  # asyncio ends the connection, and a handler hears why
+async def test_bytes_that_do_not_lie_together_are_refused_and_the_connection_goes_on(
+    loop: Loop,
+) -> None:
+    async with linked(loop, Recorder) as (ours, peer):
+        with pytest.raises(BufferError):
+            ours.transport.write(SCATTERED)
+        with pytest.raises(BufferError):
+            ours.transport.writelines([b"x", SCATTERED])
+        ours.transport.write(b"only this")
+        assert peer.recv(20) == b"only this"
+
+
+async def test_whether_bytes_lie_together_matters_to_an_open_connection_only(loop: Loop) -> None:
+    async with linked(loop, Recorder) as (ours, _):
+        ours.transport.write_eof()
+        with pytest.raises(RuntimeError, match=r"^Cannot call write\(\) after write_eof\(\)$"):
+            ours.transport.write(SCATTERED)
+    async with linked(loop, Recorder) as (ours, _):
+        ours.transport.close()
+        ours.transport.write(SCATTERED)
+
+
 def sees_the_end_first() -> bool:
     """Tell whether asyncio looks at no pieces for a connection that is over."""
     writelines: Any = cast("Any", selector_events)._SelectorSocketTransport.writelines

@@ -277,6 +277,15 @@ async def test_every_bytes_like_object_is_written(loop: Loop) -> None:
             write("text")  # type: ignore[arg-type]
 
 
+@pytest.mark.only("cloverleaf")  # asyncio ends the connection, and a handler hears why
+async def test_bytes_that_do_not_lie_together_are_refused_over_tls_too(loop: Loop) -> None:
+    async with tls_linked(loop, Recorder) as (ours, peer):
+        with pytest.raises(BufferError):
+            ours.transport.write(memoryview(b"abcdef")[::2])
+        ours.transport.write(b"only this")
+        assert await peer.receive(9) == b"only this"
+
+
 async def test_a_buffer_may_change_after_write(loop: Loop) -> None:
     async with tls_linked(loop, Recorder) as (ours, peer):
         buffer = bytearray(b"before")

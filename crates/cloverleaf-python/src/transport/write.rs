@@ -4,7 +4,7 @@
 //! that is told here, without it.
 
 use cloverleaf::{Sent, limits};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use rustix::io::Errno;
@@ -55,17 +55,15 @@ fn wanted(py: Python<'_>) -> &'static str {
     }
 }
 
-/// The bytes of an argument that asyncio takes.
-fn bytes_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<Bytes<'a>> {
-    check_bytes_like(data, wanted)?;
-    Bytes::of(data)
-}
-
 /// `transport.write`.
 fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let py = slf.py();
     let this = StreamTransport::of(slf)?;
-    let bytes = bytes_of(data)?;
+    check_bytes_like(data, wanted)?;
+    let bytes = match Bytes::of(data) {
+        Ok(bytes) => bytes,
+        Err(error) => return without_bytes(slf, this, error),
+    };
     if bytes.is_empty() {
         this.with(|stream| may_write(stream))?;
         return Ok(super::info::none(py));
@@ -84,6 +82,24 @@ fn write(slf: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Owned> {
     })?;
     drop(bytes);
     settle(slf, this, outcome)?;
+    Ok(super::info::none(py))
+}
+
+/// Refuses what lends no bytes, after all that asyncio looks at before it; that they do not lie together it finds out
+/// as it sends them, if it does.
+///
+/// # Errors
+/// Those of [`may_write`], and `error` if there is somebody to write to.
+#[cold]
+fn without_bytes(slf: &Bound<'_, PyAny>, this: &StreamTransport, error: PyErr) -> PyResult<Owned> {
+    let py = slf.py();
+    let is_found_late = error.is_instance_of::<PyBufferError>(py);
+    let outcome = this.with(|stream| {
+        may_write(stream)?;
+        let is_over = stream.phase >= stream.kind.writes_end_at();
+        PyResult::Ok((is_found_late && is_over).then(|| stream.futile()))
+    })?;
+    settle(slf, this, outcome.ok_or(error)?)?;
     Ok(super::info::none(py))
 }
 
