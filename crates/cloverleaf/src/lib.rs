@@ -107,7 +107,7 @@ pub use injector::{Injector, Sleeper};
 pub use io::{
     Accepted, Address, ByteStream, DatagramBatch, Sent, SharedBytes, TcpListener, TcpStream,
     UdpSocket, UnixListener, UnixStream, WriteQueue, accept, cuts_datagrams, is_on_the_way,
-    may_accept, recv_datagram, send_datagram, send_datagrams, send_segments,
+    may_accept, recv_datagram, send_datagram, send_datagrams, send_segments, try_accept,
 };
 pub use order::{Order, OrderedTurn};
 pub use reactor::Reactor;

@@ -1,12 +1,10 @@
 //! `sock_accept`: one attempt, whose connection is a Python socket that never blocks.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use cloverleaf::{Address, system_call};
+use cloverleaf::{Address, try_accept};
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::sockets::{answered, checked_fd, missing, unless_blocked};
 use crate::ffi::{Arguments, Method, Once, Owned, Reach, borrow_fd, raw_fastcall};
@@ -23,7 +21,7 @@ fn sock_accept(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
     let accepted = match fd {
         // One that blocks must do so without Python, which its own method sees to.
         Some(fd) if sock.reach0(intern!(py, "gettimeout"))?.eq(0)? => {
-            unless_blocked(py, accept(borrow_fd(fd)))?
+            unless_blocked(py, try_accept(borrow_fd(fd)))?
                 .map(|(connection, peer)| with_peer(&sock, connection, &peer))
                 .transpose()?
         }
@@ -37,12 +35,6 @@ fn sock_accept(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owne
         }
     };
     Ok(accepted.map_or_else(|| none(py), Into::into))
-}
-
-fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Address), Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (connection, peer) = retry_on_intr(|| system_call(|| acceptfrom_with(listener, flags)))?;
-    Ok((connection, peer.map_or(Address::Other, Address::from)))
 }
 
 /// What `socket.accept` makes of a connection; of the same family, type and protocol as the listener's.

@@ -4,11 +4,11 @@
 //! descriptor table ends a server; [`may_accept`] asks without an attempt.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio, retry_on_intr};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom, acceptfrom_with};
 
 use super::address::Address;
 use crate::sys::system_call;
@@ -29,18 +29,37 @@ pub enum Accepted {
     Failed(io::Error),
 }
 
-/// Accepts one connection (`accept4(2)`).
+/// Accepts one connection, and says what to do otherwise.
 pub fn accept(listener: impl AsFd) -> Accepted {
-    loop {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        match system_call(|| acceptfrom_with(listener.as_fd(), flags)) {
-            Ok((fd, peer)) => {
-                return Accepted::Connection(fd, peer.map_or(Address::Other, Address::from));
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return refused(error),
-        }
+    match try_accept(listener.as_fd()) {
+        Ok((connection, peer)) => Accepted::Connection(connection, peer),
+        Err(error) => refused(error),
     }
+}
+
+/// Accepts one connection (`accept4(2)`), and tells who it comes from.
+///
+/// # Errors
+/// As for `accept4(2)`, but for `EINTR`.
+pub fn try_accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Address), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let accepted = match retry_on_intr(|| system_call(|| acceptfrom_with(listener, flags))) {
+        // `accept(2)` of a listener that blocks must find somebody.
+        Err(Errno::NOSYS | Errno::PERM) if may_accept(listener) => accept_by_steps(listener),
+        Err(Errno::NOSYS | Errno::PERM) => Err(Errno::AGAIN),
+        accepted => accepted,
+    };
+    let (connection, peer) = accepted?;
+    Ok((connection, peer.map_or(Address::Other, Address::from)))
+}
+
+/// The same where a filter refuses `accept4`. What forks amid the steps hands the connection on.
+#[cold]
+fn accept_by_steps(listener: BorrowedFd<'_>) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
+    let (connection, peer) = retry_on_intr(|| acceptfrom(listener))?;
+    fcntl_setfd(&connection, FdFlags::CLOEXEC)?;
+    ioctl_fionbio(&connection, true)?;
+    Ok((connection, peer))
 }
 
 /// Whether [`accept`] may find somebody. To ask costs a tenth of an accept that finds nobody, which makes a socket first.

@@ -23,7 +23,7 @@ pub use batch::{
     DatagramBatch, cuts_datagrams, recv_datagram, send_datagram, send_datagrams, send_segments,
 };
 pub use datagram::UdpSocket;
-pub use listener::{Accepted, accept, may_accept};
+pub use listener::{Accepted, accept, may_accept, try_accept};
 pub use outgoing::is_on_the_way;
 pub use server::{TcpListener, UnixListener};
 pub use stream::{ByteStream, TcpStream, UnixStream};
