@@ -26,6 +26,7 @@ from ._file_arguments import BinaryMode, Name, TextMode
 from ._file_binary import BinaryFile
 from ._file_flight import perform
 from ._file_held import HoldingRandom, HoldingWriter
+from ._file_paths import let_others_run
 from ._file_raw import RawFile
 from ._file_text import TextFile
 
@@ -203,6 +204,8 @@ class Request:
         if self.opener is not None:
             return await self._open_by_opener(self.opener, flags), flags
         path = os.fsencode(self.file)
+        # Each file counts its own reads, and the next one may be another.
+        await let_others_run()
         native = _cloverleaf.open_at_once(path, flags)
         if native is None:
             try:

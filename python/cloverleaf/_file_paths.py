@@ -37,6 +37,7 @@ def is_plain(path: Any) -> TypeGuard[str | bytes | PurePath]:
 async def let_others_run() -> None:
     """Let others run now and then, although nothing had to be waited for."""
     if next(_at_once) % _AT_ONCE_BETWEEN_PAUSES == 0:
+        asyncio.get_running_loop()  # or who drives this by hand, without one, would hear of none
         await asyncio.tasks.sleep(0)
 
 

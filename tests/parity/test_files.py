@@ -315,6 +315,20 @@ async def test_reads_without_a_wait_let_others_run(loop: Loop, path: Path) -> No
             await task
 
 
+async def test_files_opened_one_after_the_other_let_others_run(loop: Loop, path: Path) -> None:
+    async def busy() -> None:
+        for _ in range(1000):
+            async with cloverleaf.open(path, "rb") as file:
+                assert await file.read(1) == CONTENT[:1]
+
+    task = asyncio.ensure_future(busy())
+    await turns(5)
+    assert not task.done(), "it kept everybody waiting"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_readinto_fills_any_buffer(loop: Loop, path: Path) -> None:
     async with cloverleaf.open(path, "rb") as file:
         for room in (bytearray(100), memoryview(bytearray(100)), (memoryview(bytearray(100)))):
