@@ -202,7 +202,8 @@ pub(super) fn announce(slf: &Bound<'_, PyAny>, this: &StreamTransport) -> PyResu
 }
 
 /// Lets a connection that is about to be closed reset its peer if what the peer has sent was not read, which the kernel
-/// does by itself only for what it has still got. A Unix socket cannot.
+/// does by itself only for what it has still got. A Unix socket cannot. Nor does one that somebody has asked for since: a
+/// duplicate that lives on has the same options, and when it was closed would take from the peer what it had sent.
 pub(super) fn close_unread(
     py: Python<'_>,
     this: &StreamTransport,
