@@ -6,6 +6,7 @@ default executor and written as other bytes are, if the caller allows it.
 
 import asyncio
 import errno
+import functools
 import io
 import os
 import socket
@@ -238,10 +239,11 @@ async def _sendfile(
         raise asyncio.SendfileNotAvailableError("not a regular file") from error
     if not (count or size):
         return 0  # as asyncio, without a look at the file's position
+    piece = functools.partial(_send_piece, attempt, file, number)
     sent = 0
     try:
         while (rest := count - sent if count else size) > 0:
-            went = _attempt(attempt, number, offset, sent, min(rest, _LARGEST_PIECE))
+            went = _attempt(piece, offset, sent, min(rest, _LARGEST_PIECE))
             if went is None:
                 await room()
             elif went == 0:
@@ -253,16 +255,32 @@ async def _sendfile(
     except asyncio.CancelledError:
         raise  # asyncio leaves the file's position alone
     except BaseException:
-        _move_to(number, offset, sent)
+        _move_to(file, number, offset, sent)
         raise
-    _move_to(number, offset, sent)
+    _move_to(file, number, offset, sent)
     return sent
 
 
-def _attempt(attempt: _WayOut, number: int, offset: int, sent: int, rest: int) -> int | None:
+def _send_piece(attempt: _WayOut, file: Any, number: int, start: int, most: int) -> int | None:
+    if not _is_open(file, number):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return attempt(number, start, most)
+
+
+def _is_open(file: Any, number: int) -> bool:
+    """Whether the file has its number still, which another one may have when it is closed."""
+    try:
+        return bool(file.fileno() == number)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def _attempt(
+    piece: Callable[[int, int], int | None], offset: int, sent: int, rest: int
+) -> int | None:
     """Send a piece; a refusal of the very first one means that the system cannot do this at all."""
     try:
-        return attempt(number, offset + sent, rest)
+        return piece(offset + sent, rest)
     except OSError as error:
         if sent == 0:
             raise asyncio.SendfileNotAvailableError("os.sendfile call failed") from error
@@ -271,9 +289,9 @@ def _attempt(attempt: _WayOut, number: int, offset: int, sent: int, rest: int) -
         raise
 
 
-def _move_to(number: int, offset: int, sent: int) -> None:
+def _move_to(file: Any, number: int, offset: int, sent: int) -> None:
     """Leave the file's position behind what was sent, if anything was or asyncio would."""
-    if sent > 0 or SENDFILE_ALWAYS_MOVES:
+    if (sent > 0 or SENDFILE_ALWAYS_MOVES) and _is_open(file, number):
         # Whatever cannot be sought in has no position.
         with suppress(OSError):
             os.lseek(number, offset + sent, os.SEEK_SET)
