@@ -22,9 +22,9 @@ _LONGEST_RETRY_DELAY_S = 0.05
 class SocketOperations(Resolving):
     """The `sock_*` methods, but for `sock_sendfile`."""
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
-        """Receive up to `nbytes` bytes."""
-        while (received := self._sock_recv(sock, nbytes)) is None:
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to `n` bytes, which is what asyncio's own loop calls them."""
+        while (received := self._sock_recv(sock, n)) is None:
             await self._sock_readable(sock)
         return received
 

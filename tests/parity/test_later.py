@@ -108,7 +108,7 @@ loop.close()
     assert out.splitlines() == [
         "True True",
         "True start_tls",
-        "(sock: socket.socket, nbytes: int) -> bytes True",
+        "(sock: socket.socket, n: int) -> bytes True",
         "Datagrams.create_datagram_endpoint",
     ]
 

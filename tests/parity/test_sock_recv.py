@@ -97,6 +97,12 @@ async def test_unusual_sizes_are_taken(loop: Loop, nbytes: Any) -> None:
         assert await loop.sock_recv(ours, nbytes) == b"abc"[: int(nbytes)]
 
 
+async def test_the_size_can_be_named(loop: Loop) -> None:
+    with nonblocking() as (ours, theirs):
+        theirs.send(b"abc")
+        assert await loop.sock_recv(sock=ours, n=2) == b"ab"  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("nbytes", [-1, "3", None, 1.5, 1 << 80])
 async def test_what_is_no_size_is_refused_as_by_the_socket(loop: Loop, nbytes: Any) -> None:
     with nonblocking() as (ours, _):
