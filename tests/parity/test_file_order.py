@@ -145,7 +145,8 @@ async def test_a_cancelled_read_does_not_move_the_position(
             }
             task = asyncio.ensure_future(reads[method]())
             await turns(chance.randrange(4))
-            task.cancel()
+            if chance.random() < 0.9:  # the others end also where nothing is at hand, as on tmpfs
+                task.cancel()
             try:
                 got: Any = await task
             except asyncio.CancelledError:
