@@ -18,6 +18,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.awaited import skip_where_reads_wait
 from .harness.types import Loop
 
 CONTENT = bytes(range(256)) * 64
@@ -70,11 +71,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def cached(path: Path) -> Path:
     """Return the path of one that is read without a wait, so that it can be driven by hand."""
-    with path.open("rb") as file:
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except OSError as error:
-            pytest.skip(f"no read here says whether it must wait (RWF_NOWAIT): {error.strerror}")
+    skip_where_reads_wait(path)
     return path
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import cloverleaf
 
@@ -95,3 +98,12 @@ async def awaited_history(
             prepare(file)
         seen = [await outcome(file, call) for call in calls]
     return [*seen, path.read_bytes()]  # noqa: ASYNC240
+
+
+def skip_where_reads_wait(path: Path) -> None:
+    """Skip the test where no read of this file is done without a wait, as on a tmpfs."""
+    with path.open("rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as error:
+            pytest.skip(f"no read here says whether it must wait (RWF_NOWAIT): {error.strerror}")
