@@ -31,6 +31,11 @@ async def accept(loop: Loop, sock: socket.socket) -> Any:
 every_way = pytest.mark.parametrize("make", [connect, accept])
 
 
+def is_of_old(kind: Kind) -> bool:
+    """Tell whether a second transport takes the place of the first one, as on Python 3.11."""
+    return kind.name == "asyncio" and sys.version_info < (3, 12)
+
+
 async def carries_data(transport: Any, protocol: Recorder, peer: socket.socket) -> None:
     """Check that a transport does its work, and end it."""
     peer.settimeout(60)
@@ -46,12 +51,15 @@ async def carries_data(transport: Any, protocol: Recorder, peer: socket.socket) 
 async def test_a_transports_socket_gets_no_second_transport(
     loop: Loop, kind: Kind, make: Any
 ) -> None:
+    if is_of_old(kind):
+        pytest.skip("it gets one there")
     ours, theirs = socket.socketpair()
     with ours, theirs:
         transport, protocol = await make(loop, ours)
+        expected = f"File descriptor {ours!r} is used by transport "
         with pytest.raises(RuntimeError) as raised:
             await make(loop, ours)
-        assert str(raised.value).startswith(f"File descriptor {ours!r} is used by transport ")
+        assert str(raised.value).startswith(expected)
         if kind.name == "asyncio" and sys.version_info >= (3, 14):
             # There, the refused socket is closed, though it is the first transport's.
             transport.abort()
@@ -60,7 +68,9 @@ async def test_a_transports_socket_gets_no_second_transport(
             await carries_data(transport, protocol, theirs)
 
 
-async def test_an_endpoints_socket_gets_no_second_endpoint(loop: Loop) -> None:
+async def test_an_endpoints_socket_gets_no_second_endpoint(loop: Loop, kind: Kind) -> None:
+    if is_of_old(kind):
+        pytest.skip("it gets one there")
     sock = socket.socket(type=socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     mailbox = Mailbox(loop)
