@@ -429,3 +429,66 @@ def test_a_tls_transport_that_threads_write_to_at_once_harms_nobody(
 ) -> None:
     ended = program(_TLS, "-W", "ignore", env=as_environment(tmp_path))
     assert (ended.status, ended.out) == (0, "survived\n"), ended.err
+
+
+# A thread asks how much waits, and sets marks, while the loop's has not sent what it has made.
+_ASKED = """
+import asyncio, os, socket, ssl, threading
+senders = set()
+
+class Noting(socket.socket):
+    def send(self, *args):
+        senders.add(threading.get_ident())
+        return super().send(*args)
+
+class Answering(asyncio.Protocol):
+    waits = None
+    def connection_made(self, transport):
+        self.transport = transport
+    def ask(self):
+        self.waits = self.transport.get_write_buffer_size()
+        self.transport.set_write_buffer_limits(high=1 << 20)
+        self.waits += self.transport.get_write_buffer_size()
+    def data_received(self, data):
+        senders.clear()
+        for word in (b"one", b"two", b"three"):
+            self.transport.write(word)
+            asking = threading.Thread(target=self.ask, daemon=True)
+            asking.start()
+            asking.join(60)
+
+class Client(asyncio.Protocol):
+    def __init__(self):
+        self.got, self.all = b"", asyncio.get_running_loop().create_future()
+    def data_received(self, data):
+        self.got += data
+        if len(self.got) >= 11:
+            self.all.set_result(None)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    servers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    servers.load_cert_chain(os.environ["SERVER_PEM"])
+    clients = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    clients.load_verify_locations(os.environ["AUTHORITY_PEM"])
+    ours, theirs = socket.socketpair()
+    (here, ends), (there, client) = await asyncio.gather(
+        loop.connect_accepted_socket(Answering, Noting(fileno=ours.detach()), ssl=servers),
+        loop.create_connection(Client, sock=theirs, ssl=clients, server_hostname="localhost"),
+    )
+    there.write(b"?")
+    await asyncio.wait_for(client.all, 60)
+    print(client.got, ends.waits, senders == {threading.get_ident()})
+    here.abort()
+    there.abort()
+    await asyncio.sleep(0)
+
+loop = new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+def test_a_thread_that_asks_how_much_waits_sends_nothing(program: Program, tmp_path: Path) -> None:
+    ended = program(_ASKED, "-W", "ignore", env=as_environment(tmp_path))
+    assert ended.out == "b'onetwothree' 0 True\n", ended.err

@@ -4,7 +4,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::class::TlsTransport;
-use super::outgoing;
 use super::state::{INCOMING_MARKS, Marks, OUTGOING_MARKS, Turn};
 use crate::ffi::{Arguments, Method, Owned, Reach, int_from, raw_fastcall, raw_noargs};
 use crate::transport::{self, boolean, marks_of, none};
@@ -104,11 +103,10 @@ pub(super) fn is_protocol_paused(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
 fn set_write_buffer_limits(slf: &Bound<'_, PyAny>, args: Arguments<'_, '_>) -> PyResult<Owned> {
     let (low, high) = marks_of(args, "set_write_buffer_limits", OUTGOING_MARKS.high)?;
     let this = TlsTransport::of(slf)?;
-    outgoing::flush_deferred(slf)?;
     this.with(slf.py(), |connection| {
         connection.outgoing_marks = Marks { low, high }
     });
-    control_writing(slf, this.unsent(slf.py())?)?;
+    control_writing(slf, unsent(slf, this)?)?;
     Ok(none(slf.py()))
 }
 
@@ -131,11 +129,24 @@ fn get_read_buffer_limits(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     Ok((marks.low, marks.high).into_pyobject(slf.py())?.into())
 }
 
+/// How many bytes of records wait for the inner transport to have room: none that only wait for the end of the event.
+///
+/// Nothing is sent to find that out, as whoever asks may be another thread than the loop's, which would overtake it.
+fn unsent(slf: &Bound<'_, PyAny>, this: &TlsTransport) -> PyResult<usize> {
+    let py = slf.py();
+    if this.with(py, |connection| {
+        connection.is_deferred && !connection.inner_writing_paused
+    }) {
+        Ok(0)
+    } else {
+        this.unsent(py)
+    }
+}
+
 fn get_write_buffer_size(slf: &Bound<'_, PyAny>) -> PyResult<Owned> {
     let this = TlsTransport::of(slf)?;
-    outgoing::flush_deferred(slf)?;
-    let size =
-        this.with(slf.py(), |connection| connection.backlog.len()) + this.unsent(slf.py())?;
+    let backlog = this.with(slf.py(), |connection| connection.backlog.len());
+    let size = backlog + unsent(slf, this)?;
     int_from(slf.py(), size as u64).map(Into::into)
 }
 

@@ -323,21 +323,6 @@ pub(super) fn flush(slf: &Bound<'_, PyAny>) -> PyResult<()> {
     }
 }
 
-/// Hands over what waits for the end of the event, before somebody is told how much waits.
-///
-/// # Errors
-/// Those of [`flush`].
-pub(super) fn flush_deferred(slf: &Bound<'_, PyAny>) -> PyResult<()> {
-    let this = TlsTransport::of(slf)?;
-    if this.with(slf.py(), |connection| {
-        std::mem::take(&mut connection.is_deferred)
-    }) {
-        flush(slf)
-    } else {
-        Ok(())
-    }
-}
-
 /// Hands all records to the inner transport, unless it is full or they cannot be waited for; whether it has them.
 ///
 /// # Errors
