@@ -36,8 +36,8 @@ class _Kernel:
     close = staticmethod(os.close)
 
 
-#: Where Python may write for any loop of this process.
-_writers: set[int] = set()
+#: Where Python may write for any loop of this process, and for who waits for workers.
+writers: set[int] = set()
 
 
 class Signals(Running):
@@ -69,7 +69,7 @@ class Signals(Running):
         if not write_no_more(pipe[1]) and self._signal_pipe_is_written:
             return
         self._signal_pipe = None
-        _writers.discard(pipe[1])
+        writers.discard(pipe[1])
         for end in pipe:
             _Kernel.close(end)
 
@@ -180,7 +180,7 @@ class Signals(Running):
                 _Kernel.close(writer)
                 raise
             self._signal_pipe = reader, writer
-            _writers.add(writer)
+            writers.add(writer)
             self._let_pipe_only_end_sleeps(True)
         return self._signal_pipe[1]
 
@@ -264,8 +264,8 @@ if sys.version_info < (3, 12):  # later, asyncio does it
 
     def _leave_the_parents_pipe() -> None:
         """Not write to a parent's pipe, nor to what has its number once the child has closed it."""
-        if _writers:
-            write_no_more(*_writers)
+        if writers:
+            write_no_more(*writers)
 
     os.register_at_fork(after_in_child=_leave_the_parents_pipe)
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from ._loop import chosen_factory
-from ._signals import write_again, write_no_more
+from ._signals import write_again, write_no_more, writers
 from ._worker import Job, Worker, WorkerError
 from ._worker_kinds import Member, ProcessMember, ThreadMember
 
@@ -120,6 +120,7 @@ class _Crew:
             ends, self._wakeup = self._wakeup, None
             # In a child, too, which has it from its parent.
             write_no_more(ends[1])
+            writers.discard(ends[1])
             for end in ends:
                 os.close(end)
 
@@ -130,6 +131,7 @@ class _Crew:
         of when something else happens. A wakeup descriptor of the program's own stays in place.
         """
         assert self._wakeup is not None
+        writers.add(self._wakeup[1])
         former = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         self._hears_signals = former == -1 or not write_again(former)
 

@@ -84,6 +84,29 @@ except ChildProcessError:
     assert out == "True 1 True\nno child"
 
 
+@pytest.mark.parametrize("made_of", ["threads"])
+def test_a_child_that_a_thread_forks_writes_signals_to_no_pipe_of_its_parents(
+    program: Program, made_of: str
+) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+import warnings
+warnings.simplefilter("ignore")  # Python's, of threads when a process forks
+
+async def main(worker):
+    child = os.fork()
+    if child == 0:
+        say(signal.set_wakeup_fd(-1))
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+print(run(main, 1))
+""",
+    )
+    assert out == "-1\n[0]"
+
+
 @BOTH
 def test_contexts_and_debug_reach_the_workers(program: Program, made_of: str) -> None:
     out = output(
