@@ -118,8 +118,10 @@ class _Crew:
     def _close_wakeup(self) -> None:
         if self._wakeup is not None:
             ends, self._wakeup = self._wakeup, None
-            # In a child, too, which has it from its parent.
-            write_no_more(ends[1])
+            # In a child, too, which has it from its parent. Where the program's own is in place, it
+            # would miss a signal that comes while we look.
+            if self._hears_signals:
+                write_no_more(ends[1])
             writers.discard(ends[1])
             for end in ends:
                 os.close(end)
@@ -128,12 +130,20 @@ class _Crew:
         """Have each signal end our sleep.
 
         One that comes after Python's last look for signals and before the sleep would else be heard
-        of when something else happens. A wakeup descriptor of the program's own stays in place.
+        of when something else happens. A wakeup descriptor of the program's own stays in place, and
+        Python warns if what it leads to is full: whether it did is not told.
         """
         assert self._wakeup is not None
-        writers.add(self._wakeup[1])
-        former = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
-        self._hears_signals = former == -1 or not write_again(former)
+        reader, writer = self._wakeup
+        writers.add(writer)
+        self._hears_signals = True
+        former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # One that the program has closed may have left its number to ours.
+        if former not in (-1, writer) and write_again(former):
+            self._hears_signals = False
+            # What came meanwhile is the program's. That there is nothing, or no room, is no fault.
+            with contextlib.suppress(OSError):
+                os.write(former, os.read(reader, _WAKEUP_BYTES))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -243,7 +253,9 @@ def run_workers(
     SIGTERM cancel all, and do what they do otherwise when all have ended. Who does not end within
     `graceful_timeout` seconds is killed or, as nothing can end a thread, given up.
 
-    The loops are made as by `run`. It must be called from the main thread.
+    The loops are made as by `run`. It must be called from the main thread. A descriptor that the
+    program has given to `signal.set_wakeup_fd` stays, and Python warns if what it leads to is full,
+    whatever `warn_on_full_buffer` said.
     """
     factory = chosen_factory("run_workers", loop_factory, backend, watchdog)
     count, timeout = _count(workers), _seconds(graceful_timeout)

@@ -107,6 +107,26 @@ print(run(main, 1))
     assert out == "-1\n[0]"
 
 
+@pytest.mark.parametrize("made_of", ["threads"])
+def test_a_pipe_with_the_number_of_a_closed_wakeup_descriptor_is_ours(
+    program: Program, made_of: str
+) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+async def main(worker):
+    return worker.index
+reader, writer = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(writer)
+os.close(writer)
+os.close(reader)
+print(run(main, 1), signal.set_wakeup_fd(-1))
+""",
+    )
+    assert out == "[0] -1"
+
+
 @BOTH
 def test_contexts_and_debug_reach_the_workers(program: Program, made_of: str) -> None:
     out = output(

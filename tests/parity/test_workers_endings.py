@@ -389,6 +389,36 @@ except KeyboardInterrupt:
     assert out.splitlines()[-1] == "interrupted {2} True"
 
 
+@BOTH
+def test_a_wakeup_descriptor_of_the_programs_misses_no_signal(
+    program: Program, made_of: str
+) -> None:
+    out = output(
+        program,
+        made_of,
+        """
+came, real, ours = [], signal.set_wakeup_fd, os.getpid()
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+
+def then_signalled(*args, **options):
+    former = real(*args, **options)
+    if os.getpid() == ours:  # some children of Python 3.11 have the descriptor, too
+        signal.raise_signal(signal.SIGUSR1)
+    return former
+
+async def main(worker):
+    return worker.index
+reader, writer = os.pipe2(os.O_NONBLOCK)
+real(writer)
+signal.set_wakeup_fd = then_signalled
+print(run(main, 2), len(came) > 0)
+missed = len(came) - os.read(reader, 100).count(signal.SIGUSR1)
+print(missed, real(-1) == writer)
+""",
+    )
+    assert out == "[0, 1] True\n0 True"
+
+
 @PROCESSES
 def test_workers_stop_when_their_parent_is_gone(program: Program, made_of: str) -> None:
     process = started(program, made_of, "run(for_ever, 3)")
