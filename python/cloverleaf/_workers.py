@@ -275,23 +275,23 @@ def run_workers(
         Worker(index, count, cpus[index % len(cpus)] if pin else None) for index in range(count)
     ]
     make: type[ThreadMember] | type[ProcessMember] = ThreadMember if is_threads else ProcessMember
-    crew = _Crew(_members(make, known), timeout)
+    crew = _crew(make, known, timeout)
     crew.run(Job(main, debug, factory))
     return crew.results()
 
 
-def _members(
-    make: type[ThreadMember] | type[ProcessMember], workers: Sequence[Worker]
-) -> list[Member]:
+def _crew(
+    make: type[ThreadMember] | type[ProcessMember], workers: Sequence[Worker], timeout: float
+) -> _Crew:
     members: list[Member] = []
     try:
         for worker in workers:
             members.append(make(worker))  # noqa: PERF401  # those that were made are closed
+        return _Crew(members, timeout)
     except BaseException:
         for member in members:
             member.close()
         raise
-    return members
 
 
 def _has_gil() -> bool:
