@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import weakref
@@ -204,3 +205,24 @@ async def test_a_server_that_was_refused_leaves_the_first_one_alone(loop: Loop) 
     await turns(3)
     gc.collect()
     assert forgotten() is None
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_forgotten_reader_does_not_cost_a_server_its_place(loop: Loop) -> None:
+    """The kernel has refused the second server for the first one, not for another file's."""
+    old, peer = socket.socketpair()
+    with peer, socket.create_server(("127.0.0.1", 0)) as listening:
+        number = old.fileno()
+        loop.add_reader(number, print, "forgotten")
+        old.close()
+        os.dup2(listening.fileno(), number)
+    sock = socket.socket(fileno=number)
+    protocol = Recorder(loop)
+    server = await loop.create_server(lambda: protocol, sock=sock)
+    with pytest.raises(FileExistsError):
+        await loop.create_server(lambda: Recorder(loop), sock=sock)
+    with socket.create_connection(sock.getsockname()) as client:
+        transport = await protocol.made
+        await carries_data(transport, protocol, client)
+    server.close()
+    await server.wait_closed()

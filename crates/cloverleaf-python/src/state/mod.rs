@@ -181,6 +181,7 @@ impl LoopState {
             (true, false) => {
                 if !self.take_over(fd, token, to)? {
                     self.reactor.attach(fd, token, to)?;
+                    self.bury(fd.as_raw_fd());
                 }
                 self.polling.note_attached();
                 Ok(())
@@ -216,6 +217,14 @@ impl LoopState {
             // It was of another socket, which had the same number and was closed.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets a program's registration of another file that had this number: the kernel takes no second one of a file.
+    fn bury(&mut self, fd: RawFd) {
+        if let Some(dead) = self.watches.remove(&fd) {
+            self.note_forgotten(fd);
+            self.discarded.extend(self.reactor.remove(dead));
         }
     }
 
