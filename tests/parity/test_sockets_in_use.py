@@ -226,3 +226,23 @@ async def test_a_forgotten_reader_does_not_cost_a_server_its_place(loop: Loop) -
         await carries_data(transport, protocol, client)
     server.close()
     await server.wait_closed()
+
+
+class Unshowable:
+    """A callback that cannot be shown."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+async def test_a_server_that_fails_to_take_a_readers_place_is_forgotten(loop: Loop) -> None:
+    loop.set_debug(True)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        loop.add_reader(sock, Unshowable())
+        with pytest.raises(ZeroDivisionError):
+            await loop.create_server(lambda: Recorder(loop), sock=sock)
+        loop.add_reader(sock, print, "heard")
+        assert loop.remove_reader(sock)

@@ -89,21 +89,26 @@ impl Listener {
         })?;
         let this = object.cast::<Self>()?.get();
         this.registration().token = Some(token);
-        let told = match this.ask_for(py, Interest::READ)? {
-            Err(error) if Loop::take_callbacks_away(event_loop, fd, &error)? => {
-                this.ask_for(py, Interest::READ)?
-            }
-            told => told,
-        };
-        if let Err(error) = told {
+        if let Err(error) = this.begin(event_loop) {
             Self::stop(&object, None)?;
             if let Some(served) = served {
                 // Another server accepts from this socket, and is to be found when it closes.
                 state.with(|state| state.transports.insert(fd, served))?;
             }
-            return Err(os_error(py, &error));
+            return Err(error);
         }
         Ok(number)
+    }
+
+    /// Hears of clients from now on, in place of a program's callbacks.
+    fn begin(&self, event_loop: &Bound<'_, Loop>) -> PyResult<()> {
+        let py = event_loop.py();
+        match self.ask_for(py, Interest::READ)? {
+            Err(error) if Loop::take_callbacks_away(event_loop, self.sock.number(), &error)? => {
+                self.set_interest(py, Interest::READ)
+            }
+            told => told.map_err(|error| os_error(py, &error)),
+        }
     }
 
     /// Accepts no more, if it is of this server where one is given; the socket stays open.
