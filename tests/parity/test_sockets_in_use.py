@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,14 +20,14 @@ from .harness.turns import turns, until
 from .harness.types import Context, Loop
 
 
-async def connect(loop: Loop, sock: socket.socket) -> Any:
+async def connect(loop: Loop, sock: Any, factory: Callable[[], Recorder] | None = None) -> Any:
     """Make a transport as a client has one."""
-    return await loop.create_connection(lambda: Recorder(loop), sock=sock)
+    return await loop.create_connection(factory or (lambda: Recorder(loop)), sock=sock)
 
 
-async def accept(loop: Loop, sock: socket.socket) -> Any:
+async def accept(loop: Loop, sock: Any, factory: Callable[[], Recorder] | None = None) -> Any:
     """Make a transport as a server has one that accepts by itself."""
-    return await loop.connect_accepted_socket(lambda: Recorder(loop), sock)
+    return await loop.connect_accepted_socket(factory or (lambda: Recorder(loop)), sock)
 
 
 every_way = pytest.mark.parametrize("make", [connect, accept])
@@ -246,3 +247,21 @@ async def test_a_server_that_fails_to_take_a_readers_place_is_forgotten(loop: Lo
             await loop.create_server(lambda: Recorder(loop), sock=sock)
         loop.add_reader(sock, print, "heard")
         assert loop.remove_reader(sock)
+
+
+@pytest.mark.only("cloverleaf")
+@every_way
+async def test_the_number_of_a_listener_that_was_closed_is_free(loop: Loop, make: Any) -> None:
+    """On asyncio a transport is made, and hears of nothing."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = await loop.create_server(lambda: Recorder(loop), sock=listening)
+    number = listening.fileno()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        listening.close()
+        os.dup2(ours.fileno(), number)
+        ours.close()
+        transport, protocol = await make(loop, socket.socket(fileno=number))
+        server.close()
+        await carries_data(transport, protocol, theirs)
+    await server.wait_closed()

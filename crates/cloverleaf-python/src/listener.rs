@@ -139,6 +139,21 @@ impl Listener {
         Ok(())
     }
 
+    /// Ends a listener whose socket the program has closed: nobody can come to it, and its number is free for another file.
+    /// `false` for any other object.
+    ///
+    /// # Errors
+    /// `RuntimeError` from a thread that is not the loop's.
+    pub(crate) fn end_if_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let is_closed = object
+            .cast::<Self>()
+            .is_ok_and(|listener| listener.get().sock.fd().is_none());
+        if is_closed {
+            Self::stop(object, None)?;
+        }
+        Ok(is_closed)
+    }
+
     /// Accepts all who wait, up to the backlog, whether the kernel has reported them or not.
     ///
     /// # Errors

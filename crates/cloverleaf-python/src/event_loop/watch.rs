@@ -20,6 +20,7 @@ use super::registrations::{Kernel, Removed, Request};
 use super::{Loop, handed};
 use crate::error::os_error;
 use crate::ffi::{Owned, Reach};
+use crate::listener::Listener;
 use crate::source::{Direction, Hold, Party};
 use crate::state::LoopState;
 use crate::{future, handle};
@@ -86,6 +87,9 @@ pub(super) fn refuse_transports(
     let Some(owner) = owner.map(|hold| hold.object(py)).transpose()?.flatten() else {
         return Ok(());
     };
+    if Listener::end_if_closed(&owner)? {
+        return Ok(());
+    }
     if owner.hasattr(intern!(py, "is_closing"))?
         && owner.reach0(intern!(py, "is_closing"))?.is_truthy()?
     {
