@@ -265,3 +265,29 @@ async def test_the_number_of_a_listener_that_was_closed_is_free(loop: Loop, make
         server.close()
         await carries_data(transport, protocol, theirs)
     await server.wait_closed()
+
+
+@every_way
+async def test_a_transport_that_closes_sends_what_waits(loop: Loop, kind: Kind, make: Any) -> None:
+    """A second one is of no use, as the first one closes the socket."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        first, protocol = await make(loop, ours)
+        first.write(bytes(3_000_000))
+        first.close()
+        second = None
+        if kind.name == "cloverleaf":
+            with pytest.raises(RuntimeError, match="is used by transport <StreamTransport closing"):
+                await make(loop, ours)
+            assert ours.fileno() != -1
+        else:
+            second, _ = await make(loop, ours)
+        count = 0
+        while data := await loop.sock_recv(theirs, 1 << 20):
+            count += len(data)
+        assert count == 3_000_000
+        assert await protocol.lost is None
+        if second is not None:
+            second.abort()
+            await turns(3)

@@ -23,7 +23,7 @@ use crate::ffi::{Owned, Reach};
 use crate::listener::Listener;
 use crate::source::{Direction, Hold, Party};
 use crate::state::LoopState;
-use crate::{future, handle};
+use crate::{future, handle, transport};
 
 /// What a program has given as a descriptor.
 enum Named<'py> {
@@ -82,17 +82,27 @@ pub(super) fn refuse_transports(
     file: &Bound<'_, PyAny>,
     fd: RawFd,
 ) -> PyResult<()> {
+    refuse_owner(slf, file, fd, is_closing)
+}
+
+fn is_closing(owner: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let name = intern!(owner.py(), "is_closing");
+    Ok(owner.hasattr(name)? && owner.reach0(name)?.is_truthy()?)
+}
+
+/// Refuses a descriptor that belongs to somebody, unless `may_be_disturbed` says of them that it does not matter.
+fn refuse_owner(
+    slf: &Bound<'_, Loop>,
+    file: &Bound<'_, PyAny>,
+    fd: RawFd,
+    may_be_disturbed: fn(&Bound<'_, PyAny>) -> PyResult<bool>,
+) -> PyResult<()> {
     let py = slf.py();
     let owner = slf.get().state().with(|state| state.served(py, fd))?;
     let Some(owner) = owner.map(|hold| hold.object(py)).transpose()?.flatten() else {
         return Ok(());
     };
-    if Listener::end_if_closed(&owner)? {
-        return Ok(());
-    }
-    if owner.hasattr(intern!(py, "is_closing"))?
-        && owner.reach0(intern!(py, "is_closing"))?.is_truthy()?
-    {
+    if Listener::end_if_closed(&owner)? || may_be_disturbed(&owner)? {
         return Ok(());
     }
     Err(PyRuntimeError::new_err(format!(
@@ -102,13 +112,16 @@ pub(super) fn refuse_transports(
     )))
 }
 
-/// Refuses a descriptor that a transport owns, by its number or an object with `fileno()`.
+/// Refuses a descriptor that a transport owns, by its number or an object with `fileno()`; also that of one which still
+/// sends before it closes the descriptor, as the kernel takes two of them for one.
 ///
 /// # Errors
 /// `RuntimeError` if one does, `ValueError` if the object is no file.
 pub(super) fn refuse_served(slf: &Bound<'_, Loop>, file: &Bound<'_, PyAny>) -> PyResult<()> {
     match named(file)? {
-        Named::Descriptor(fd) => refuse_transports(slf, file, fd),
+        Named::Descriptor(fd) => refuse_owner(slf, file, fd, |owner| {
+            Ok(is_closing(owner)? && !transport::is_draining(owner))
+        }),
         Named::Negative(_) | Named::TooLarge => Ok(()),
     }
 }

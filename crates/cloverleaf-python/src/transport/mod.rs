@@ -36,5 +36,5 @@ pub(crate) use held::{end_event, flush_all};
 pub(crate) use info::{boolean, name_and_default, none, shown};
 pub(crate) use pipe::{make_read_pipe, make_write_pipe};
 pub(crate) use start::Company;
-pub(crate) use stream::{add_to, fetch, fetch_company, is_stream, start};
+pub(crate) use stream::{add_to, fetch, fetch_company, is_draining, is_stream, start};
 pub(crate) use write::write_pieces;

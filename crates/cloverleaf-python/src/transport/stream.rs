@@ -273,6 +273,11 @@ pub(crate) fn is_stream(object: &Bound<'_, PyAny>) -> bool {
     CLASS.get::<StreamTransport>(object).is_some()
 }
 
+/// Whether an object is the transport of a stream that closes when it has sent what waits.
+pub(crate) fn is_draining(object: &Bound<'_, PyAny>) -> bool {
+    StreamTransport::of(object).is_ok_and(|this| this.with(|stream| stream.phase == Phase::Closing))
+}
+
 /// Has the processor fetch what an event needs of its transport; of any other object, as much.
 #[inline]
 pub(crate) fn fetch(object: &Owned) {
