@@ -291,3 +291,62 @@ async def test_a_transport_that_closes_sends_what_waits(loop: Loop, kind: Kind, 
         if second is not None:
             second.abort()
             await turns(3)
+
+
+async def test_a_transport_that_pauses_at_once_keeps_its_bytes(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        seen: list[bytes] = []
+
+        class Paused(Recorder):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                self.transport.pause_reading()
+
+        loop.add_reader(ours, lambda: seen.append(ours.recv(100)))
+        transport, protocol = await loop.create_connection(lambda: Paused(loop), sock=ours)
+        theirs.send(b"first")
+        await turns(3)
+        transport.resume_reading()
+        assert await protocol.received(5) == b"first"
+        transport.abort()
+        await protocol.lost
+    assert seen == []
+
+
+async def test_a_transport_that_closes_at_once_takes_the_readers_place(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        seen: list[str] = []
+
+        class Closing(Recorder):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                transport.close()
+                theirs.send(b"nobody's")
+
+        loop.add_reader(ours, seen.append, "heard")
+        _, protocol = await loop.create_connection(lambda: Closing(loop), sock=ours)
+        await protocol.lost
+        await turns(3)
+    assert seen == []
+
+
+async def test_an_endpoint_that_closes_at_once_takes_the_readers_place(loop: Loop) -> None:
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    seen: list[str] = []
+
+    class Closing(Mailbox):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.transport.sendto(b"to itself", sock.getsockname())
+            transport.close()
+
+    mailbox = Closing(loop)
+    loop.add_reader(sock, seen.append, "heard")
+    await loop.create_datagram_endpoint(lambda: mailbox, sock=sock)
+    await mailbox.lost
+    await turns(3)
+    assert seen == []

@@ -104,7 +104,7 @@ impl Listener {
     fn begin(&self, event_loop: &Bound<'_, Loop>) -> PyResult<()> {
         let py = event_loop.py();
         match self.ask_for(py, Interest::READ)? {
-            Err(error) if Loop::take_callbacks_away(event_loop, self.sock.number(), &error)? => {
+            Err(error) if Loop::take_refused_away(event_loop, self.sock.number(), &error)? => {
                 self.set_interest(py, Interest::READ)
             }
             told => told.map_err(|error| os_error(py, &error)),

@@ -357,14 +357,31 @@ pub(super) fn put(
 
 impl Loop {
     /// Takes a program's callbacks for a descriptor away, of which a transport or a listener hears from now on; `false` if
-    /// there are none, or if that is not why the kernel has refused.
+    /// there are none.
     ///
     /// On asyncio it takes the place of the reader alone, and a writer is called for ever: nobody can remove it any more.
     ///
     /// # Errors
     /// What cancelling a handle raises in debug mode.
+    pub(crate) fn take_callbacks_away(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<bool> {
+        if !slf
+            .get()
+            .state()
+            .with(|state| state.watches.contains_key(&fd))?
+        {
+            return Ok(false);
+        }
+        let had_reader = remove(slf, fd, Direction::Read)?;
+        let had_writer = remove(slf, fd, Direction::Write)?;
+        Ok(had_reader || had_writer)
+    }
+
+    /// Takes a program's callbacks away if that is why the kernel has refused a descriptor; else `false`.
+    ///
+    /// # Errors
+    /// What cancelling a handle raises in debug mode.
     #[cold]
-    pub(crate) fn take_callbacks_away(
+    pub(crate) fn take_refused_away(
         slf: &Bound<'_, Self>,
         fd: RawFd,
         refusal: &io::Error,
@@ -372,9 +389,7 @@ impl Loop {
         if refusal.raw_os_error() != Some(libc::EEXIST) {
             return Ok(false);
         }
-        let had_reader = remove(slf, fd, Direction::Read)?;
-        let had_writer = remove(slf, fd, Direction::Write)?;
-        Ok(had_reader || had_writer)
+        Self::take_callbacks_away(slf, fd)
     }
 
     /// Why nobody can hear of a descriptor: what the kernel says of it, or that the loop is of another process.

@@ -1,5 +1,7 @@
 //! How a transport begins: registered, then in asyncio's order `connection_made`, reading, and the waiter's result.
 
+use std::os::fd::{AsRawFd, RawFd};
+
 use pyo3::prelude::*;
 
 use super::state::Phase;
@@ -134,25 +136,43 @@ pub(super) fn schedule_start<'py>(
     })
 }
 
+/// Takes a program's callbacks away from a transport that does not tell the kernel of itself yet, which would find them.
+///
+/// # Errors
+/// What cancelling a handle raises in debug mode.
+pub(super) fn take_callbacks_away(event_loop: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+    Loop::take_callbacks_away(event_loop.cast::<Loop>()?, fd).map(drop)
+}
+
 fn begin_reading(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
     let this = StreamTransport::of(slf)?;
     let mut context = Some(context);
-    let started = this.with(|stream| {
+    let (started, idle) = this.with(|stream| {
         let started = stream.phase == Phase::Starting;
         if started {
             stream.phase = Phase::Open;
         }
+        let is_idle = !started || stream.is_paused;
+        let idle = stream
+            .endpoint
+            .fd()
+            .filter(|_| is_idle)
+            .map(|fd| fd.as_raw_fd());
         if stream.read_context.is_none() {
             stream.read_context = context.take();
         }
-        started
+        (started, idle)
     });
     // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
     drop(context);
+    let taken = match idle {
+        Some(fd) => take_callbacks_away(&this.event_loop(slf.py()), fd),
+        None => Ok(()),
+    };
     if !started {
-        return Ok(());
+        return taken;
     }
-    match this.update_interest(slf) {
+    match taken.and_then(|()| this.update_interest(slf)) {
         Ok(()) => Ok(()),
         Err(error) => close::fatal_error(slf, error, "Fatal error on transport"),
     }

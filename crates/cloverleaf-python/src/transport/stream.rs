@@ -246,7 +246,7 @@ impl StreamTransport {
         let event_loop = self.event_loop(slf.py());
         let fd = self.with(|stream| stream.endpoint.registered_number());
         let event_loop = event_loop.cast::<Loop>()?;
-        if Loop::take_callbacks_away(&event_loop, fd, refusal)? {
+        if Loop::take_refused_away(&event_loop, fd, refusal)? {
             return self.update_interest(slf);
         }
         Err(event_loop.get().refusal(slf.py(), refusal))

@@ -248,7 +248,7 @@ impl DatagramTransport {
             Ok(Err(error)) => {
                 let fd = self.with(py, |datagrams| datagrams.endpoint.number());
                 let event_loop = event_loop.cast::<Loop>()?;
-                if Loop::take_callbacks_away(&event_loop, fd, &error)? {
+                if Loop::take_refused_away(&event_loop, fd, &error)? {
                     return self.update_interest(slf);
                 }
                 return Err(this.refusal(py, &error));

@@ -1,7 +1,7 @@
 //! How an endpoint begins: the socket is taken over, and asyncio's order of the first calls kept.
 
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use cloverleaf::{Interest, limits};
@@ -16,7 +16,7 @@ use crate::event_loop::{Loop, transport_socket};
 use crate::ffi::{AttachedCell, Owned, Reach, caught, copy_context, freeze_context, new_dict};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::flow::Limits;
-use crate::transport::start::{Start, schedule_start};
+use crate::transport::start::{Start, schedule_start, take_callbacks_away};
 use crate::transport::state::Phase;
 
 /// Who has to do with a new endpoint.
@@ -158,18 +158,27 @@ fn begin(slf: &Bound<'_, PyAny>, context: Owned) -> PyResult<()> {
     let py = slf.py();
     let this = DatagramTransport::of(slf)?;
     let mut context = Some(context);
-    let started = this.with(py, |datagrams| {
+    let (started, idle) = this.with(py, |datagrams| {
         let started = datagrams.phase == Phase::Starting;
         if started {
             datagrams.phase = Phase::Open;
         }
+        let is_idle = !started || datagrams.is_paused;
+        let idle = datagrams
+            .endpoint
+            .fd()
+            .filter(|_| is_idle)
+            .map(|fd| fd.as_raw_fd());
         if datagrams.read_context.is_none() {
             datagrams.read_context = context.take();
         }
-        started
+        (started, idle)
     });
     // Only dropped here, with nothing borrowed, if resume_reading() has brought its own.
     drop(context);
+    if let Some(fd) = idle {
+        take_callbacks_away(&this.event_loop(py), fd)?;
+    }
     if started {
         this.update_interest(slf)
     } else {
