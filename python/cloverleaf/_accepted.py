@@ -65,14 +65,14 @@ class Adopting(SocketOperations):
         closes the socket only if it `is_ours`, and from Python 3.14 on in any case, as on asyncio;
         but not if it is another transport's.
         """
-        if not is_ours and not isinstance(sock, Connecting):
-            self._refuse_served(sock)
         try:
             if not isinstance(sock, Connecting):
                 sock.setblocking(False)
             # From Python 3.15 on, the connection's callbacks share a context.
             context = contextvars.copy_context() if SHARES_CONTEXT else None
             protocol = protocol_factory()
+            if not is_ours and not isinstance(sock, Connecting):
+                self._refuse_served(sock)
             met = self.create_future()
             transport: asyncio.Transport
             if tls is None:
@@ -81,7 +81,7 @@ class Adopting(SocketOperations):
                 transport = encrypted = tls.transport(self, protocol, met)
                 self._transport_over(sock, encrypted, None, context)
         except BaseException:
-            if is_ours or sys.version_info >= (3, 14):
+            if is_ours or (sys.version_info >= (3, 14) and not self._is_anothers(sock)):
                 sock.close()
             raise
         try:
@@ -93,6 +93,19 @@ class Adopting(SocketOperations):
             # Its exception's traceback refers to this frame.
             del met
         return transport, protocol
+
+    def _is_anothers(self, sock: "socket.socket | Connecting") -> bool:
+        """Tell whether a transport has the socket."""
+        if isinstance(sock, Connecting):
+            return False
+        try:
+            self._refuse_served(sock)
+        except RuntimeError:
+            return True
+        except (OSError, ValueError):
+            # It has no descriptor.
+            return False
+        return False
 
     def _transport_over(
         self,

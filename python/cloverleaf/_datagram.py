@@ -46,7 +46,6 @@ class Datagrams(SocketOperations):
                 reuse_port=reuse_port,
                 allow_broadcast=allow_broadcast,
             )
-            self._refuse_served(sock)
             sock.setblocking(False)
             endpoint, peer = sock, None
         else:
@@ -59,6 +58,8 @@ class Datagrams(SocketOperations):
             )
         try:
             protocol = protocol_factory()
+            if sock is not None:
+                self._refuse_served(sock)
             met = self.create_future()
             transport = self._make_datagram_transport(endpoint, protocol, peer, met)
             if sock is not None:

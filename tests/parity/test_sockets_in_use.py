@@ -350,3 +350,62 @@ async def test_an_endpoint_that_closes_at_once_takes_the_readers_place(loop: Loo
     await mailbox.lost
     await turns(3)
     assert seen == []
+
+
+@every_way
+async def test_a_second_protocol_is_made_before_its_transport_is_refused(
+    loop: Loop, kind: Kind, make: Any
+) -> None:
+    """The factory may make room: it may end the first one."""
+    if is_of_old(kind):
+        pytest.skip("it is not refused there")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await make(loop, ours)
+        made: list[Recorder] = []
+
+        def factory() -> Recorder:
+            made.append(Recorder(loop))
+            return made[-1]
+
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            await make(loop, ours, factory)
+        assert [protocol.calls for protocol in made] == [[]]
+        transport.abort()
+        await turns(3)
+
+
+async def test_a_second_mailbox_is_made_before_its_endpoint_is_refused(
+    loop: Loop, kind: Kind
+) -> None:
+    if is_of_old(kind):
+        pytest.skip("it is not refused there")
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    transport, first = await loop.create_datagram_endpoint(lambda: Mailbox(loop), sock=sock)
+    made: list[Mailbox] = []
+
+    def factory() -> Mailbox:
+        made.append(Mailbox(loop))
+        return made[-1]
+
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        await loop.create_datagram_endpoint(factory, sock=sock)
+    assert [mailbox.calls for mailbox in made] == [[]]
+    transport.abort()
+    await first.lost
+
+
+@pytest.mark.only("cloverleaf")
+async def test_a_factory_that_raises_costs_no_transport_its_socket(loop: Loop) -> None:
+    """asyncio closes it from Python 3.14 on."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, protocol = await connect(loop, ours)
+
+        def factory() -> Recorder:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await loop.create_connection(factory, sock=ours)
+        await carries_data(transport, protocol, theirs)
