@@ -7,7 +7,6 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 import asyncio
 import builtins
 import contextlib
-import errno
 import fcntl
 import functools
 import io
@@ -257,7 +256,7 @@ class Request:
                 is_read, is_written = self._look_at(fd)
         except Exception as error:
             if self.closefd and self._has_taken(error):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, OverflowError):
                     os.close(fd)
             raise
         flags = os.O_RDWR if is_read and is_written else os.O_RDONLY if is_read else os.O_WRONLY
@@ -275,8 +274,10 @@ class Request:
 
     def _has_taken(self, error: Exception) -> bool:
         """Whether `open` had taken the descriptor for its own before it failed."""
-        if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EISDIR):
-            return False
+        if isinstance(error, OSError) and error.errno is not None:
+            return False  # the system has refused to look at it, or to go to the end for "a"
+        if isinstance(error, RuntimeWarning):
+            return False  # the number is a bool, or the buffering none for bytes
         # It looks at its arguments first. Then it would find this name wrong, and tell no
         # listener to audit events of it.
         try:
