@@ -339,11 +339,11 @@ class RawFile(Left, io.RawIOBase):
         if self._fetched is not None:
             return
         place = self._place if self.is_seekable else None
-        size = max(size, 0 if self.seeks_nowhere else 1)
+        size = max(size, 0 if self.seeks_nowhere or self.is_unbuffered else 1)
         request = self.native._reading(size, place)
         if not self.is_seekable:
             await self.carry_on(request, self._land_fetched if size else forget)
-            if not size:
+            if not size and self._fetched is None:
                 self._fetched = b""
         elif place is None:
             self._fetched = await self._fetch_along(request)

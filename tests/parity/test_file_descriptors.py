@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import random
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 import cloverleaf
 
 from .harness.awaited import Call, chill, outcome
+from .harness.complaints import Complaints
 from .harness.kinds import Kind
-from .harness.turns import turns, until
-from .harness.types import Loop
+from .harness.turns import turns, turns_until, until
+from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
 
@@ -322,6 +324,10 @@ async def test_what_takes_seeks_and_has_no_position_is_read_and_written(
                 assert os.eventfd_read(ours) >> 56 == 1
 
 
+async def _open(fd: int) -> Any:
+    return await cloverleaf.open(fd, "rb", 0)
+
+
 async def test_what_has_no_position_says_itself_whether_nothing_can_be_read(loop: Loop) -> None:
     async with cloverleaf.open(os.eventfd(3), "rb", 0) as file:
         with os.fdopen(os.eventfd(3), "rb", 0) as expected:
@@ -343,6 +349,29 @@ async def test_a_read_of_what_has_no_position_loses_nothing_when_it_is_given_up(
         assert read.cancelled()
         os.eventfd_write(counter, 7)
         assert int.from_bytes(await file.read(8), sys.byteorder) == 7
+
+
+def test_a_read_of_nothing_loses_nothing_that_was_read_for_a_closed_loop(
+    new_loop: NewLoop, logged: Complaints
+) -> None:
+    counter = os.eventfd(0)
+    loop = new_loop()
+    file: Any = loop.run_until_complete(_open(counter))
+    _read = loop.create_task(file.read(8))
+    turns_until(loop, lambda: file._raw._flight is not None)
+    os.eventfd_write(counter, 7)
+    while select.select([counter], [], [], 0)[0]:
+        os.sched_yield()  # a thread takes it, and nobody hears of that
+    loop.close()
+    loop = new_loop()
+    with pytest.raises(RuntimeError, match="the event loop was closed while"):
+        loop.run_until_complete(file.read(0))
+    nothing = loop.run_until_complete(file.read(0))
+    os.eventfd_write(counter, 1)
+    found = loop.run_until_complete(file.read(8))
+    loop.run_until_complete(file.close())
+    logged.expect("destroyed but it is pending")
+    assert (nothing, found) == (b"", (7).to_bytes(8, sys.byteorder))
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -172,6 +172,20 @@ async def test_a_read_past_the_page_cache_moves_a_descriptor_that_others_have(
         os.close(fd)
 
 
+async def test_nothing_is_read_past_the_page_cache_wherever_it_stands(
+    loop: Loop, path: Path
+) -> None:
+    def direct(name: Any, flags: int) -> int:
+        return os.open(name, flags | os.O_DIRECT)
+
+    async with cloverleaf.open(path, "rb", 0, opener=direct) as file:
+        for place in (0, 100, 1 << 20):
+            await file.seek(place)
+            assert await file.read(0) == b""
+            assert await file.readinto(bytearray()) == 0
+            assert await file.tell() == place
+
+
 def calls_that_write() -> int:
     """Count them, of this process's other threads."""
     count = 0
