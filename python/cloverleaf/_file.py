@@ -387,7 +387,7 @@ class File(Closing, Generic[_S, _D]):
         """Whether it ended an operation that waited, and has not failed."""
         return self._raw._flight is not None or not isinstance(error, Exception)
 
-    def _take_back(self, lines: list[_S], began_at: int | None) -> None:
+    def _take_back(self, lines: list[_S], began_at: int | None, stood: int) -> None:
         """Undo the reading of lines that nobody got."""
         raise NotImplementedError
 

@@ -355,7 +355,7 @@ class BinaryFile(File[bytes, Buffer]):
         # `open` does not. What was read tells how far to go back.
         return None if self._raw.is_shared and not self._is_dirty else await super()._place()
 
-    def _take_back(self, lines: list[bytes], began_at: int | None) -> None:
+    def _take_back(self, lines: list[bytes], began_at: int | None, _stood: int) -> None:
         data = b"".join(lines)
         if began_at is None and self._raw.is_seekable:
             self._put_back(data)

@@ -44,6 +44,8 @@ class Left(Flight):
         self._left: Any = None
         #: Where the descriptor belongs until the stack goes back from a read that was given up.
         self.left_at: int | None = None
+        #: The same, while a thread still reads for somebody who gave up.
+        self._given_up_at: int | None = None
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
         #: Tells whether a thread has ended that still writes there for a closed loop.
@@ -70,8 +72,14 @@ class Left(Flight):
                 self._stands = os.lseek(self._own, place, os.SEEK_SET)
 
     def note_given_up(self, stood: int) -> None:
-        """Have the descriptor stand where it stood: nobody gets what a thread has read since."""
-        self.left_at = stood
+        """Have the descriptor stand where it stood: nobody gets what a thread reads, or has read.
+
+        A thread that still reads moves it until it ends, whatever comes of that.
+        """
+        if self._flight is not None:
+            self._given_up_at = stood
+            return
+        self._given_up_at, self.left_at = None, stood
         if self.is_shared:
             self._stands = -1
             self.hand_over()
@@ -170,7 +178,11 @@ class Left(Flight):
             return os.write(self._own, data)
 
     def _forget_flight(self) -> None:
+        if self._flight_process != os.getpid():
+            self._given_up_at = None  # the parent sees to it
         super()._forget_flight()
+        if self._given_up_at is not None:
+            self.note_given_up(self._given_up_at)
         if self._unplaced:
             # It may be written or not, and must not be written twice.
             self._note_answer(self._unplaced)
@@ -212,7 +224,7 @@ class Left(Flight):
             return
         if self._flight is not None and self._is_flight_lost():
             is_ours = self._flight_process == os.getpid()
-            if is_ours and self._thread is not None and self._thread.then(self._close_left):
+            if is_ours and self._thread is not None and self._thread.then(self._close_lost):
                 return  # to close what a thread uses would wait for it
             # What is known of it is landed.
             if is_ours and self._has_ended is not None and not self._has_ended():
@@ -240,8 +252,14 @@ class Left(Flight):
 
     def _note_landed(self) -> None:
         self._unplaced = 0
+        if self._given_up_at is not None:
+            self.note_given_up(self._given_up_at)
         if self._left is not None:
             self._close_left()
+
+    def _close_lost(self) -> None:
+        self._forget_flight()
+        self._close_left()
 
     def _close_left(self) -> None:
         try:

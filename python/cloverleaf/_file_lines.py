@@ -28,13 +28,14 @@ class _Liner(Protocol[_S]):
     async def _next_line(self) -> _S: ...
     async def _go_on_with_line(self, line: _S) -> _S: ...
     def _is_left(self, error: BaseException) -> bool: ...
-    def _take_back(self, lines: list[_S], began_at: int | None) -> None: ...
+    def _take_back(self, lines: list[_S], began_at: int | None, stood: int) -> None: ...
     def _pauses(self) -> bool: ...
 
 
 async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
     """Return the lines up to the end, or until so much was read in all, if that is more than 0."""
     began_at = await file._place()
+    stood = file._raw.position
     begun: list[_S] = []
     readline = file._telling_readline()
     if most <= 0 and began_at is not None and file._comes_back_to(began_at):
@@ -43,12 +44,12 @@ async def next_lines(file: _Liner[_S], most: int) -> list[_S]:
         if readline is not None:
             # Text that is iterated cannot tell its place before its end. But it can go back to
             # where it began, which is all that somebody who gives up needs.
-            if (lines := await _Lines(file, began_at, -1, None, begun).read()) is not None:
+            if (lines := await _Lines(file, began_at, stood, -1, None, begun).read()) is not None:
                 return lines
             begun = []
             await file._return_telling(began_at)
     rest = most if most > 0 else -1
-    found = await _Lines(file, began_at, rest, readline, begun, tells=True).read()
+    found = await _Lines(file, began_at, stood, rest, readline, begun, tells=True).read()
     return found or []
 
 
@@ -59,6 +60,7 @@ class _Lines:
         self,
         file: _Liner[Any],
         began_at: int | None,
+        stood: int,
         rest: int,
         readline: Callable[[], Any] | None,
         begun: list[Any],
@@ -67,6 +69,8 @@ class _Lines:
     ) -> None:
         self._file = file
         self._began_at = began_at
+        #: Where the descriptor stood then, if others may have it.
+        self._stood = stood
         #: How much may be read; -1 if all.
         self._rest = rest
         self._readline = readline
@@ -88,7 +92,7 @@ class _Lines:
             if not (self._tells or is_left):
                 return None
             if (found or not self._tells) and (is_left or not file._raw.is_seekable):
-                file._take_back(found, self._began_at)
+                file._take_back(found, self._began_at, self._stood)
             raise
         return found
 

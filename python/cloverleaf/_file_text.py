@@ -15,7 +15,7 @@ from typing import Any
 
 from ._file import File
 from ._file_arguments import size_or_all
-from ._file_flight import OnThread
+from ._file_flight import OnThread, forget
 from ._file_pieces import LINE_BYTES_AT_ONCE, ends_lines_as_ascii
 from ._file_raw import AT_ONCE_BYTES, RawFile
 from ._file_turns import Turn
@@ -188,7 +188,7 @@ class TextFile(File[str, str]):
     async def _return(self) -> None:
         """Go back to where a read began that was given up, or has failed."""
         self._raw.left_at = None
-        await self._fly("seek", self._return_to or 0, lambda _: None)
+        await self._fly("seek", self._return_to or 0, forget)
         self._return_to = None
 
     async def _next_line(self) -> str:
@@ -215,9 +215,11 @@ class TextFile(File[str, str]):
                 # To tell has the decoder begin anew within the first piece: it forgets them.
                 self._newlines.update((met,) if isinstance(met, str) else met)
 
-    def _take_back(self, lines: list[str], began_at: int | None) -> None:
+    def _take_back(self, lines: list[str], began_at: int | None, stood: int) -> None:
         if self._raw.is_seekable:
             self._return_to = began_at
+            if began_at is not None:
+                self._raw.note_given_up(stood)
         else:
             self._left = "".join(lines) + self._left
 
@@ -308,21 +310,13 @@ class TextFile(File[str, str]):
         raw = self._raw
         began_at = await self._place()
         stood = raw._follow()
-        is_awaited = True
-
-        def land(_text: str) -> None:
-            if not is_awaited and began_at is not None:
-                raw.note_given_up(stood)
-
         try:
-            return str(await self._fly(method, size, land))
+            return str(await self._fly(method, size, forget))
         except BaseException as error:
-            is_awaited = False
-            if not isinstance(error, Exception) or self._raw._flight is not None:
+            if began_at is not None and self._is_left(error):
                 # The thread goes on, and the next operation first undoes what it has done.
                 self._return_to = began_at
-                if raw._flight is None:
-                    land("")
+                raw.note_given_up(stood)
             raise
 
     async def _read_stream(self, method: str, size: int) -> str:

@@ -15,11 +15,11 @@ import pytest
 import cloverleaf
 
 from .harness.turns import turns, until
-from .harness.types import Loop
+from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
 
-TEXT = b"0123456789abcde\n" * (256 << 10)
+TEXT = b"".join(b"%015d\n" % number for number in range(256 << 10))
 """So much text is read by a thread."""
 
 WRITE_LINES = """
@@ -90,7 +90,7 @@ async def test_readlines_that_is_given_up_goes_back_where_others_have_moved_the_
         reading.cancel()
         await asyncio.wait([reading])
         assert reading.cancelled()
-        assert await file.readline() == TEXT[4:16]
+        assert (await file.readline()).endswith(b"\n")
 
 
 def _pieces(fd: int, size: int) -> Iterator[bytes]:
@@ -132,29 +132,89 @@ async def test_text_is_read_by_a_thread_from_where_others_have_moved_the_descrip
     )
 
 
+@pytest.mark.parametrize("method", ["read", "readlines"])
+@pytest.mark.parametrize("mode", ["r", "r+"])
 @pytest.mark.parametrize("ending", ["read", "closed", "forgotten", "asked for its number"])
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 async def test_text_that_is_given_up_leaves_the_descriptor_where_it_stood(
-    loop: Loop, pair: list[int], ending: str
+    loop: Loop, pair: list[int], ending: str, mode: str, method: str
 ) -> None:
     fd = pair[1]
     os.lseek(fd, 160, os.SEEK_SET)
-    file: Any = await cloverleaf.open(os.dup(fd), "r")
-    reading: Any = loop.create_task(file.read())
+    file: Any = await cloverleaf.open(os.dup(fd), mode)
+    reading: Any = loop.create_task(getattr(file, method)())
+    await until(lambda: file._raw.position > 160)
+    assert not reading.done()
+    await _give_up(fd, file, reading, ending)
+    file = reading = None
+    gc.collect()
+    if ending != "read":
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 160
+
+
+@pytest.mark.parametrize("ending", ["read", "closed", "forgotten", "asked for its number"])
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+async def test_text_that_is_given_up_and_then_fails_leaves_the_descriptor_where_it_stood(
+    loop: Loop, pair: list[int], ending: str
+) -> None:
+    fd = pair[1]
+    os.pwrite(fd, b"\xff", 3 << 20)
+    os.lseek(fd, 160, os.SEEK_SET)
+    file: Any = await cloverleaf.open(os.dup(fd), "r", encoding="ascii")
+    reading: Any = loop.create_task(file.read(7 << 19))
     await turns(2)
     assert not reading.done()
+    await _give_up(fd, file, reading, ending)
+    file = reading = None
+    gc.collect()
+    if ending != "read":
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 160
+
+
+async def _give_up(fd: int, file: Any, reading: asyncio.Task[Any], ending: str) -> None:
+    """Cancel a read that began at 160; then end the file, or read on, or ask for its number."""
     reading.cancel()
     await asyncio.wait([reading])
     await until(lambda: file._raw._flight is None)
     assert reading.cancelled()
     assert os.lseek(fd, 0, os.SEEK_CUR) == 160
     if ending == "read":
-        assert await file.read(16) == TEXT[:16].decode()
+        assert await file.read(16) == TEXT[160:176].decode()
     elif ending == "asked for its number":
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 160
     if ending != "forgotten":
         await file.close()
-    file = reading = None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_text_that_a_thread_reads_for_a_closed_loop_leaves_the_descriptor_where_it_stood(
+    new_loop: NewLoop, pair: list[int]
+) -> None:
+    fd = pair[1]
+    os.lseek(fd, 160, os.SEEK_SET)
+
+    async def begin(number: int) -> Any:
+        file = await cloverleaf.open(number, "r")
+        reading = asyncio.ensure_future(file.read())
+        await turns(2)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        return file
+
+    loop, number = new_loop(), os.dup(fd)
+    kept = [loop.run_until_complete(begin(number))]
+    loop.close()
+    kept.clear()
     gc.collect()
-    if ending != "read":
-        assert os.lseek(fd, 0, os.SEEK_CUR) == 160
+    while _is_open(number):
+        os.sched_yield()
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 160
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
