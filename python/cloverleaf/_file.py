@@ -8,7 +8,8 @@ as a failed write would, and a write that does fail leaves it so.
 
 Operations on one file run one after the other, in the order in which they were begun; `pread` and
 `pwrite` run beside them. An operation that is cancelled has not moved the position; a write that is
-cancelled may or may not have happened, and the next operation waits until that is decided.
+cancelled may or may not have happened, and the next operation waits until that is decided. Bytes of
+a descriptor that others move meanwhile go back by as much as was read, at most to the beginning.
 """
 
 import asyncio

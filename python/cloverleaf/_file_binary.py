@@ -5,6 +5,7 @@ is given up puts back what it had.
 """
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -297,10 +298,17 @@ class BinaryFile(File[bytes, Buffer]):
         """Undo a read that nobody got."""
         if not data:
             return
-        if self._raw.is_seekable:
-            self._file.seek(-len(data), os.SEEK_CUR)
-        else:
+        if not self._raw.is_seekable:
             self._raw.put_back(data)
+            return
+        try:
+            self._file.seek(-len(data), os.SEEK_CUR)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self._raw.is_shared:
+                raise
+            # Others have moved the descriptor to where there is less before it than was read.
+            self._drain()
+            self._file.seek(0)
 
     def _sees_to_lines(self) -> bool:
         raw = self._raw

@@ -145,6 +145,10 @@ class Left(Flight):
 
         try:
             return await self.carry_out(request, land, changes=True)
+        except BaseException:
+            # Others may have moved it to where there is less before it than was read.
+            self.position = max(self.position, 0)
+            raise
         finally:
             is_awaited = False
 

@@ -83,14 +83,39 @@ async def test_readlines_that_is_given_up_goes_back_where_others_have_moved_the_
     fd = pair[1]
     async with cloverleaf.open(os.dup(fd), "rb") as file:
         assert await file.read(4) == TEXT[:4]
-        os.lseek(fd, 32_000, os.SEEK_SET)
-        reading = loop.create_task(file.readlines())
-        await turns(2)
-        assert not reading.done()
-        reading.cancel()
-        await asyncio.wait([reading])
-        assert reading.cancelled()
-        assert (await file.readline()).endswith(b"\n")
+        ahead = os.lseek(fd, 0, os.SEEK_CUR) - 4
+        os.lseek(fd, 1 << 20, os.SEEK_SET)
+        await _give_lines_up(loop, file)
+        # By as much as was read, of which the buffer had so much.
+        place = (1 << 20) - ahead
+        assert os.lseek(fd, 0, os.SEEK_CUR) == place
+        assert await file.readline() == TEXT[place : place // 16 * 16 + 16]
+
+
+@pytest.mark.parametrize("moved", [0, 50])
+@pytest.mark.parametrize("mode", ["rb", "r+b", "r"])
+async def test_readlines_that_is_given_up_goes_back_to_the_beginning_at_most(
+    loop: Loop, pair: list[int], mode: str, moved: int
+) -> None:
+    fd = pair[1]
+    async with cloverleaf.open(os.dup(fd), mode) as file:
+        await _give_lines_up(loop, file, lambda: os.lseek(fd, moved, os.SEEK_SET))
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 0
+        line: Any = await file.readline()
+        assert line in (TEXT[:16], TEXT[:16].decode())
+
+
+async def _give_lines_up(
+    loop: Loop, file: Any, before: Callable[[], object] = lambda: None
+) -> None:
+    began_at = file._raw.position
+    reading = loop.create_task(file.readlines())
+    await until(lambda: file._raw.position > began_at)
+    assert not reading.done()
+    before()
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
 
 
 def _pieces(fd: int, size: int) -> Iterator[bytes]:

@@ -172,6 +172,52 @@ async def test_a_read_past_the_page_cache_moves_a_descriptor_that_others_have(
         os.close(fd)
 
 
+@pytest.mark.parametrize("is_landed", [False, True])
+@pytest.mark.parametrize("buffering", [0, 8192])
+async def test_a_read_past_the_page_cache_goes_back_to_the_beginning_at_most(
+    loop: Loop, path: Path, buffering: int, is_landed: bool
+) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        async with cloverleaf.open(os.dup(fd), "rb", buffering) as file:
+            reading = loop.create_task(file.read(4096))
+            await asyncio.sleep(0)
+            while not os.lseek(fd, 0, os.SEEK_CUR):
+                os.sched_yield()  # a thread reads
+            os.lseek(fd, 0, os.SEEK_SET)
+            if is_landed:
+                loop.call_soon(reading.cancel)
+            else:
+                reading.cancel()
+            await asyncio.wait([reading])
+            assert reading.cancelled()
+            assert await file.tell() == 0
+            assert await file.read(4096) == CONTENT[:4096]
+    finally:
+        os.close(fd)
+
+
+async def test_a_read_past_the_page_cache_behind_what_a_buffer_had_can_be_given_up(
+    loop: Loop, path: Path
+) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        async with cloverleaf.open(os.dup(fd), "rb", 8192) as file:
+            assert await file.read(100) == CONTENT[:100]
+            reading = loop.create_task(file.read(20_000))
+            await asyncio.sleep(0)
+            while os.lseek(fd, 0, os.SEEK_CUR) == 8192:
+                os.sched_yield()
+            os.lseek(fd, 0, os.SEEK_SET)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert reading.cancelled()
+            # To where it began, if the loop has not yet heard that the thread has read.
+            assert await file.tell() in (0, 100)
+    finally:
+        os.close(fd)
+
+
 async def test_nothing_is_read_past_the_page_cache_wherever_it_stands(
     loop: Loop, path: Path
 ) -> None:
