@@ -16,6 +16,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.files import make_sparse
 from .harness.program import Program
 from .harness.types import Loop
 
@@ -154,9 +155,9 @@ async def test_a_file_past_the_page_cache_is_appended_to_from_any_memory(
 async def test_a_read_past_the_page_cache_moves_a_descriptor_that_others_have(
     loop: Loop, path: Path, buffering: int
 ) -> None:
-    os.truncate(path, 8 << 30)
     fd = os.open(path, os.O_RDWR | os.O_DIRECT)
     try:
+        make_sparse(fd, 8 << 30)
         async with cloverleaf.open(os.dup(fd), "rb", buffering) as file:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", SKIP_PIECES, str(fd), pass_fds=[fd]

@@ -1,10 +1,14 @@
-"""Files to be sent."""
+"""Files to be sent, and such as have no content."""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import pytest
 
 BIG = bytes(range(256)) * 65536  # more than the kernel takes without a reader
 SMALL = b"0123456789" * 100
@@ -33,3 +37,13 @@ class Unreal(io.BytesIO):
         """Fill the buffer."""
         self.asked.append(len(buffer))
         return super().readinto(buffer)
+
+
+def make_sparse(fd: int, size: int) -> None:
+    """Make a file so long without writing it; skip the test where none can be."""
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        pytest.skip(f"the file system has no files of {size} bytes")
