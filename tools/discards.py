@@ -23,7 +23,14 @@ DISCARD = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-BOUND = re.compile(r"\s*(?:let\b[^;{}=]*|[\w.*\[\]]+\s*)=(?![=>])[^;{}]*\.ok\(\)\s*;")
+BOUND = re.compile(
+    r"""\s*(?!(?:let\s+)?_\s*[:=])
+    (?:let\b[^;{}=]*
+    | [\w.*]+(?:\[[^;{}=]*\][\w.]*)?\s*(?:[-+*/%^&|]|<<|>>)?
+    )=(?![=>])[^;{}]*\.ok\(\)\s*;
+    """,
+    re.VERBOSE,
+)
 IGNORE = re.compile(r"\bfn ignore\b[^{]*\{")
 
 
@@ -33,11 +40,13 @@ def discards(text: str) -> Iterator[tuple[int, str]]:
     bare = without_tests(without_noise(text))
     for found in list(IGNORE.finditer(bare)):
         bare = without_block(bare, found.start(), found.end() - 1)
+    found_at: set[int] = set()
     for found in DISCARD.finditer(bare):
         start = found.start() + len(found[0]) - len(found[0].lstrip())
         if not BOUND.match(bare, begin_of_statement(bare, start)):
-            line = bare.count("\n", 0, start)
-            yield line + 1, lines[line].strip()
+            found_at.add(bare.count("\n", 0, start))
+    for line in sorted(found_at):
+        yield line + 1, lines[line].strip()
 
 
 def begin_of_statement(bare: str, at: int) -> int:

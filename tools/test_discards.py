@@ -16,6 +16,9 @@ from discards import discards
         "socket.shutdown().ok();",
         "if let Some(socket) = &self.socket { socket.shutdown().ok(); }",
         "check(one == two).ok();",
+        "_ = socket.shutdown().ok();",
+        "let _ = socket.shutdown().ok();",
+        "let _: Option<()> = socket.shutdown().ok();",
     ],
 )
 def test_a_discard_is_found_on_its_line(line: str) -> None:
@@ -35,6 +38,10 @@ def test_a_discard_over_lines_is_found_where_it_ends() -> None:
         "_ => return,",
         "drop(guard);",
         "let found = value.parse().ok();",
+        "let _found = value.parse().ok();",
+        "self.found[at + 1] = value.parse().ok();",
+        "self.found[self.at[0]].value = value.parse().ok();",
+        "found |= value.parse().ok();",
         "let read =\n        || value.parse().ok();",
         "// _ = socket.shutdown();",
         'let text = "drop(result)";',
