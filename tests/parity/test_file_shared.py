@@ -72,7 +72,7 @@ async def test_a_seek_behind_readlines_leads_where_that_of_open_does(
         "rb",
         lambda _file, fd: os.lseek(fd, 4509, os.SEEK_SET),
         lambda file, _fd: file.readlines(hint),
-        lambda _file, fd: os.lseek(fd, 20_000, os.SEEK_SET),
+        lambda _file, fd: os.lseek(fd, 1 << 20, os.SEEK_SET),
         lambda file, _fd: file.seek(-5, os.SEEK_CUR),
         lambda file, _fd: file.read(10),
     )
