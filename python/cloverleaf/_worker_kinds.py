@@ -45,6 +45,10 @@ class Member(ABC):
         """Start it; it runs only if this returns."""
 
     @abstractmethod
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that it has before it is started."""
+
+    @abstractmethod
     def waits_on(self) -> list[int]:
         """Return the descriptors that can be read when there is something to look at."""
 
@@ -99,6 +103,9 @@ class ThreadMember(Member):
         # Who was given up has his outcome.
         self.outcome = self.outcome or outcome
         crew.wake()
+
+    def descriptors(self) -> list[int]:
+        return []
 
     def waits_on(self) -> list[int]:
         return []
@@ -207,6 +214,9 @@ class ProcessMember(Member):
                 failure.add_note(note)
             payload = pickle.dumps(Outcome("error", failure))
         return payload
+
+    def descriptors(self) -> list[int]:
+        return [self._ours.fileno(), self._theirs.fileno()]
 
     def waits_on(self) -> list[int]:
         end = self._process.sentinel if self._pidfd is None else self._pidfd

@@ -138,8 +138,9 @@ class _Crew:
         writers.add(writer)
         self._hears_signals = True
         former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        # One that the program has closed may have left its number to ours.
-        if former not in (-1, writer) and write_again(former):
+        # One that the program has closed may have left its number to one of ours.
+        ours = {reader, writer}.union(*(member.descriptors() for member in self._members))
+        if former != -1 and former not in ours and write_again(former):
             self._hears_signals = False
             # What came meanwhile is the program's. That there is nothing, or no room, is no fault.
             with contextlib.suppress(OSError):

@@ -107,24 +107,33 @@ print(run(main, 1))
     assert out == "-1\n[0]"
 
 
-@pytest.mark.parametrize("made_of", ["threads"])
-def test_a_pipe_with_the_number_of_a_closed_wakeup_descriptor_is_ours(
-    program: Program, made_of: str
+@BOTH
+@pytest.mark.parametrize("closed", ["both", "writer"])
+def test_what_has_the_number_of_a_closed_wakeup_descriptor_is_ours(
+    program: Program, made_of: str, closed: str
 ) -> None:
     out = output(
         program,
         made_of,
+        f"closed = {closed!r}"
         """
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+
 async def main(worker):
+    os.kill(parent, signal.SIGUSR1)
+    await asyncio.sleep(0.2)
     return worker.index
 reader, writer = os.pipe2(os.O_NONBLOCK)
 signal.set_wakeup_fd(writer)
 os.close(writer)
-os.close(reader)
-print(run(main, 1), signal.set_wakeup_fd(-1))
+if closed == "both":
+    os.close(reader)
+parent = os.getpid()
+print(run(main, 1), signal.set_wakeup_fd(-1), came)
 """,
     )
-    assert out == "[0] -1"
+    assert out == "[0] -1 [1]"
 
 
 @BOTH
