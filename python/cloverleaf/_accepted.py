@@ -102,8 +102,8 @@ class Adopting(SocketOperations):
             self._refuse_served(sock)
         except RuntimeError:
             return True
-        except (OSError, ValueError):
-            # It has no descriptor.
+        except Exception:
+            # It has no descriptor, or does not tell; whoever made it hears of what came first.
             return False
         return False
 
