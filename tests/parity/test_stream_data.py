@@ -220,7 +220,8 @@ async def test_bytes_that_do_not_lie_together_are_refused_and_the_connection_goe
     async with linked(loop, Recorder) as (ours, peer):
         with pytest.raises(BufferError):
             ours.transport.write(SCATTERED)
-        with pytest.raises(BufferError):
+        # Until 3.12 the pieces are joined, which says it in another way.
+        with pytest.raises(BufferError if sys.version_info >= (3, 12) else TypeError):
             ours.transport.writelines([b"x", SCATTERED])
         ours.transport.write(b"only this")
         assert peer.recv(20) == b"only this"
