@@ -7,6 +7,7 @@ opener that opens nothing. What it would have built on `io.FileIO` is then built
 import asyncio
 import builtins
 import contextlib
+import errno
 import fcntl
 import functools
 import io
@@ -255,7 +256,7 @@ class Request:
             else:
                 is_read, is_written = self._look_at(fd)
         except Exception as error:
-            if self.closefd and self._has_taken(error):
+            if self.closefd and self._has_taken(fd, error):
                 with contextlib.suppress(OSError, OverflowError):
                     os.close(fd)
             raise
@@ -272,10 +273,10 @@ class Request:
         with builtins.open(fd, self.mode, self.buffering, *self.text, closefd=False) as seen:
             return seen.readable(), seen.writable()
 
-    def _has_taken(self, error: Exception) -> bool:
+    def _has_taken(self, fd: int, error: Exception) -> bool:
         """Whether `open` had taken the descriptor for its own before it failed."""
-        if isinstance(error, OSError) and error.errno is not None:
-            return False  # the system has refused to look at it, or to go to the end for "a"
+        if isinstance(error, OSError) and error.errno is not None and self._is_refused(fd):
+            return False
         if isinstance(error, RuntimeWarning):
             return False  # the number is a bool, or the buffering none for bytes
         # It looks at its arguments first. Then it would find this name wrong, and tell no
@@ -287,6 +288,15 @@ class Request:
         except Exception:  # whatever they are
             return False
         return False
+
+    def _is_refused(self, fd: int) -> bool:
+        """Whether the system refuses to look at a descriptor, or to go to its end for "a"."""
+        try:
+            if "a" in self.mode:
+                os.lseek(fd, 0, os.SEEK_END)
+            return stat.S_ISDIR(os.fstat(fd).st_mode)
+        except OSError as error:
+            return error.errno != errno.ESPIPE
 
     def _build(
         self,

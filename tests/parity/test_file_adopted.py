@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +38,19 @@ def _close(fd: int) -> bool:
     return True
 
 
+def _fails(name: str) -> None:
+    """Look an encoding up, as `codecs` does, and fail as the system may."""
+    if name == "fails_as_the_system":
+        raise OSError(errno.EIO, "no such thing")
+
+
+codecs.register(_fails)
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("r+", {}),
     ("r+b", {}),
     ("r", {"encoding": "no such encoding"}),
+    ("r", {"encoding": "fails_as_the_system"}),
     ("r", {"newline": "\t"}),
     ("r", {"buffering": 0}),
     ("rw", {}),
