@@ -296,7 +296,7 @@ class BinaryFile(File[bytes, Buffer]):
 
     def _put_back(self, data: bytes) -> None:
         """Undo a read that nobody got."""
-        if not data:
+        if not data or self._turns.is_parents:
             return
         if not self._raw.is_seekable:
             self._raw.put_back(data)
@@ -364,6 +364,8 @@ class BinaryFile(File[bytes, Buffer]):
         return None if self._raw.is_shared and not self._is_dirty else await super()._place()
 
     def _take_back(self, lines: list[bytes], began_at: int | None, _stood: int) -> None:
+        if self._turns.is_parents:
+            return
         data = b"".join(lines)
         if began_at is None and self._raw.is_seekable:
             self._put_back(data)

@@ -46,6 +46,8 @@ class Left(Flight):
         self.left_at: int | None = None
         #: The same, while a thread still reads for somebody who gave up.
         self._given_up_at: int | None = None
+        #: The same of a read that a thread is at and nobody has given up.
+        self.begun_at: int | None = None
         #: How much is being written where the descriptor stands.
         self._unplaced = 0
         #: Tells whether a thread has ended that still writes there for a closed loop.
@@ -76,6 +78,8 @@ class Left(Flight):
 
         A thread that still reads moves it until it ends, whatever comes of that.
         """
+        if self.native._fileno() == -1:
+            return  # the number may be another file's by now
         if self._flight is not None:
             self._given_up_at = stood
             return
@@ -228,6 +232,8 @@ class Left(Flight):
             return
         if self._flight is not None and self._is_flight_lost():
             is_ours = self._flight_process == os.getpid()
+            if self._given_up_at is None:
+                self._given_up_at = self.begun_at  # who awaits it may be collected later
             if is_ours and self._thread is not None and self._thread.then(self._close_lost):
                 return  # to close what a thread uses would wait for it
             # What is known of it is landed.

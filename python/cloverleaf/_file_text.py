@@ -187,9 +187,18 @@ class TextFile(File[str, str]):
 
     async def _return(self) -> None:
         """Go back to where a read began that was given up, or has failed."""
+        self._follow_others()
         self._raw.left_at = None
         await self._fly("seek", self._return_to or 0, forget)
         self._return_to = None
+
+    def _follow_others(self) -> None:
+        """Return to where others have moved the descriptor since it was left, if they have."""
+        raw = self._raw
+        if raw.is_shared and raw.left_at is not None:
+            place = os.lseek(raw._own, 0, os.SEEK_CUR)
+            if place != raw.left_at:
+                self._return_to = place
 
     async def _next_line(self) -> str:
         return await self._read("readline", -1)
@@ -218,8 +227,8 @@ class TextFile(File[str, str]):
     def _take_back(self, lines: list[str], began_at: int | None, stood: int) -> None:
         if self._raw.is_seekable:
             self._return_to = began_at
-            if began_at is not None:
-                self._raw.note_given_up(stood)
+            if began_at is not None and not self._turns.is_parents:
+                self._raw.note_given_up(min(stood, began_at))
         else:
             self._left = "".join(lines) + self._left
 
@@ -242,6 +251,7 @@ class TextFile(File[str, str]):
     def _go_back_now(self) -> None:
         super()._go_back_now()
         if self._return_to is not None:
+            self._follow_others()
             self._raw.left_at = None
             self._file.seek(self._return_to)
             self._return_to = None
@@ -310,14 +320,18 @@ class TextFile(File[str, str]):
         raw = self._raw
         began_at = await self._place()
         stood = raw._follow()
+        if began_at is not None:
+            raw.begun_at = min(stood, began_at)
         try:
             return str(await self._fly(method, size, forget))
         except BaseException as error:
             if began_at is not None and self._is_left(error):
                 # The thread goes on, and the next operation first undoes what it has done.
                 self._return_to = began_at
-                raw.note_given_up(stood)
+                raw.note_given_up(min(stood, began_at))
             raise
+        finally:
+            raw.begun_at = None
 
     async def _read_stream(self, method: str, size: int) -> str:
         """Read what has no position, and may keep a thread waiting for ever."""

@@ -90,6 +90,11 @@ class Turns:
         self._forsake: Callable[[asyncio.Task[None]], None] | None = None
 
     @property
+    def is_parents(self) -> bool:
+        """Whether the turn is one of the process from which this one was forked."""
+        return self.taken is not None and self.taken[1] != process
+
+    @property
     def busy(self) -> bool:
         """Whether somebody has the turn who will leave it: in this process, of an open loop."""
         while (turn := self.taken) is not None:
