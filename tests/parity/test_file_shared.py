@@ -99,7 +99,9 @@ async def test_readlines_that_is_given_up_goes_back_to_the_beginning_at_most(
     loop: Loop, pair: list[int], mode: str, moved: int
 ) -> None:
     fd = pair[1]
-    async with cloverleaf.open(os.dup(fd), mode) as file:
+    # With a larger buffer, as releases have it, the lines stay in there, and it goes nowhere.
+    buffering = 8192 if "b" in mode else -1
+    async with cloverleaf.open(os.dup(fd), mode, buffering) as file:
         await _give_lines_up(loop, file, lambda: os.lseek(fd, moved, os.SEEK_SET))
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0
         line: Any = await file.readline()
