@@ -13,6 +13,7 @@ import pytest
 
 import cloverleaf
 
+from .harness.awaited import answer
 from .harness.program import Program
 from .harness.types import Loop
 
@@ -23,10 +24,6 @@ def _pipe_at_its_end() -> int:
     reading, writing = os.pipe()
     os.close(writing)
     return reading
-
-
-async def _answer(called: Any) -> Any:
-    return await called if hasattr(called, "__await__") else called
 
 
 def _close(fd: int) -> bool:
@@ -88,7 +85,7 @@ async def _compare(make: Callable[[], int], mode: str, **arguments: Any) -> None
     for opening in (open, cloverleaf.open):
         fd, said = make(), ""
         try:
-            await _answer((await _answer(opening(fd, mode, **arguments))).close())
+            await answer((await answer(opening(fd, mode, **arguments))).close())
         except (ValueError, OSError, LookupError) as error:
             said = repr(error)
         found.append((said.replace(str(fd), "its number"), _close(fd)))

@@ -11,7 +11,7 @@ import pytest
 
 import cloverleaf
 
-from .harness.awaited import Call
+from .harness.awaited import Call, answer
 from .harness.types import Loop
 
 pytestmark = [pytest.mark.only("cloverleaf"), pytest.mark.deadline(90)]  # asyncio has no files
@@ -65,16 +65,12 @@ async def _came_of(file: Any, call: Call, *, is_closed: bool) -> Any:
     try:
         try:
             if is_closed:
-                await _waited(file.close())
-            return await _waited(getattr(file, name)(*arguments))
+                await answer(file.close())
+            return await answer(getattr(file, name)(*arguments))
         finally:
-            await _waited(file.close())
+            await answer(file.close())
     except Exception as error:
         return type(error), str(error)
-
-
-async def _waited(result: Any) -> Any:
-    return await result if hasattr(result, "__await__") else result
 
 
 @pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
@@ -120,7 +116,7 @@ async def test_wrong_arguments_for_a_write_at_an_offset_are_refused_as_by_os(
     came = []
     for opens in (open, cloverleaf.open):
         path.write_bytes(CONTENT)
-        file: Any = await _waited(opens(path, "r+b", 0))
+        file: Any = await answer(opens(path, "r+b", 0))
         try:
             if opens is open:
                 written: Any = os.pwrite(file.fileno(), *call)
@@ -130,7 +126,7 @@ async def test_wrong_arguments_for_a_write_at_an_offset_are_refused_as_by_os(
             # The words of an overflow name a type of C's.
             written = type(error), "" if isinstance(error, OverflowError) else str(error)
         came.append((written, path.read_bytes()))
-        await _waited(file.close())
+        await answer(file.close())
     assert came[1] == came[0]
     with pytest.raises((ValueError, TypeError)):
         await file.pwrite(*call)

@@ -17,7 +17,7 @@ import pytest
 
 import cloverleaf
 
-from .harness.awaited import Call, chill, outcome
+from .harness.awaited import Call, answer, chill, outcome
 from .harness.complaints import Complaints
 from .harness.kinds import Kind
 from .harness.turns import turns, turns_until, until
@@ -110,65 +110,61 @@ async def test_what_is_written_behind_a_file_does_not_replace_what_it_wrote(
     assert path.read_bytes() == b"from the file\nfrom the program\n"
 
 
-async def _answer(called: Any) -> Any:
-    return await called if hasattr(called, "__await__") else called
-
-
 async def _only_closed(file: Any, _data: Any, write: Any) -> None:
     write(b"between\n")
-    await _answer(file.close())
+    await answer(file.close())
 
 
 async def _flushed_with_nothing(file: Any, _data: Any, write: Any) -> None:
     write(b"between\n")
-    await _answer(file.flush())
+    await answer(file.flush())
     write(b"again\n")
-    await _answer(file.close())
+    await answer(file.close())
 
 
 async def _written_behind_others(file: Any, data: Any, write: Any) -> None:
     for _ in range(3):
         write(b"between\n")
-        await _answer(file.write(data))
-        await _answer(file.flush())
+        await answer(file.write(data))
+        await answer(file.flush())
     write(b"again\n")
-    await _answer(file.close())
+    await answer(file.close())
 
 
 async def _large_pieces(file: Any, data: Any, write: Any) -> None:
     for _ in range(3):
-        await _answer(file.write(data * 300_000))
-        await _answer(file.flush())
+        await answer(file.write(data * 300_000))
+        await answer(file.flush())
         write(b"between\n")
-    await _answer(file.close())
+    await answer(file.close())
 
 
 async def _truncated(file: Any, data: Any, write: Any) -> None:
-    await _answer(file.write(data))
-    await _answer(file.truncate(3))
+    await answer(file.write(data))
+    await answer(file.truncate(3))
     write(b"between\n")
-    await _answer(file.write(data))
-    await _answer(file.close())
+    await answer(file.write(data))
+    await answer(file.close())
 
 
 async def _read_behind_others(file: Any, data: Any, write: Any) -> None:
     if file.readable():
-        await _answer(file.read(10))
-        await _answer(file.seek(0, os.SEEK_CUR))
+        await answer(file.read(10))
+        await answer(file.seek(0, os.SEEK_CUR))
     write(b"between\n")
     if file.readable():
-        await _answer(file.read(20))
+        await answer(file.read(20))
     write(b"again\n")
-    await _answer(file.write(data * 300_000))
-    await _answer(file.close())
+    await answer(file.write(data * 300_000))
+    await answer(file.close())
 
 
 async def _asked_for_its_number(file: Any, data: Any, write: Any) -> None:
     write(b"between\n")
     file.fileno()
     write(b"again\n")
-    await _answer(file.write(data))
-    await _answer(file.close())
+    await answer(file.write(data))
+    await answer(file.close())
 
 
 HISTORIES = [
@@ -274,11 +270,11 @@ async def test_lines_that_others_have_rewound_begin_with_what_was_read_ahead(
                 file: Any = os.fdopen(os.dup(fd), mode)
             else:
                 file = await cloverleaf.open(os.dup(fd), mode)
-            await _answer(file.read(10))
-            await _answer(file.seek(5))
+            await answer(file.read(10))
+            await answer(file.seek(5))
             os.lseek(fd, 0, os.SEEK_SET)
-            found.append(await _answer(file.readlines()))
-            await _answer(file.close())
+            found.append(await answer(file.readlines()))
+            await answer(file.close())
         assert found[1] == found[0]
 
 

@@ -14,14 +14,12 @@ import pytest
 
 import cloverleaf
 
-from .harness.files import make_sparse
+from .harness.awaited import answer
+from .harness.files import NUMBERED, make_sparse
 from .harness.turns import turns, until
 from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
-
-TEXT = b"".join(b"%015d\n" % number for number in range(256 << 10))
-"""So much text is read by a thread."""
 
 WRITE_LINES = """
 import os, sys
@@ -37,15 +35,11 @@ def pair(tmp_path: Path) -> Iterator[list[int]]:
     opened = []
     for name in ("theirs", "ours"):
         path = tmp_path / name
-        path.write_bytes(TEXT)
+        path.write_bytes(NUMBERED)
         opened.append(os.open(path, os.O_RDWR))
     yield opened
     for fd in opened:
         os.close(fd)
-
-
-async def _answer(called: Any) -> Any:
-    return await called if hasattr(called, "__await__") else called
 
 
 async def _compare(pair: list[int], mode: str, *calls: Callable[[Any, int], Any]) -> None:
@@ -57,8 +51,8 @@ async def _compare(pair: list[int], mode: str, *calls: Callable[[Any, int], Any]
             file: Any = os.fdopen(os.dup(fd), mode)
         else:
             file = await cloverleaf.open(os.dup(fd), mode)
-        steps = [(await _answer(call(file, fd)), os.lseek(fd, 0, os.SEEK_CUR)) for call in calls]
-        await _answer(file.close())
+        steps = [(await answer(call(file, fd)), os.lseek(fd, 0, os.SEEK_CUR)) for call in calls]
+        await answer(file.close())
         found.append([*steps, os.lseek(fd, 0, os.SEEK_CUR)])
     assert found[1] == found[0]
 
@@ -83,14 +77,14 @@ async def test_readlines_that_is_given_up_goes_back_where_others_have_moved_the_
 ) -> None:
     fd = pair[1]
     async with cloverleaf.open(os.dup(fd), "rb") as file:
-        assert await file.read(4) == TEXT[:4]
+        assert await file.read(4) == NUMBERED[:4]
         ahead = os.lseek(fd, 0, os.SEEK_CUR) - 4
         os.lseek(fd, 1 << 20, os.SEEK_SET)
         await _give_lines_up(loop, file)
         # By as much as was read, of which the buffer had so much.
         place = (1 << 20) - ahead
         assert os.lseek(fd, 0, os.SEEK_CUR) == place
-        assert await file.readline() == TEXT[place : place // 16 * 16 + 16]
+        assert await file.readline() == NUMBERED[place : place // 16 * 16 + 16]
 
 
 @pytest.mark.parametrize("moved", [0, 50])
@@ -105,7 +99,7 @@ async def test_readlines_that_is_given_up_goes_back_to_the_beginning_at_most(
         await _give_lines_up(loop, file, lambda: os.lseek(fd, moved, os.SEEK_SET))
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0
         line: Any = await file.readline()
-        assert line in (TEXT[:16], TEXT[:16].decode())
+        assert line in (NUMBERED[:16], NUMBERED[:16].decode())
 
 
 async def _give_lines_up(
@@ -215,7 +209,7 @@ async def _give_up(fd: int, file: Any, reading: asyncio.Task[Any], ending: str) 
     assert reading.cancelled()
     assert os.lseek(fd, 0, os.SEEK_CUR) == 160
     if ending == "read":
-        assert await file.read(16) == TEXT[160:176].decode()
+        assert await file.read(16) == NUMBERED[160:176].decode()
     elif ending == "asked for its number":
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 160
     if ending != "forgotten":

@@ -15,14 +15,12 @@ import pytest
 import cloverleaf
 
 from .harness.complaints import Complaints
+from .harness.files import NUMBERED
 from .harness.program import Program
 from .harness.turns import until
 from .harness.types import Loop, NewLoop
 
 pytestmark = pytest.mark.only("cloverleaf")  # asyncio has no files
-
-TEXT = b"".join(b"%015d\n" % number for number in range(256 << 10))
-"""So much text is read by a thread."""
 
 BEGUN = 160
 
@@ -33,7 +31,7 @@ BUFFERING = {"r+": -1, "r+b": 8192}
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "lines"
-    path.write_bytes(TEXT)
+    path.write_bytes(NUMBERED)
     return path
 
 
@@ -83,10 +81,10 @@ async def test_what_others_read_where_a_read_was_given_up_is_not_read_again(
 ) -> None:
     file: Any = await cloverleaf.open(os.dup(fd), mode, BUFFERING[mode])
     await _give_up(file, method)
-    assert os.read(fd, 32) == TEXT[BEGUN : BEGUN + 32]
+    assert os.read(fd, 32) == NUMBERED[BEGUN : BEGUN + 32]
     line = await file.readline()
     await file.close()
-    assert line == (TEXT[192:208].decode() if mode == "r+" else TEXT[192:208])
+    assert line == (NUMBERED[192:208].decode() if mode == "r+" else NUMBERED[192:208])
 
 
 @pytest.mark.parametrize("mode", ["r", "rb"])
@@ -116,7 +114,7 @@ async def main():
 cloverleaf.run(main())
 """
     )
-    assert int(out) == len(TEXT) // 16 - 10
+    assert int(out) == len(NUMBERED) // 16 - 10
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -148,7 +146,7 @@ def test_a_read_that_is_forgotten_with_its_file_moves_no_other_file(
     loop = new_loop()
     loop.run_until_complete(begin())
     loop.close()
-    while not others and os.lseek(fd, 0, os.SEEK_CUR) < len(TEXT):
+    while not others and os.lseek(fd, 0, os.SEEK_CUR) < len(NUMBERED):
         os.sched_yield()
     time.sleep(0.2)  # until the thread has made text of it, as it mostly has
     while not others:

@@ -18,6 +18,11 @@ import cloverleaf
 Call = tuple[str, tuple[Any, ...]]
 
 
+async def answer(called: Any) -> Any:
+    """Return what was called: by `open`'s file at once, by ours when it has been waited for."""
+    return await called if hasattr(called, "__await__") else called
+
+
 class Cold:
     """Stands before a file's native half and says, as a cold disk would: nothing is at hand."""
 

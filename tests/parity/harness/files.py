@@ -1,4 +1,4 @@
-"""Files to be sent, and such as have no content."""
+"""Files to be sent or read, and such as have no content."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import pytest
 
 BIG = bytes(range(256)) * 65536  # more than the kernel takes without a reader
 SMALL = b"0123456789" * 100
+
+
+NUMBERED = b"".join(b"%015d\n" % number for number in range(256 << 10))
+"""Lines of 16 bytes that tell where they are; as text, so much that a thread reads it."""
 
 
 def file_of(path: Path, content: bytes) -> BinaryIO:
