@@ -52,7 +52,13 @@ class OnThread:
     """
 
     __slots__ = (
-        *("_call", "_is_given_up", "_kept", "_land", "_lock", "_result", "_running"),
+        "_call",
+        "_is_given_up",
+        "_kept",
+        "_land",
+        "_lock",
+        "_result",
+        "_running",
         "_thread",
     )
 
@@ -62,6 +68,7 @@ class OnThread:
         self._lock = threading.Lock()
         #: None before it begins, and False once it has ended.
         self._running: bool | None = None
+        #: The number of the thread that is at it, or 0.
         self._thread = 0
         self._is_given_up = False
         self._result: Any = None

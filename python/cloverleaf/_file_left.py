@@ -74,7 +74,7 @@ class Left(Flight):
                 self._stands = os.lseek(self._own, place, os.SEEK_SET)
 
     def note_given_up(self, stood: int) -> None:
-        """Have the descriptor stand where it stood: nobody gets what a thread reads, or has read.
+        """Have the descriptor stand there again: nobody gets what a thread reads, or has read.
 
         A thread that still reads moves it until it ends, whatever comes of that.
         """

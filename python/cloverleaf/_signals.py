@@ -240,13 +240,13 @@ def _check_signal(sig: int) -> None:
         raise ValueError(f"invalid signal number {sig}")
 
 
-def write_no_more(*writers: int) -> bool:
+def write_no_more(*ours: int) -> bool:
     """Have Python write the numbers of signals nowhere, if it writes them to one of these."""
     try:
         now = signal.set_wakeup_fd(-1)
     except ValueError:
         return False  # signals are for another thread
-    if now not in (-1, *writers):
+    if now not in (-1, *ours):
         write_again(now)
     return True
 
